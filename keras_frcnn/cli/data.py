@@ -1,0 +1,54 @@
+"""Reading a data set for a command, with a progress bar over the checks.
+
+Shapes and names
+----------------
+sets  image sets such as ``2007:trainval``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.data.simple import load_simple
+from keras_frcnn.data.voc import load_voc
+from keras_frcnn.errors import UserError
+
+
+def load_dataset(
+    path: Path,
+    parser: str,
+    sets: str | None,
+    *,
+    console: Console,
+    class_names: Sequence[str] | None = None,
+    strict: bool = False,
+    default_split: str = "trainval",
+) -> Dataset:
+    """Reads and checks a data set of either layout.
+
+    Args:
+        parser: ``pascal_voc`` or ``simple``.
+        sets: image sets of a devkit; ``None``: every year's ``default_split``.
+        class_names: known classes; default: those found.
+
+    Raises:
+        UserError: as :func:`load_voc` and :func:`load_simple`.
+    """
+    with console.status(f"reading and checking {path} ..."):
+        if parser == "simple":
+            if sets is not None:
+                raise UserError(
+                    "Image sets belong to VOC devkits; with -o simple leave them out."
+                )
+            return load_simple(path, class_names=class_names, strict=strict)
+        return load_voc(
+            path,
+            sets,
+            class_names=class_names,
+            strict=strict,
+            default_split=default_split,
+        )

@@ -1,0 +1,245 @@
+"""``train_frcnn.py``: flags to a run configuration, the screen before training, the training.
+
+Shapes and names
+----------------
+run  the folder that a training writes; nothing is written anywhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from keras_frcnn.cli.common import (
+    choose_devices,
+    existing_path,
+    make_console,
+    quiet_tensorflow,
+    run_main,
+)
+from keras_frcnn.cli.train_flags import build_parser, recipe_from, stages_from
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.runs import (
+    FINAL,
+    RunConfig,
+    RunFolder,
+    command_line,
+    latest_run_folder,
+    new_run_folder,
+    versions,
+)
+
+RUNS = Path("runs")
+
+
+def entry_point() -> int:
+    """What ``train_frcnn.py`` calls; returns the exit code."""
+    return run_main(main)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains as the flags say.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    arguments = build_parser().parse_args(argv)
+    arguments.network = {"vgg": "vgg16"}.get(arguments.network, arguments.network)
+    path = existing_path(arguments.path, "The data path")
+    console = make_console()
+    quiet_tensorflow()
+    device = choose_devices(arguments.gpu, arguments.deterministic)
+    dataset = load_data(arguments, path, console)
+    config = run_config(arguments, dataset)
+    initial = initial_weights(arguments)
+    run = open_run(arguments, config)
+    train(arguments, dataset, config, run, initial, device, console)
+
+
+def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Dataset:
+    """The checked training images."""
+    from keras_frcnn.cli.data import load_dataset
+
+    return load_dataset(
+        path,
+        arguments.parser,
+        arguments.train_set,
+        strict=arguments.strict,
+        console=console,
+    )
+
+
+def run_config(arguments: argparse.Namespace, dataset: Dataset) -> RunConfig:
+    """Everything that makes the run."""
+    from keras_frcnn.training.units import steps_per_epoch
+
+    units = len(dataset) * (2 if arguments.flips else 1)
+    recipe = recipe_from(arguments, lambda images: steps_per_epoch(units, images))
+    return RunConfig(
+        network=arguments.network,
+        precision=arguments.precision,
+        mode=arguments.mode,
+        seed=arguments.seed,
+        flips=arguments.flips,
+        class_names=dataset.class_names,
+        initial_weights=arguments.input_weight_path or arguments.weights,
+        stages=() if arguments.mode == "joint" else stages_from(arguments.stages),
+        data={
+            "path": str(arguments.path),
+            "parser": arguments.parser,
+            "sets": list(dataset.sets),
+            "images": len(dataset),
+            "ids_hash": dataset.ids_hash,
+        },
+        recipe=recipe,
+    )
+
+
+def initial_weights(arguments: argparse.Namespace) -> Path | None:
+    """The file that training starts from; ``None`` for random weights.
+
+    Raises:
+        UserError: it does not exist or cannot be fetched.
+    """
+    if arguments.input_weight_path is not None:
+        path = existing_path(arguments.input_weight_path, "--input_weight_path")
+        if not path.is_dir():
+            return path
+        file = RunFolder(path).weights_file(FINAL)
+        if not file.exists():
+            raise UserError(
+                f"--input_weight_path {path} is a folder without {file.name}."
+            )
+        return file
+    if arguments.weights == "random":
+        return None
+    from keras_frcnn.network.weights import imagenet_file
+
+    return imagenet_file(arguments.network)
+
+
+def open_run(arguments: argparse.Namespace, config: RunConfig) -> RunFolder:
+    """The run folder: a new one, or with ``--resume`` the one of the same command."""
+    name = arguments.name or config.network
+    if arguments.resume:
+        run = (
+            RunFolder(arguments.out) if arguments.out else latest_run_folder(RUNS, name)
+        )
+        run.check_same(config)
+        return run
+    run = RunFolder(arguments.out) if arguments.out else new_run_folder(RUNS, name)
+    run.create(config, command_line())
+    return run
+
+
+def train(
+    arguments: argparse.Namespace,
+    dataset: Dataset,
+    config: RunConfig,
+    run: RunFolder,
+    initial: Path | None,
+    device: str,
+    console: Console,
+) -> None:
+    """Shows the start screen, trains, says where the result is."""
+    from keras_frcnn.data.checks import write_report
+    from keras_frcnn.training.display import TrainingDisplay
+    from keras_frcnn.training.loop import TrainingStopped
+    from keras_frcnn.training.pictures import save_labels
+    from keras_frcnn.training.stages import Trainer, TrainingOptions
+
+    write_report(dataset.problems, run.path / "data_report.txt")
+    shares = save_labels(dataset, config.recipe, run.path / "labels.png")
+    show_start(console, config, dataset, run, initial, device, shares)
+    plan = [(0, config.recipe.joint.iterations)]
+    if config.mode == "alternating":
+        plan = [
+            (stage, config.recipe.stages[stage - 1].iterations)
+            for stage in config.stages
+        ]
+    options = TrainingOptions(
+        initial_weights=initial,
+        feature_cache=arguments.feature_cache,
+        cache_budget=arguments.cache_budget,
+        checkpoint_seconds=60 * arguments.checkpoint_minutes,
+        workers=arguments.workers,
+    )
+    trainer = Trainer(config, dataset, run, options, TrainingDisplay(console, plan))
+    try:
+        trainer.train()
+    except TrainingStopped as stop:
+        console.print(str(stop))
+        raise SystemExit(130) from stop
+    final = run.weights_file(FINAL)
+    for source, target in (
+        (final, arguments.output_weight_path),
+        (run.config_file, arguments.config_filename),
+    ):
+        if target is not None and source.exists():
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    console.print(f"Done. The run is in {run.path}")
+    if final.exists():
+        console.print(
+            f"Try it: python test_frcnn.py -p IMAGES --run {run.path}", highlight=False
+        )
+
+
+def show_start(
+    console: Console,
+    config: RunConfig,
+    dataset: Dataset,
+    run: RunFolder,
+    initial: Path | None,
+    device: str,
+    shares: tuple[float, float],
+) -> None:
+    """One screen: versions, device, recipe, data, stages, run folder."""
+    from keras_frcnn.data.checks import summary
+
+    recipe = config.recipe
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row(
+        "versions", ", ".join(f"{name} {text}" for name, text in versions().items())
+    )
+    table.add_row("device", f"{device}; {config.precision}")
+    table.add_row(
+        "recipe",
+        f"{recipe.name}, {config.mode}; {config.network} from {initial or 'random weights'}; "
+        f"short side {recipe.image.short_side}, long side up to {recipe.image.long_side}; "
+        f"{recipe.anchors.per_position} anchors a position",
+    )
+    counts = summary(dataset)
+    kinds = counts["problems"]
+    table.add_row(
+        "data",
+        f"{' + '.join(dataset.sets)}: {counts['images']} images ({counts['images_without_objects']} without "
+        f"objects), {counts['objects']} objects ({counts['difficult']} difficult, left out), "
+        f"{len(dataset.class_names)} classes; mirrored images {'on' if config.flips else 'off'}",
+    )
+    problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
+    table.add_row("problems", f"{problems}; see {run.path / 'data_report.txt'}")
+    table.add_row(
+        "anchors",
+        f"{shares[0]:.1%} of the objects have no anchor at IoU 0.5, {shares[1]:.1%} at 0.7 "
+        f"({run.path / 'labels.png'})",
+    )
+    schedules = {0: recipe.joint}
+    if config.mode == "alternating":
+        schedules = {stage: recipe.stages[stage - 1] for stage in config.stages}
+    for stage, schedule in schedules.items():
+        table.add_row(
+            f"stage {stage}" if stage else "joint",
+            f"{schedule.iterations} iterations, learning rate {schedule.learning_rate:g}, a tenth "
+            f"after {schedule.drop_at}",
+        )
+    table.add_row("run folder", str(run.path))
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Readers, checks and the one preprocessing of images."""

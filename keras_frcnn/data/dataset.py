@@ -1,0 +1,111 @@
+"""What every reader of annotations returns and everything else consumes.
+
+Shapes and names
+----------------
+G  objects of one image.
+boxes_image  (G, 4) float32, half-open (y1, x1, y2, x2) in pixels of the image after its EXIF
+    orientation has been applied.
+classes  (G,) int32, 1-based positions in ``class_names``; 0 is background and never stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DataProblem:
+    """One thing that was wrong with the data and what was done about it.
+
+    Attributes:
+        kind: short name to count by, such as ``"box clipped"`` or ``"image unreadable"``.
+        file: the file at fault.
+        where: line or object within the file (``"object 3 (dog)"``, ``"line 12"``), or ``""``.
+        reason: what was expected and what was found.
+        action: what was done: ``"clipped"``, ``"object dropped"``, ``"image dropped"``, ``"noted"``.
+    """
+
+    kind: str
+    file: str
+    where: str
+    reason: str
+    action: str
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One image and its objects.
+
+    Attributes:
+        image_id: the VOC id (``"000005"``), or the path as written in a simple text list.
+        source: the folder of the devkit that it comes from (``"VOC2007"``), or the list's name.
+        path: the image file.
+        height, width: real size in pixels, EXIF orientation applied.
+        boxes_image: (G, 4) float32.
+        classes: (G,) int32.
+        difficult: (G,) bool.
+    """
+
+    image_id: str
+    source: str
+    path: Path
+    height: int
+    width: int
+    boxes_image: np.ndarray
+    classes: np.ndarray
+    difficult: np.ndarray
+
+    @property
+    def key(self) -> str:
+        """Unique over years: ``"VOC2007/000005"``."""
+        return f"{self.source}/{self.image_id}"
+
+    def without_difficult(self) -> Example:
+        """The same image without its difficult objects, as training sees it (recipe 4.4)."""
+        keep = ~self.difficult
+        return replace(
+            self,
+            boxes_image=self.boxes_image[keep],
+            classes=self.classes[keep],
+            difficult=self.difficult[keep],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The examples of one or several image sets, in the order of their lists.
+
+    Attributes:
+        class_names: names of the foreground classes; class ``k`` is ``class_names[k - 1]``.
+        examples: the images.
+        sets: where they come from (``("2007:trainval", "2012:trainval")``).
+        problems: everything that the checks found.
+    """
+
+    class_names: tuple[str, ...]
+    examples: tuple[Example, ...]
+    sets: tuple[str, ...]
+    problems: tuple[DataProblem, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def ids_hash(self) -> str:
+        """SHA-256 of the sorted keys: two runs with one hash saw the same images."""
+        return hash_keys([example.key for example in self.examples])
+
+    @property
+    def number_of_objects(self) -> int:
+        """All objects, difficult ones included."""
+        return sum(len(example.classes) for example in self.examples)
+
+
+def hash_keys(keys: Sequence[str]) -> str:
+    """SHA-256 (hexadecimal) of the sorted keys, one a line."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()

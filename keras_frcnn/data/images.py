@@ -1,0 +1,307 @@
+"""The one way from an image file to the network's input.
+
+Shapes and names
+----------------
+N  images of one batch, all of one size.
+H, W  height and width of an image in its own pixels, EXIF orientation applied.
+h, w  height and width of the network input that is made of it.
+image  (H, W, 3) or (N, H, W, 3) uint8, RGB.
+image_input  (h, w, 3) or (N, h, w, 3) float32, RGB minus the recipe's means.
+scale  (2,) float32, (h / H, w / W): boxes_input = boxes_image * (scale_y, scale_x, ...).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import ExifTags, Image
+
+from keras_frcnn.errors import UserError
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+# Only what the suffixes stand for: Pillow would also start Ghostscript on an EPS file.
+_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+
+# What Pillow's decoders raise on damaged files (and on an image too large to be honest).
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_image(source: Path | str | bytes) -> np.ndarray:
+    """Decode an image of any common kind to what a viewer would show, as 8-bit RGB.
+
+    EXIF orientation is applied. Greyscale is repeated over the channels, palettes are looked up,
+    alpha is dropped (the colours under it are kept), 16-bit samples give their high byte, CMYK is
+    multiplied out, all as TensorFlow's decoders do; of an animation or a multi-page file the first
+    frame is read. Greyscale in 32-bit integers or floats has no agreed range, see ``_to_bytes``.
+
+    Args:
+        source: a file, or the contents of one.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        UserError: the file is missing, damaged, truncated, of another kind, or has more than twice
+            ``PIL.Image.MAX_IMAGE_PIXELS`` pixels (Pillow's guard against decompression bombs).
+    """
+    try:
+        with _open(source) as image:
+            image.load()
+            pixels = _to_rgb(image)
+            orientation = _orientation(image)
+    except _DECODING_ERRORS as error:
+        raise _unreadable(source, error) from error
+    return np.ascontiguousarray(_upright(pixels, orientation))
+
+
+def image_size(path: Path | str | bytes) -> tuple[int, int]:
+    """Height and width in pixels that ``read_image`` would give, from the file's header.
+
+    The pixels are not decoded, except of a PNG without EXIF data before its pixels: the standard
+    allows them after the pixels too, and only then is the orientation known.
+
+    Raises:
+        UserError: the file is missing or its header cannot be read.
+    """
+    try:
+        with _open(path) as image:
+            orientation = _orientation(image)
+            if image.format == "TIFF":
+                # Whether Pillow has turned the size of a TIFF before its pixels are loaded depends
+                # on its version; the file's own tags do not.
+                width, height = (image.tag_v2[tag] for tag in (256, 257))
+            else:
+                width, height = image.size
+    except _DECODING_ERRORS as error:
+        raise _unreadable(path, error) from error
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def find_images(path: Path | str) -> tuple[list[Path], int]:
+    """Image files of a folder and all folders below it, by suffix in upper or lower case.
+
+    Symbolic links are followed, each folder is visited once. A file given by itself is taken
+    whatever its suffix: reading it tells whether it is an image.
+
+    Args:
+        path: a file or a folder.
+
+    Returns:
+        the files, sorted by their path, and how many other files there were. Both may be none.
+
+    Raises:
+        UserError: nothing is there, or a folder may not be listed.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path], 0
+    if not path.is_dir():
+        raise UserError(
+            f"Expected an image or a folder of images, but {path} does not exist; "
+            "check the path (relative paths start from the current folder, "
+            f"{Path.cwd()})."
+        )
+    images, skipped = [], 0
+    for file in _files_below(path):
+        # macOS leaves "._photo.jpg" beside "photo.jpg" on foreign disks; it holds no image.
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("._"):
+            images.append(file)
+        else:
+            skipped += 1
+    return sorted(images), skipped
+
+
+def input_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
+    """Height and width of the network input that ``prepare_image`` makes, as Python integers.
+
+    The factor is ``short_side / short``, unless the long side, rounded, would then exceed
+    ``long_side``: then ``long_side / long`` (blob.py:38-43 PY, prep_im_for_blob_size.m ML). Each
+    side is ``floor(side * factor + 0.5)``, at least 1. The factor is kept as a fraction, so that
+    nothing is ever rounded twice: this function and the TensorFlow one agree on every size.
+
+    Args:
+        height, width: of the image, in its own pixels.
+        short_side, long_side: limits of the recipe, whole pixels.
+    """
+    short, long = min(height, width), max(height, width)
+    numerator, denominator = short_side, short
+    if _scaled_side(long, numerator, denominator) > long_side:
+        numerator, denominator = long_side, long
+    return (
+        max(_scaled_side(height, numerator, denominator), 1),
+        max(_scaled_side(width, numerator, denominator), 1),
+    )
+
+
+def prepare_image(
+    image: tf.Tensor,
+    *,
+    short_side: int,
+    long_side: int,
+    pixel_means_rgb: Sequence[float],
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Resize an image, or a batch of one size, to the network's input and subtract the means.
+
+    Training, testing and the export all come through here; TensorFlow operations only. Bilinear
+    without antialiasing, as in the sources (prep_im_for_blob.m:14 ML, blob.py:34-43 PY). The means
+    are subtracted after the resize in float32, which for constant means equals before.
+
+    Args:
+        image: (H, W, 3) or (N, H, W, 3), uint8, RGB; H and W may be unknown when traced.
+        short_side, long_side: see ``input_size``.
+        pixel_means_rgb: three means in the order R, G, B.
+
+    Returns:
+        image_input, (h, w, 3) or (N, h, w, 3) float32, and scale, (2,) float32, (h / H, w / W).
+    """
+    size = tf.shape(image, out_type=tf.int64)[-3:-1]
+    size_input = _input_size_tensor(size, short_side, long_side)
+    resized = tf.image.resize(
+        tf.cast(image, tf.float32), tf.cast(size_input, tf.int32), method="bilinear"
+    )
+    image_input = resized - tf.constant(pixel_means_rgb, tf.float32, shape=(3,))
+    return image_input, tf.cast(size_input, tf.float32) / tf.cast(size, tf.float32)
+
+
+def _input_size_tensor(size: tf.Tensor, short_side: int, long_side: int) -> tf.Tensor:
+    """``input_size`` on a (2,) int64 tensor (height, width)."""
+    short, long = tf.reduce_min(size), tf.reduce_max(size)
+    short_side = tf.constant(short_side, tf.int64)
+    long_side = tf.constant(long_side, tf.int64)
+    too_long = _scaled_side(long, short_side, short) > long_side
+    numerator = tf.where(too_long, long_side, short_side)
+    denominator = tf.where(too_long, long, short)
+    return tf.maximum(_scaled_side(size, numerator, denominator), tf.constant(1, tf.int64))
+
+
+def _scaled_side(side, numerator, denominator):
+    """floor(side * numerator / denominator + 1/2) in whole numbers, Python's or a tensor's."""
+    return (2 * side * numerator + denominator) // (2 * denominator)
+
+
+def _open(source: Path | str | bytes) -> Image.Image:
+    """An opened but not yet decoded image."""
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+
+
+def _unreadable(source: Path | str | bytes, error: Exception) -> UserError:
+    """The sentence for a file that is no readable image."""
+    name = f"{len(source)} bytes of image data" if isinstance(source, bytes) else str(source)
+    if isinstance(error, FileNotFoundError):
+        reason = "there is no such file"
+    elif isinstance(error, Image.UnidentifiedImageError):
+        reason = "its contents are of no such kind"
+    else:
+        # Some of Pillow's messages carry the address of an object: no two reports would be equal.
+        reason = re.sub(r"<[^>]* object at 0x[0-9a-f]+>", "the data", str(error))
+        reason = reason or type(error).__name__
+    return UserError(
+        f"Expected a whole image (BMP, GIF, JPEG, PNG, TIFF or WebP) in {name}, but {reason}; "
+        "replace it or take it out."
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 (upright) when there is none or the EXIF data are damaged."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return 1  # every other program shows such a photo too
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn and mirror (H, W, 3) pixels as stored so that the EXIF orientation becomes 1."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a decoded image of any of Pillow's modes, as stored (not turned)."""
+    if image.mode == "CMYK" and image.format in ("JPEG", "MPO"):
+        return _cmyk_jpeg_to_rgb(np.asarray(image), adobe="adobe" in image.info)
+    if image.mode.startswith("I;16"):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+    elif image.mode in ("I", "F"):
+        grey = _to_bytes(np.asarray(image, np.float64))
+    else:
+        return np.asarray(image.convert("RGB"))
+    return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+
+
+def _cmyk_jpeg_to_rgb(cmyk: np.ndarray, *, adobe: bool) -> np.ndarray:
+    """RGB of Pillow's (H, W, 4) CMYK, equal to TensorFlow's jpeg_mem.cc.
+
+    Adobe's programs store the inks inverted and leave a marker. Pillow inverts every CMYK JPEG,
+    marker or not, so that one without the marker would come out as a negative.
+    """
+    light = (255 - cmyk if adobe else cmyk).astype(np.int32)
+    return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 of greyscale without an agreed range, never saturated.
+
+    Values within 0..255 are kept, others stretched from their least to their greatest; fractions
+    that all lie within 0..1 are stretched from 0 to 1. What is not finite becomes the least value.
+    """
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    values = np.where(np.isfinite(values), values, low)
+    if low >= 0 and high <= 1 and np.any(values % 1):
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    return np.floor((values - low) * (255 / (high - low)) + 0.5).astype(np.uint8)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, through symbolic links, each folder once."""
+    visited: set[str] = set()
+    pending = deque([folder])
+    while pending:
+        for directory, subfolders, names in os.walk(pending.popleft(), onerror=_cannot_list):
+            real = os.path.realpath(directory)
+            if real in visited:
+                subfolders.clear()
+                continue
+            visited.add(real)
+            # os.walk names links to folders but does not enter them: they come after the rest.
+            links = (os.path.join(directory, name) for name in sorted(subfolders))
+            pending.extend(Path(link) for link in links if os.path.islink(link))
+            yield from (Path(directory, name) for name in names)
+
+
+def _cannot_list(error: OSError) -> None:
+    """Called by os.walk, which would otherwise leave a folder out without a word."""
+    raise UserError(
+        f"Expected to list the folder {error.filename}, but {error.strerror}; "
+        "change its permissions or choose another folder."
+    ) from error

@@ -1,0 +1,210 @@
+"""The annotation list of the keras-frcnn lineage: ``path,x1,y1,x2,y2,class``, one object a line.
+
+Shapes and names
+----------------
+x1, y1, x2, y2  corners in pixels of the upright image, counted from 0, half-open.
+list  the text file; paths in it start from its own folder, else from the current one.
+problem  one thing that was wrong and what was done about it (``DataProblem``).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keras_frcnn.data.checks import (
+    Progress,
+    WrittenImage,
+    WrittenObject,
+    build_dataset,
+    names_found,
+)
+from keras_frcnn.data.dataset import DataProblem, Dataset
+from keras_frcnn.errors import UserError
+
+_FORM = "path,x1,y1,x2,y2,class"
+
+
+def load_simple(
+    path: Path | str,
+    *,
+    class_names: Sequence[str] | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Read a list of ``path,x1,y1,x2,y2,class`` lines and check everything in it.
+
+    A header line, blank lines, quotes, Windows line ends and a byte-order mark are fine. A line
+    ``path,,,,,`` is an image without objects. Each line that cannot be used is a problem in the
+    data set, with its number.
+
+    Args:
+        path: the list.
+        class_names: the known classes, in order; without them, the names found, sorted.
+        strict: stop at any problem.
+        progress: called with (images checked, images in all).
+
+    Returns:
+        the images in the order of their first lines; ``image_id`` is the path as written there,
+        ``source`` the list's file name.
+
+    Raises:
+        UserError: the list is missing or no UTF-8 text, names no object and so no class, or no
+            image is left; or ``strict`` and there is a problem.
+    """
+    path = Path(path)
+    groups, problems = _group_lines(path, _read_rows(path))
+    images = [group.image(path) for group in groups if group.file is not None]
+    problems += [group.missing(path) for group in groups if group.file is None]
+    if class_names is None:
+        class_names = names_found(written for group in groups for written in group.objects)
+        if images and not class_names:
+            raise UserError(
+                f"Expected at least one object in {path}, but no line names a class; "
+                f"give lines of the form {_FORM}."
+            )
+    return build_dataset(
+        images,
+        problems,
+        class_names=class_names,
+        sets=(path.name,),
+        strict=strict,
+        progress=progress,
+    )
+
+
+@dataclass
+class _Group:
+    """The lines of one image."""
+
+    written: str
+    tried: tuple[Path, ...]
+    file: Path | None
+    lines: list[int] = field(default_factory=list)
+    objects: list[WrittenObject] = field(default_factory=list)
+
+    def image(self, list_path: Path) -> WrittenImage:
+        return WrittenImage(
+            image_id=self.written,
+            source=list_path.name,
+            path=self.file,
+            annotation=list_path,
+            objects=tuple(self.objects),
+            size=None,
+            first_pixel=0,
+        )
+
+    def missing(self, list_path: Path) -> DataProblem:
+        more = f" and {len(self.lines) - 1} more" if len(self.lines) > 1 else ""
+        tried = ", ".join(map(str, self.tried))
+        return DataProblem(
+            "image missing",
+            str(list_path),
+            f"line {self.lines[0]}{more}",
+            f"expected the image {self.written}, found no file; tried {tried}",
+            "image dropped",
+        )
+
+
+def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """(line number from 1, its fields without surrounding blanks) of each line that is not blank.
+
+    Raises:
+        UserError: there is no such file, or it is no UTF-8 text.
+    """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(
+            f"Expected a text file with lines {_FORM}, but {path} {found}; give the path of the "
+            "list, or use -o pascal_voc for a VOC devkit."
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"Expected a UTF-8 text file with lines {_FORM} in {path}, but {error}; "
+            "save it as UTF-8."
+        ) from error
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            # One line at a time: an unclosed quote then spoils its own line only.
+            rows.append((number, _fields(line.strip())))
+    return rows
+
+
+def _fields(line: str) -> list[str]:
+    """The fields of one line; none where it is no such line at all (a binary file, say)."""
+    try:
+        return [text.strip() for text in next(csv.reader([line], skipinitialspace=True))]
+    except csv.Error:
+        return []
+
+
+def _group_lines(
+    list_path: Path, rows: Sequence[tuple[int, list[str]]]
+) -> tuple[list[_Group], list[DataProblem]]:
+    """The lines by image, in the order of their first mention, and the lines that are no good."""
+    groups: dict[Path, _Group] = {}
+    resolved: dict[str, Path] = {}  # 20 lines of one image ask the disk once
+    problems = []
+    for index, (number, fields) in enumerate(rows):
+        if index == 0 and _is_header(list_path, fields):
+            continue
+        if len(fields) != 6 or not fields[0]:
+            problems.append(_bad_line(list_path, number, fields))
+            continue
+        written, *corners, class_name = fields
+        if written not in resolved:
+            group = _locate(list_path, written)
+            resolved[written] = group.file.resolve() if group.file else group.tried[0]
+            groups.setdefault(resolved[written], group)
+        group = groups[resolved[written]]
+        group.lines.append(number)
+        if any(corners) or class_name:
+            where = f"line {number} ({class_name})" if class_name else f"line {number}"
+            group.objects.append(WrittenObject(where, class_name, tuple(corners)))
+    return list(groups.values()), problems
+
+
+def _bad_line(list_path: Path, number: int, fields: Sequence[str]) -> DataProblem:
+    found = f"{len(fields)} fields" if len(fields) != 6 else "an empty path"
+    return DataProblem(
+        "line unreadable",
+        str(list_path),
+        f"line {number}",
+        f"expected {_FORM}, found {found} (a path with a comma needs quotes)",
+        "line dropped",
+    )
+
+
+def _is_header(list_path: Path, fields: Sequence[str]) -> bool:
+    """Whether the first line names the columns: words for corners and no image of that name."""
+    if len(fields) != 6 or not all(fields[1:5]) or any(map(_is_number, fields[1:5])):
+        return False
+    return _locate(list_path, fields[0]).file is None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _locate(list_path: Path, written: str) -> _Group:
+    """A new group for a path as written: from the list's folder, then from the current one.
+
+    A list made on Windows may separate folders by backslashes, which is tried after the path as
+    it stands (elsewhere a file name may hold a backslash).
+    """
+    spellings = dict.fromkeys((written, written.replace("\\", "/")))
+    folders = (list_path.parent, Path.cwd())
+    tried = tuple(
+        dict.fromkeys(folder.absolute() / text for text in spellings for folder in folders)
+    )
+    return _Group(written, tried, next((file for file in tried if os.path.isfile(file)), None))

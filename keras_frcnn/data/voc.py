@@ -1,0 +1,424 @@
+"""Reading of a PASCAL VOC devkit, and of any data in its layout.
+
+    VOCdevkit/VOC2007/ImageSets/Main/trainval.txt   ids, one a line
+                     /Annotations/000005.xml
+                     /JPEGImages/000005.jpg
+
+Only ids listed in ``ImageSets/Main`` are used. Nothing is ever written there.
+
+Shapes and names
+----------------
+devkit  the folder that holds VOC2007, VOC2012, ...; the path of one of these is taken too.
+set  a (year, split) pair, ``("2007", "trainval")``, written ``2007:trainval``.
+xmin, ymin, xmax, ymax  as written: counted from 1, the last pixel included. They become the
+    half-open (ymin - 1, xmin - 1, ymax, xmax), float32.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from keras_frcnn.data.checks import (
+    Progress,
+    WrittenImage,
+    WrittenObject,
+    build_dataset,
+    names_found,
+)
+from keras_frcnn.data.dataset import DataProblem, Dataset, Example
+from keras_frcnn.data.images import IMAGE_SUFFIXES
+from keras_frcnn.errors import UserError
+
+# In the order of the devkit (VOCinit.m).
+# fmt: off
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)
+# fmt: on
+
+# What the paper calls its training sets (section 4.1, tables 3 and 4).
+_PAPER_SETS = {
+    "07": "2007:trainval",
+    "12": "2012:trainval",
+    "07+12": "2007:trainval+2012:trainval",
+    "07++12": "2007:trainval+2007:test+2012:trainval",
+}
+
+_YEAR_FOLDER = re.compile(r"VOC(\d{4})")
+
+
+def parse_sets(text: str) -> tuple[tuple[str, str], ...]:
+    """(year, split) pairs of ``"2007:trainval+2012:trainval"``, each once, in the order written.
+
+    ``"07"``, ``"12"``, ``"07+12"`` and ``"07++12"`` are the paper's training sets (``07++12``:
+    trainval and test of 2007 with trainval of 2012); ``"07:test"`` is short for ``"2007:test"``.
+
+    Raises:
+        UserError: the text is none of these.
+    """
+    text = text.strip()
+    pairs = []
+    for part in _PAPER_SETS.get(text, text).split("+"):
+        match = re.fullmatch(r"(?:20)?(\d\d):([\w-]+)", part.strip(), flags=re.ASCII)
+        if match is None:
+            raise UserError(
+                "Expected image sets such as 2007:trainval+2012:trainval, or one of "
+                f"{', '.join(_PAPER_SETS)}, found {text!r}; join YEAR:SPLIT pairs with +."
+            )
+        pairs.append((f"20{match[1]}", match[2]))
+    return tuple(dict.fromkeys(pairs))
+
+
+def available_sets(devkit: Path | str) -> tuple[tuple[str, str], ...]:
+    """(year, split) pairs for which ``VOC<year>/ImageSets/Main/<split>.txt`` exists, sorted.
+
+    The lists of one class (``car_trainval.txt`` beside ``trainval.txt``) are not counted.
+
+    Raises:
+        UserError: ``devkit`` is no folder in this layout.
+    """
+    pairs = []
+    for year, folder in _year_folders(Path(devkit)).items():
+        splits = {file.stem for file in (folder / "ImageSets" / "Main").glob("*.txt")}
+        pairs += [(year, s) for s in sorted(splits) if s.rpartition("_")[2] not in splits - {s}]
+    return tuple(pairs)
+
+
+def load_voc(
+    devkit: Path | str,
+    sets: str | None,
+    *,
+    class_names: Sequence[str] | None = None,
+    strict: bool = False,
+    default_split: str = "trainval",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Read image sets of a devkit and check every annotation and image in them.
+
+    Without ``class_names`` the classes are the 20 of VOC in their official order when every name
+    found is one of them and all sets are of VOC2007 or VOC2012; otherwise the names found,
+    difficult objects included, sorted.
+
+    Args:
+        devkit: the folder that holds ``VOC<year>`` folders, or one of these itself.
+        sets: see ``parse_sets``; None for ``default_split`` of every year that has it.
+        class_names: the known classes, in order (those of a trained run); objects of others are
+            dropped and reported.
+        strict: stop at any problem.
+        default_split: used when ``sets`` is None.
+        progress: called with (images checked, images in all).
+
+    Returns:
+        the images in the order of their lists.
+
+    Raises:
+        UserError: a folder or list is missing, no class is found, or no image is left; or
+            ``strict`` and there is a problem.
+    """
+    devkit = Path(devkit)
+    folders = _year_folders(devkit)
+    chosen = _chosen_sets(devkit, sets, default_split)
+    problems: list[DataProblem] = []
+    images: list[WrittenImage] = []
+    objects: list[WrittenObject] = []
+    for year in dict.fromkeys(year for year, _ in chosen):
+        lists = [_list_file(folders[year], split) for each, split in chosen if each == year]
+        files = _image_files(folders[year])
+        for image_id in _unique_ids(folders[year], lists, problems):
+            annotation = folders[year] / "Annotations" / f"{image_id}.xml"
+            root = _read_annotation(annotation, problems)
+            if root is None:
+                continue
+            written = _objects(root, annotation, problems)
+            objects += written
+            image_path = _image_path(folders[year], image_id, root, files, problems)
+            if image_path is not None:
+                size = _written_size(root)
+                images.append(
+                    WrittenImage(
+                        image_id,
+                        f"VOC{year}",
+                        image_path,
+                        annotation,
+                        written,
+                        size,
+                        first_pixel=1,
+                    )
+                )
+    set_names = [f"{year}:{split}" for year, split in chosen]
+    if class_names is None:
+        class_names = _class_list(names_found(objects), {year for year, _ in chosen})
+        if images and not class_names:
+            raise UserError(
+                f"Expected objects in {' + '.join(set_names)} of {devkit}, but no annotation has "
+                "one, so that no class is known; check the Annotations folder."
+            )
+    return build_dataset(
+        images,
+        problems,
+        class_names=class_names,
+        sets=set_names,
+        strict=strict,
+        progress=progress,
+    )
+
+
+def check_disjoint(train: Dataset, test: Dataset) -> None:
+    """Make sure that no image is in both.
+
+    One image is one file, or one id of the same ``VOC<year>`` (or list) with the same contents: two
+    custom devkits may both have their own ``VOC2007/000001``.
+
+    Raises:
+        UserError: naming the first ids in both and their number.
+    """
+    train_files = {example.path.resolve() for example in train.examples}
+    train_keys = {example.key: example for example in train.examples}
+
+    def in_train(example: Example) -> bool:
+        if example.path.resolve() in train_files:
+            return True
+        twin = train_keys.get(example.key)
+        return twin is not None and twin.path.read_bytes() == example.path.read_bytes()
+
+    both = [example.key for example in test.examples if in_train(example)]
+    if both:
+        more = f" and {len(both) - 5} more" if len(both) > 5 else ""
+        raise UserError(
+            f"Expected no image in both {' + '.join(train.sets)} (training) and "
+            f"{' + '.join(test.sets)} (test), found {len(both)}: {', '.join(both[:5])}{more}; "
+            "choose sets without a common image."
+        )
+
+
+def _year_folders(path: Path) -> dict[str, Path]:
+    """``VOC<year>`` folders by year, sorted; ``path`` is the devkit or one of these folders.
+
+    Raises:
+        UserError: there is none, with the place where one is.
+    """
+    if not path.is_dir():
+        found = "is a file" if path.exists() else "does not exist"
+        raise UserError(
+            f"Expected the folder of a VOC devkit, but {path} {found}; give the folder that holds "
+            "VOC2007 or VOC2012 (a text list of boxes needs -o simple)."
+        )
+    itself = _YEAR_FOLDER.fullmatch(path.absolute().name)
+    if itself and (path / "ImageSets").is_dir():
+        return {itself[1]: path}
+    folders = {}
+    for folder in sorted(path.iterdir()):
+        match = _YEAR_FOLDER.fullmatch(folder.name)
+        if match and (folder / "ImageSets" / "Main").is_dir():
+            folders[match[1]] = folder
+    if not folders:
+        raise UserError(
+            f"Expected VOC<year>/ImageSets/Main (VOC2007, say) in {path}, found none; "
+            f"{_layout_hint(path)}."
+        )
+    return folders
+
+
+def _layout_hint(path: Path) -> str:
+    """What to do about a folder without ``VOC<year>`` folders."""
+    if (path / "ImageSets").is_dir():
+        return "it holds ImageSets itself: rename it to VOC2007, or another year"
+    below = sorted((*path.glob("*/VOC*/ImageSets"), *path.glob("*/*/VOC*/ImageSets")))
+    above = [p for p in path.absolute().parents if _YEAR_FOLDER.fullmatch(p.name)]
+    if below or above:
+        return f"give {below[0].parents[1] if below else above[0].parent} instead"
+    return f"it holds {', '.join(sorted(f.name for f in path.iterdir())[:5]) or 'nothing'}"
+
+
+def _chosen_sets(devkit: Path, sets: str | None, default_split: str) -> tuple[tuple[str, str], ...]:
+    """The sets asked for, all of which exist; None stands for every year's default split."""
+    available = available_sets(devkit)
+    folders = _year_folders(devkit)
+    if sets is None:
+        chosen = tuple((year, split) for year, split in available if split == default_split)
+        missing = [] if chosen else [f"ImageSets/Main/{default_split}.txt of any year"]
+    else:
+        chosen = parse_sets(sets)
+        missing = [
+            f"VOC{year}/ImageSets/Main/{split}.txt"
+            for year, split in chosen
+            if year not in folders or not _list_file(folders[year], split).is_file()
+        ]
+    if missing:
+        there = ", ".join(f"{year}:{split}" for year, split in available) or "none"
+        raise UserError(
+            f"Expected {' and '.join(missing)} in {devkit}, found the sets: {there}; "
+            "choose among these."
+        )
+    return chosen
+
+
+def _list_file(folder: Path, split: str) -> Path:
+    return folder / "ImageSets" / "Main" / f"{split}.txt"
+
+
+def _unique_ids(folder: Path, lists: Sequence[Path], problems: list[DataProblem]) -> list[str]:
+    """Ids of the lists in their order, each once; unsafe and repeated ones become problems."""
+    listed: Counter[str] = Counter()
+    first_list: dict[str, Path] = {}
+    for file in lists:
+        for number, image_id in _read_ids(file, folder / "Annotations"):
+            if "/" in image_id or "\\" in image_id or ".." in image_id or "\0" in image_id:
+                reason = f"expected an id without folders, found {image_id[:80]!r}"
+                problems.append(
+                    DataProblem(
+                        "id refused",
+                        str(file),
+                        f"line {number}",
+                        reason,
+                        "image dropped",
+                    )
+                )
+                continue
+            listed[image_id] += 1
+            first_list.setdefault(image_id, file)
+    for image_id, times in listed.items():
+        if times > 1:
+            reason = f"expected {image_id} once, found it {times} times"
+            file = str(first_list[image_id])
+            problems.append(DataProblem("id repeated", file, "", reason, "used once"))
+    return list(listed)
+
+
+def _read_ids(file: Path, annotations: Path) -> list[tuple[int, str]]:
+    """(line number from 1, id) of each line of an image set that is not blank.
+
+    Columns after the id, as in the lists of one class, are left aside; an id may hold blanks when
+    there is an annotation of that very name.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"Expected a list of image ids in UTF-8 in {file}, but {error}; save it as UTF-8."
+        ) from error
+    ids = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip()
+        if line:
+            first = line.split()[0]
+            # Not Path.is_file, which raises on names too long for the disk.
+            whole = first != line and os.path.isfile(annotations / f"{line}.xml")
+            ids.append((number, line if whole else first))
+    return ids
+
+
+def _read_annotation(file: Path, problems: list[DataProblem]) -> Element | None:
+    """The ``annotation`` element of an XML file, or None after noting why there is none.
+
+    Document types, entities and external references are refused: none belongs in an annotation,
+    and they can read other files or fill the memory.
+    """
+    try:
+        root = fromstring(file.read_bytes(), forbid_dtd=True)
+    except FileNotFoundError:
+        kind, reason = (
+            "annotation missing",
+            "the id is listed, its annotation does not exist",
+        )
+    except DefusedXmlException as error:
+        kind = "annotation refused"
+        reason = f"document types and entities are not allowed ({type(error).__name__})"
+    except (OSError, ParseError, ValueError, LookupError) as error:
+        kind, reason = "annotation unreadable", f"expected well-formed XML, but {error}"
+    else:
+        if root.tag == "annotation":
+            return root
+        kind, reason = (
+            "annotation unreadable",
+            f"expected <annotation>, found <{root.tag[:40]}>",
+        )
+    problems.append(DataProblem(kind, str(file), "", reason, "image dropped"))
+    return None
+
+
+def _objects(root: Element, file: Path, problems: list[DataProblem]) -> tuple[WrittenObject, ...]:
+    """Direct ``object`` children with their direct ``bndbox``: parts of persons are no objects."""
+    written = []
+    for number, element in enumerate(root.findall("object"), start=1):
+        name = _text(element, "name")
+        where = f"object {number} ({name})" if name else f"object {number}"
+        box = element.find("bndbox")
+        corners = tuple(
+            None if box is None else box.findtext(tag) for tag in ("xmin", "ymin", "xmax", "ymax")
+        )
+        flag = _text(element, "difficult").lower()
+        if flag not in ("", "0", "1", "false", "true"):
+            reason = f"expected difficult to be 0 or 1, found {flag[:40]!r}"
+            problems.append(DataProblem("flag unreadable", str(file), where, reason, "taken as 0"))
+        written.append(WrittenObject(where, name, corners, difficult=flag in ("1", "true")))
+    return tuple(written)
+
+
+def _text(element: Element, tag: str) -> str:
+    return (element.findtext(tag) or "").strip()
+
+
+def _written_size(root: Element) -> tuple[int, int] | None:
+    """(height, width) as written; None when it is absent, empty or 0, as some programs leave it."""
+    texts = [_text(root, f"size/{tag}") for tag in ("height", "width")]
+    if not all(re.fullmatch(r"\d{1,9}(\.0*)?", text, flags=re.ASCII) for text in texts):
+        return None
+    height, width = (int(float(text)) for text in texts)
+    return (height, width) if height and width else None
+
+
+def _image_files(folder: Path) -> dict[str, Path]:
+    """Files of ``JPEGImages`` by name, and by stem (of several, jpg before jpeg before others)."""
+    directory = folder / "JPEGImages"
+    names = sorted(os.listdir(directory)) if directory.is_dir() else []
+    rank = {".jpg": 0, ".jpeg": 1, ".png": 2}
+    images = [Path(name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    files: dict[str, Path] = {}
+    for image in sorted(images, key=lambda image: rank.get(image.suffix.lower(), 3)):
+        files.setdefault(f"{image.stem}.", directory / image)
+        files[image.name] = directory / image
+    return files
+
+
+def _image_path(
+    folder: Path,
+    image_id: str,
+    root: Element,
+    files: dict[str, Path],
+    problems: list[DataProblem],
+) -> Path | None:
+    """``JPEGImages/<id>.<suffix>``, else the annotation's ``filename`` there, else a problem."""
+    filename = re.split(r"[/\\]", _text(root, "filename"))[-1]
+    path = files.get(f"{image_id}.") or files.get(filename)
+    if path is None:
+        reason = f"expected {image_id}.jpg (or .jpeg, .png, ...)"
+        if filename:
+            reason += f" or {filename}, the annotation's filename,"
+        problems.append(
+            DataProblem(
+                "image missing",
+                str(folder / "JPEGImages"),
+                image_id,
+                f"{reason} found neither" if filename else f"{reason}, found none",
+                "image dropped",
+            )
+        )
+    return path
+
+
+def _class_list(found: tuple[str, ...], years: set[str]) -> tuple[str, ...]:
+    """The classes of names found: the official VOC list for VOC's own data, else as found."""
+    if years <= {"2007", "2012"} and set(found) <= set(VOC_CLASSES):
+        return VOC_CLASSES
+    return found

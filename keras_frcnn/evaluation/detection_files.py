@@ -1,0 +1,360 @@
+"""Detections of one image, and the JSON and CSV files that carry them.
+
+A file is a list of COCO result records with two readable fields more (``file_name`` and
+``class_name``). ``bbox`` is ``[x, y, width, height]``, 0-based, half-open, in pixels of the
+original image; ``category_id`` is the 1-based position in the class list, not an id of COCO.
+
+Shapes and names
+----------------
+D  detections of one image.
+boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
+scores  (D,) softmax probabilities, or any other number to rank by.
+classes  (D,) int32, 1-based positions in ``class_names``; 0 is background and never stored.
+key  ``Example.key``, such as ``"VOC2007/000005"``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.errors import UserError
+
+CSV_COLUMNS = (
+    *("image_id", "file_name", "class_name", "category_id"),
+    *("x", "y", "width", "height", "score"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDetections:
+    """What a detector found in one image, in any order.
+
+    Attributes:
+        boxes_image: (D, 4) float32; float64 where a file was read, so that nothing is rounded.
+        scores: (D,) float32; float64 where a file was read, so that no new ties arise.
+        classes: (D,) int32, 1-based.
+
+    Raises:
+        ValueError: the three do not have the same length, or boxes are not (D, 4).
+    """
+
+    boxes_image: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        shapes = (self.boxes_image.shape, self.scores.shape, self.classes.shape)
+        if shapes != ((count, 4), (count,), (count,)):
+            raise ValueError(
+                f"expected shapes (D, 4), (D,) and (D,), received {shapes}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def detection_records(
+    file_name: str,
+    image_id: str,
+    detections: ImageDetections,
+    class_names: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The detections of one image as records of the file, in their order.
+
+    Numbers are the shortest decimals that give the same float32 when read again, so a file says
+    neither less nor more than the network did and equal scores stay equal.
+
+    Raises:
+        ValueError: a class is not in 1 .. len(class_names).
+    """
+    classes = detections.classes
+    if len(classes) and not (classes.min() >= 1 and classes.max() <= len(class_names)):
+        raise ValueError(
+            f"expected classes in 1 .. {len(class_names)}, received {classes}"
+        )
+    y1, x1, y2, x2 = _shortest_decimals(detections.boxes_image).T
+    boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1).round(9).tolist()
+    scores = _shortest_decimals(detections.scores).tolist()
+    return [
+        {
+            "image_id": image_id,
+            "file_name": file_name,
+            "class_name": class_names[class_index - 1],
+            "category_id": class_index,
+            "bbox": box,
+            "score": score,
+        }
+        for box, score, class_index in zip(boxes, scores, classes.tolist(), strict=True)
+    ]
+
+
+def write_json(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
+    """Writes the records as a JSON list, one a line; a file of that name is replaced at once.
+
+    Raises:
+        UserError: the file cannot be written.
+        ValueError: a number is not finite, which JSON cannot say.
+    """
+    lines = [json.dumps(record, allow_nan=False) for record in records]
+    text = "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+    _write_atomically(Path(path), text)
+
+
+def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
+    """Writes the records with the header of ``CSV_COLUMNS``; a file of that name is replaced.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for record in records:
+        names = (record[name] for name in CSV_COLUMNS[:4])
+        writer.writerow([*names, *record["bbox"], record["score"]])
+    _write_atomically(Path(path), buffer.getvalue())
+
+
+def read_json(
+    path: Path | str, dataset: Dataset
+) -> tuple[dict[str, ImageDetections], list[str]]:
+    """Reads detections made by any program and finds each one's image and class in the data set.
+
+    An image is found by the stem of ``file_name``, else by ``image_id``, the VOC id (``"000005"``;
+    the number 5 will do). A stem that several years share is settled by image_id or by the folder
+    in ``file_name``. A class is found by ``class_name``, or by ``category_id`` where there is none.
+
+    Returns:
+        The detections by ``Example.key`` (images without any are left out), in the order of the
+        file, float64; and remarks for the screen.
+
+    Raises:
+        UserError: the file is no JSON list, or a record (named by its 0-based index) has a field
+            missing or ill-typed, a negative size, a score that is no finite number, a class or an
+            image that is not in the set (an error in VOCevaldet.m too), or fits several images.
+    """
+    path = Path(path)
+    images = _ImageIndex(dataset.examples)
+    class_indices = {
+        name: index for index, name in enumerate(dataset.class_names, start=1)
+    }
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    for index, record in enumerate(_load_list(path)):
+        where = f"Record {index} (counted from 0) of {path}"
+        if not isinstance(record, dict):
+            raise UserError(
+                f"{where} should be an object with named fields, it is {record!r:.80}."
+            )
+        example = images.find(record, where)
+        class_index = _class_index(record, class_indices, where)
+        score = _number(record.get("score"), "score", where)
+        rows.setdefault(example.key, []).append(
+            (*_box(record, where), score, class_index)
+        )
+    detections = {key: _from_rows(values) for key, values in rows.items()}
+    notes = []
+    if images.found_by_id:
+        notes.append(
+            f"{images.found_by_id} detections were matched to their image by image_id."
+        )
+    missing = len(dataset) - len(detections)
+    if missing:
+        notes.append(f"{missing} of {len(dataset)} images have no detection in {path}.")
+    return detections, notes
+
+
+class _ImageIndex:
+    """Finds the image of a record; counts those for which the file name did not do."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.found_by_id = 0
+        self._by_stem: dict[str, list[Example]] = {}
+        self._by_id: dict[str, list[Example]] = {}
+        for example in examples:
+            self._by_stem.setdefault(example.path.stem, []).append(example)
+            for name in {example.image_id, _plain_id(example.image_id), example.key}:
+                self._by_id.setdefault(name, []).append(example)
+
+    def find(self, record: dict[str, Any], where: str) -> Example:
+        """The one image that the record is about; a UserError where there is none or several."""
+        file_name = _text(record.get("file_name"), "file_name", where)
+        name = PurePosixPath(file_name.replace("\\", "/"))
+        image_id = _image_id(record.get("image_id"), where)
+        if not (file_name or image_id):
+            raise UserError(
+                f"{where} needs a file_name or an image_id, it has neither."
+            )
+        of_this_id = self._by_id.get(image_id) or self._by_id.get(
+            _plain_id(image_id), []
+        )
+        candidates = self._by_stem.get(name.stem, []) if file_name else []
+        if not candidates:
+            candidates = of_this_id
+            self.found_by_id += 1
+        if len(candidates) > 1:
+            exact = [e for e in candidates if image_id in (e.image_id, e.key)]
+            candidates = _narrow(
+                candidates, exact or [e for e in candidates if e in of_this_id]
+            )
+            candidates = _narrow(
+                candidates, [e for e in candidates if _in_folder(e, name)]
+            )
+            candidates = _narrow(
+                candidates, [e for e in candidates if e.path.name == name.name]
+            )
+        if len(candidates) == 1:
+            return candidates[0]
+        received = f"file_name {file_name!r}, image_id {image_id!r}"
+        if candidates:
+            keys = ", ".join(example.key for example in candidates[:4])
+            raise UserError(
+                f"{where} ({received}) fits several images ({keys}): give the image_id as "
+                f"{candidates[0].key!r} or the folder in file_name."
+            )
+        raise UserError(
+            f"{where} ({received}) is about an image that is not in the set: evaluate on the set "
+            "that the detections were made on, or leave the record out."
+        )
+
+
+def _narrow(candidates: list[Example], some: list[Example]) -> list[Example]:
+    return some or candidates
+
+
+def _in_folder(example: Example, name: PurePosixPath) -> bool:
+    folders = name.parent.parts
+    if not folders:
+        return False
+    return (
+        example.source in folders
+        or example.path.parent.parts[-len(folders) :] == folders
+    )
+
+
+def _plain_id(image_id: str) -> str:
+    """``"000005"`` and ``"5"`` are one image to programs that keep ids as numbers, as COCO does."""
+    return str(int(image_id)) if image_id.isascii() and image_id.isdigit() else image_id
+
+
+def _image_id(value: Any, where: str) -> str:
+    if isinstance(value, (int, float)):
+        return str(_whole(value, "image_id", where))
+    return _text(value, "image_id", where)
+
+
+def _class_index(
+    record: dict[str, Any], class_indices: dict[str, int], where: str
+) -> int:
+    known = ", ".join(class_indices)
+    name = _text(record.get("class_name"), "class_name", where)
+    if name:
+        if name not in class_indices:
+            raise UserError(
+                f"{where} has the class_name {name!r}, expected one of: {known}."
+            )
+        return class_indices[name]
+    if record.get("category_id") is None:
+        raise UserError(f"{where} needs a class_name or a category_id, it has neither.")
+    index = _whole(record["category_id"], "category_id", where)
+    if not 1 <= index <= len(class_indices):
+        raise UserError(
+            f"{where} has the category_id {index}, expected 1 to {len(class_indices)}, "
+            f"the 1-based position in: {known}."
+        )
+    return index
+
+
+def _box(record: dict[str, Any], where: str) -> tuple[float, float, float, float]:
+    box = record.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        raise UserError(
+            f"{where} needs a bbox [x, y, width, height], it has {box!r:.80}."
+        )
+    x, y, width, height = (_number(value, "bbox", where) for value in box)
+    if width < 0 or height < 0:
+        raise UserError(f"{where} has a negative width or height in its bbox {box}.")
+    return y, x, y + height, x + width
+
+
+def _number(value: Any, field: str, where: str) -> float:
+    # The comparison is false for NaN, and exact for integers too long for a float.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (is_number and -1e12 < value < 1e12):
+        raise UserError(
+            f"{where} needs a finite number as {field}, it has {value!r:.80}."
+        )
+    return float(value)
+
+
+def _whole(value: Any, field: str, where: str) -> int:
+    number = _number(value, field, where)
+    if number != int(number):
+        raise UserError(f"{where} needs a whole number as {field}, it has {value!r}.")
+    return int(number)
+
+
+def _text(value: Any, field: str, where: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{where} needs text as {field}, it has {value!r:.80}.")
+    return value
+
+
+def _from_rows(rows: list[tuple[float, ...]]) -> ImageDetections:
+    values = np.array(rows, np.float64)
+    return ImageDetections(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
+
+
+def _load_list(path: Path) -> list[Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(
+            f"The detections {path} cannot be read: {error.strerror}."
+        ) from error
+    except ValueError as error:  # JSON or UTF-8 that does not parse
+        raise UserError(
+            f"The detections {path} are not valid JSON: {error}."
+        ) from error
+    if not isinstance(content, list):
+        raise UserError(
+            f"The detections {path} should be a JSON list of records with file_name or image_id, "
+            f"class_name or category_id, bbox and score; found a {type(content).__name__}."
+        )
+    return content
+
+
+def _shortest_decimals(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32).astype(str).astype(np.float64)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    # Beside the file, so that the rename stays within one file system. Names of files that are not
+    # UTF-8 come from the system as surrogates and go out as the bytes that they were.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(
+            temporary, "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"The file {path} cannot be written: {error.strerror}."
+        ) from error

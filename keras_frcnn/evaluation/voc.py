@@ -1,0 +1,378 @@
+"""Average precision as the PASCAL VOC devkit computes it (VOCevaldet.m, VOCap.m).
+
+Boxes are half-open here, so the devkit's "+1" widths of inclusive corners are plain differences.
+
+Shapes and names
+----------------
+D  detections of one image, or of one class over the data set; G  objects of one image or class.
+boxes_image  (D, 4), (G, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
+true_positives, false_positives  (D,) int64, counts among the first 1 .. D detections.
+ground_truth  number of objects of a class that are not difficult: the devkit's npos.
+key  ``Example.key``, such as ``"VOC2007/000005"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
+
+
+@dataclass(frozen=True, eq=False)
+class ClassEvaluation:
+    """One class over the data set.
+
+    Attributes:
+        ap_11point, ap_area: average precision, None without ground truth.
+        ground_truth: objects that are not difficult.
+        detections: all detections, those of difficult objects included.
+        precision, recall: (D,) float64 in order of falling score, without the detections of
+            difficult objects, which count for nothing; recall is 0 without ground truth.
+    """
+
+    ap_11point: float | None
+    ap_area: float | None
+    ground_truth: int
+    detections: int
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class VocEvaluation:
+    """The VOC metric of one set of detections.
+
+    Attributes:
+        map_11point, map_area: means over the classes with ground truth, None if there is no such.
+        per_class: by class name, in the order of ``class_names``.
+        iou_threshold: least overlap of a true positive.
+        strictly_greater: whether the overlap must exceed it (PY) or may equal it (devkit, ML).
+        images: how many were evaluated, ``ids_hash`` their fingerprint (``Dataset.ids_hash``).
+        sets: image sets that they come from.
+    """
+
+    map_11point: float | None
+    map_area: float | None
+    per_class: dict[str, ClassEvaluation]
+    iou_threshold: float
+    strictly_greater: bool
+    images: int
+    ids_hash: str
+    sets: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the curves, for ``evaluation.json``; a missing AP is null."""
+        per_class = {
+            name: {
+                "ap_11point": result.ap_11point,
+                "ap_area": result.ap_area,
+                "ground_truth": result.ground_truth,
+                "detections": result.detections,
+            }
+            for name, result in self.per_class.items()
+        }
+        return {
+            "map_11point": self.map_11point,
+            "map_area": self.map_area,
+            "per_class": per_class,
+            "iou_threshold": self.iou_threshold,
+            "iou_rule": ">" if self.strictly_greater else ">=",
+            "images": self.images,
+            "ids_hash": self.ids_hash,
+            "sets": list(self.sets),
+            "class_names": list(self.class_names),
+        }
+
+
+def evaluate_voc(
+    dataset: Dataset,
+    detections: Mapping[str, ImageDetections],
+    *,
+    iou_threshold: float = 0.5,
+    strictly_greater: bool = False,
+) -> VocEvaluation:
+    """Average precision of every class, 11-point and area, and the means.
+
+    In order of falling score (ties in the order of the image list, then of the image's
+    detections) each detection is compared with the object of its class and image that it overlaps
+    most (the first one on ties): below the threshold it is a false positive; a difficult object
+    makes it count for nothing; the first detection of an object is a true positive, any other a
+    false one (VOCevaldet.m). The overlap must reach the threshold (VOCevaldet.m, which ML calls)
+    or exceed it with ``strictly_greater`` (PY voc_eval.py:168-181).
+
+    Args:
+        detections: by ``Example.key``; an image that is missing has none.
+
+    Raises:
+        UserError: detections of an image that is not in the set, of a class that is not in
+            ``dataset.class_names``, or with a score or box that is not a finite number.
+    """
+    _check(dataset, detections)
+    found = [detections[e.key] for e in dataset.examples if e.key in detections]
+    examples = [e for e in dataset.examples if e.key in detections]
+    classes = np.concatenate([np.zeros(0, np.int32), *(d.classes for d in found)])
+    scores = np.concatenate([np.zeros(0), *(d.scores for d in found)])
+    overlaps, objects, difficult = _best_objects(examples, found)
+    reached = (
+        overlaps > iou_threshold if strictly_greater else overlaps >= iou_threshold
+    )
+    counts = _count_objects(dataset)
+    per_class = {
+        name: _evaluate_class(
+            *(
+                values[classes == index]
+                for values in (scores, reached, objects, difficult)
+            ),
+            ground_truth=int(counts[index]),
+        )
+        for index, name in enumerate(dataset.class_names, start=1)
+    }
+    return VocEvaluation(
+        map_11point=_mean([result.ap_11point for result in per_class.values()]),
+        map_area=_mean([result.ap_area for result in per_class.values()]),
+        per_class=per_class,
+        iou_threshold=iou_threshold,
+        strictly_greater=strictly_greater,
+        images=len(dataset),
+        ids_hash=dataset.ids_hash,
+        sets=tuple(dataset.sets),
+        class_names=tuple(dataset.class_names),
+    )
+
+
+def average_precision_11point(
+    true_positives: np.ndarray, false_positives: np.ndarray, ground_truth: int
+) -> float:
+    """Mean over the recalls 0, 0.1 .. 1 of the best precision at that recall or a higher one.
+
+    The metric of VOC before 2010. ``recall >= k / 10`` is asked in integers: the floating steps
+    0:0.1:1 lie above 0.3, 0.6 and 0.7, which a recall of 3 in 10 would then miss.
+
+    Args:
+        true_positives, false_positives: (D,) int, counts among the first 1 .. D detections.
+        ground_truth: objects that are not difficult, at least 1.
+    """
+    if not len(true_positives):
+        return 0.0
+    best_from_here = _monotone_precision(true_positives, false_positives)
+    # Recall never falls, so the first detection that reaches a recall starts all that reach it.
+    first = np.searchsorted(
+        10 * true_positives, np.arange(11) * ground_truth, side="left"
+    )
+    reached = first < len(true_positives)
+    return float(best_from_here[first[reached]].sum() / 11)
+
+
+def average_precision_area(
+    true_positives: np.ndarray, false_positives: np.ndarray, ground_truth: int
+) -> float:
+    """Area under the precision-recall curve made monotone from the right: VOC since 2010 (VOCap.m).
+
+    Args:
+        true_positives, false_positives: (D,) int, counts among the first 1 .. D detections.
+        ground_truth: objects that are not difficult, at least 1.
+    """
+    steps = np.diff(true_positives, prepend=0)
+    best_from_here = _monotone_precision(true_positives, false_positives)
+    return float((steps * best_from_here).sum() / ground_truth)
+
+
+def keep_best_per_class(
+    detections: Mapping[str, ImageDetections],
+    number_of_classes: int,
+    limit_per_class: int,
+) -> dict[str, ImageDetections]:
+    """Keeps the ``limit_per_class`` best detections of each class over the whole data set.
+
+    ML keeps the best 40 times the number of images, before its final non-maximum suppression
+    (fast_rcnn_test.m:74-79,130-150). Of equal scores the earlier one in the mapping is kept.
+
+    Args:
+        number_of_classes: foreground classes; the others are dropped.
+
+    Returns:
+        The same keys in the same order; the detections kept stay in their order.
+    """
+    if not detections:
+        return {}
+    classes = np.concatenate([d.classes for d in detections.values()])
+    scores = np.concatenate([d.scores for d in detections.values()])
+    keep = np.zeros(len(scores), bool)
+    for index in range(1, number_of_classes + 1):
+        of_class = np.flatnonzero(classes == index)
+        order = np.argsort(-scores[of_class], kind="stable")
+        keep[of_class[order[:limit_per_class]]] = True
+    ends = np.cumsum([len(d) for d in detections.values()])
+    masks = np.split(keep, ends[:-1])
+    return {
+        key: ImageDetections(d.boxes_image[mask], d.scores[mask], d.classes[mask])
+        for (key, d), mask in zip(detections.items(), masks, strict=True)
+    }
+
+
+def print_table(evaluation: VocEvaluation, console: Console) -> None:
+    """Prints one row a class and the means."""
+    rule = ">" if evaluation.strictly_greater else ">="
+    table = Table(
+        title=f"VOC average precision, IoU {rule} {evaluation.iou_threshold:g}, "
+        f"{evaluation.images} images of {' + '.join(evaluation.sets)}",
+        caption="Objects: without difficult ones. Classes without objects are not in the mean.",
+    )
+    table.add_column("class")
+    for heading in ("objects", "detections", "recall", "AP 11-point", "AP area"):
+        table.add_column(heading, justify="right")
+    for name, result in evaluation.per_class.items():
+        recall = float(result.recall[-1]) if len(result.recall) else 0.0
+        aps = (result.ap_11point, result.ap_area)
+        table.add_row(
+            name,
+            str(result.ground_truth),
+            str(result.detections),
+            _decimal(recall if result.ground_truth else None),
+            *map(_decimal, aps),
+        )
+    table.add_section()
+    results = evaluation.per_class.values()
+    table.add_row(
+        "mean",
+        str(sum(result.ground_truth for result in results)),
+        str(sum(result.detections for result in results)),
+        "",
+        _decimal(evaluation.map_11point),
+        _decimal(evaluation.map_area),
+        style="bold",
+    )
+    console.print(table)
+
+
+def _evaluate_class(
+    scores: np.ndarray,
+    reached: np.ndarray,
+    objects: np.ndarray,
+    difficult: np.ndarray,
+    *,
+    ground_truth: int,
+) -> ClassEvaluation:
+    """The (D,) arrays of one class, in the order of the image list."""
+    order = np.argsort(-scores, kind="stable")
+    order = order[
+        ~(reached & difficult)[order]
+    ]  # detections of difficult objects do not count
+    hits = np.flatnonzero(reached[order])
+    _, first_of_object = np.unique(objects[order][hits], return_index=True)
+    is_true = np.zeros(len(order), bool)
+    is_true[hits[first_of_object]] = True
+    true_positives = np.cumsum(is_true, dtype=np.int64)
+    false_positives = np.cumsum(~is_true, dtype=np.int64)
+    counts = (true_positives, false_positives, ground_truth)
+    return ClassEvaluation(
+        ap_11point=average_precision_11point(*counts) if ground_truth else None,
+        ap_area=average_precision_area(*counts) if ground_truth else None,
+        ground_truth=ground_truth,
+        detections=len(scores),
+        precision=true_positives / np.maximum(true_positives + false_positives, 1),
+        recall=true_positives / max(ground_truth, 1),
+    )
+
+
+def _best_objects(
+    examples: list[Example], found: list[ImageDetections]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For every detection the object of its class and image that it overlaps most.
+
+    Returns:
+        overlaps (D,) float64, -1 where it overlaps none (VOCevaldet.m asks iw > 0 and ih > 0);
+        objects (D,) int64, that object's number over the data set; difficult (D,) bool.
+    """
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [
+        (np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
+    ]
+    first_object = 0
+    for example, detection in zip(examples, found, strict=True):
+        count = len(detection)
+        if not len(example.classes):
+            parts.append(
+                (np.full(count, -1.0), np.zeros(count, np.int64), np.zeros(count, bool))
+            )
+            continue
+        overlaps = _overlaps(detection.boxes_image, example.boxes_image)
+        overlaps[detection.classes[:, None] != example.classes] = -1.0
+        best = overlaps.argmax(axis=1)
+        parts.append(
+            (
+                overlaps[np.arange(count), best],
+                first_object + best,
+                example.difficult[best],
+            )
+        )
+        first_object += len(example.classes)
+    overlaps, objects, difficult = zip(*parts, strict=True)
+    return np.concatenate(overlaps), np.concatenate(objects), np.concatenate(difficult)
+
+
+def _overlaps(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """(A, B) float64 IoU in double precision, as the devkit's; -1 where boxes do not intersect."""
+    a, b = boxes_a.astype(np.float64), boxes_b.astype(np.float64)
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    meets = (sides > 0).all(axis=-1)
+    intersection = sides[..., 0] * sides[..., 1]
+    areas_a, areas_b = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
+    union = areas_a[:, None] + areas_b - intersection
+    return np.divide(intersection, union, out=np.full(meets.shape, -1.0), where=meets)
+
+
+def _monotone_precision(
+    true_positives: np.ndarray, false_positives: np.ndarray
+) -> np.ndarray:
+    precision = true_positives / np.maximum(true_positives + false_positives, 1)
+    return np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def _count_objects(dataset: Dataset) -> np.ndarray:
+    """(C,) objects that are not difficult, by class index; entry 0 is background."""
+    classes = [example.classes[~example.difficult] for example in dataset.examples]
+    every = np.concatenate([np.zeros(0, np.int32), *classes])
+    return np.bincount(every, minlength=len(dataset.class_names) + 1)
+
+
+def _check(dataset: Dataset, detections: Mapping[str, ImageDetections]) -> None:
+    keys = {example.key for example in dataset.examples}
+    for key, found in detections.items():
+        if key not in keys:
+            raise UserError(
+                f"There are detections of the image {key}, which is not one of the {len(keys)} "
+                f"images of {' + '.join(dataset.sets)}: evaluate on the set they were made on."
+            )
+        if not len(found):
+            continue
+        if not (
+            np.isfinite(found.scores).all() and np.isfinite(found.boxes_image).all()
+        ):
+            raise UserError(
+                f"A detection of the image {key} has a score or box that is not a finite number: "
+                "the training that made these weights has diverged."
+            )
+        number = len(dataset.class_names)
+        if found.classes.min() < 1 or found.classes.max() > number:
+            raise UserError(
+                f"A detection of the image {key} has a class outside 1 to {number}, the classes of "
+                f"{' + '.join(dataset.sets)}: the detector was trained on other classes."
+            )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

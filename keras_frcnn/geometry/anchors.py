@@ -1,0 +1,121 @@
+"""The anchor shapes of one position, their grid over an image, and the cross-boundary test.
+
+Shapes and names
+----------------
+A  anchor shapes of one position: scales times ratios, 9 in the paper.
+h, w  height and width of the feature map.
+stride  pixels of the network input per cell of the feature map (16).
+base_anchors  (A, 4) float32, half-open (y1, x1, y2, x2), those of the cell (0, 0).
+anchors  (h*w*A, 4) float32 in pixels of the network input, order (row, column, anchor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.errors import UserError
+
+
+def base_anchors(
+    base_size: int = 16,
+    scales: Sequence[float] = (8.0, 16.0, 32.0),
+    ratios: Sequence[float] = (0.5, 1.0, 2.0),
+) -> np.ndarray:
+    """The anchors of the first position, all around the centre of its base box (paper 3.1.1).
+
+    For a ratio r = height / width the base box becomes ``w = round(sqrt(base_size^2 / r))`` by
+    ``h = round(w * r)``, then it is multiplied by each scale (PY generate_anchors.py:37-97; ML
+    proposal_generate_anchors.m:44-72). Rounding to whole pixels comes before scaling, so "128^2,
+    2:1" is really 184 x 96 pixels. Halves round up, as in MATLAB.
+
+    Args:
+        base_size: side in pixels of the base box; the centre is at half of it in both directions,
+            (8, 8) for 16, which is the inclusive 7.5 of the Python code.
+        scales: multiples of the base box; 8, 16, 32 are 128, 256, 512 pixels.
+        ratios: height / width.
+
+    Returns:
+        (A, 4) float32, ratio-major: all scales of the first ratio come first.
+
+    Raises:
+        UserError: no scale or ratio, or one that is not above 0 or leaves an empty base box.
+    """
+    scales_column = _positive(scales, "anchor scale")
+    ratios_row = _positive(ratios, "anchor ratio")
+    widths = np.floor(np.sqrt(base_size * base_size / ratios_row) + 0.5)
+    heights = np.floor(widths * ratios_row + 0.5)
+    if np.any(widths < 1) or np.any(heights < 1):
+        raise UserError(
+            f"Each anchor ratio must leave a box of at least one pixel, but of the ratios "
+            f"{list(ratios)} one makes a side of 0 from the base size {base_size}: choose ratios "
+            f"(height / width) nearer to 1."
+        )
+    half_heights = 0.5 * np.outer(heights, scales_column).reshape(-1)
+    half_widths = 0.5 * np.outer(widths, scales_column).reshape(-1)
+    centre = 0.5 * base_size
+    corners = [
+        centre - half_heights,
+        centre - half_widths,
+        centre + half_heights,
+        centre + half_widths,
+    ]
+    return np.stack(corners, axis=1).astype(np.float32)
+
+
+def anchor_grid(
+    base_anchors: Any, feature_height: Any, feature_width: Any, stride: int = 16
+) -> tf.Tensor:
+    """The base anchors (A, 4) moved to every cell of a feature map.
+
+    Cell (row, column) shifts them by (row * stride, column * stride) pixels
+    (PY anchor_target_layer.py:93-106).
+
+    Args:
+        base_anchors: (A, 4).
+        feature_height, feature_width: numbers or scalar integer tensors.
+        stride: pixels per cell.
+
+    Returns:
+        (feature_height * feature_width * A, 4) float32 in order (row, column, anchor), the anchor
+        running fastest; not clipped.
+    """
+    base_anchors = tf.cast(base_anchors, tf.float32)
+    shift_y = tf.cast(tf.range(feature_height) * stride, tf.float32)
+    shift_x = tf.cast(tf.range(feature_width) * stride, tf.float32)
+    shift_y, shift_x = tf.meshgrid(shift_y, shift_x, indexing="ij")
+    shifts = tf.stack([shift_y, shift_x, shift_y, shift_x], axis=-1)
+    return tf.reshape(shifts[:, :, tf.newaxis, :] + base_anchors, [-1, 4])
+
+
+def inside_image(anchors: Any, height: Any, width: Any) -> tf.Tensor:
+    """Which anchors do not cross the image boundary (paper 3.3; border 0).
+
+    Half-open form of ``x1 >= 0, y1 >= 0, x2 < width, y2 < height`` on inclusive corners
+    (PY anchor_target_layer.py:110-115; ML proposal_prepare_image_roidb.m:132-136).
+
+    Args:
+        anchors: (..., 4) in pixels of the network input.
+        height, width: real size of that input in pixels, without any padding of a batch.
+
+    Returns:
+        (...,) bool.
+    """
+    y1, x1, y2, x2 = tf.unstack(tf.cast(anchors, tf.float32), axis=-1)
+    height = tf.cast(height, tf.float32)
+    width = tf.cast(width, tf.float32)
+    return (y1 >= 0.0) & (x1 >= 0.0) & (y2 <= height) & (x2 <= width)
+
+
+def _positive(values: Sequence[float], name: str) -> np.ndarray:
+    """The values as (n,) float64, checked to be at least one and all finite and above 0."""
+    array = np.asarray(values, np.float64).reshape(-1)
+    if array.size == 0 or not np.all(np.isfinite(array) & (array > 0)):
+        raise UserError(
+            f"Expected at least one {name} and all of them above 0, but received {list(values)}: "
+            f"give numbers such as those of the paper (scales 8 16 32, ratios 0.5 1 2)."
+        )
+    return array

@@ -1,0 +1,96 @@
+"""The four networks that Faster R-CNN can be built on, behind one description.
+
+Shapes and names
+----------------
+N  images; F  channels of the feature map; R  RoIs; p  side of a pooled RoI in cells.
+base  images (N, height, width, 3) -> features (N, h, w, F), shared by the RPN and the detector.
+head  pooled RoIs (R, p, p, F) -> vectors (R, D), between RoI pooling and the two outputs.
+stride  image pixels per cell of the feature map, 16 for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.network.backbones import resnet50, tiny, vgg16, zf
+from keras_frcnn.network.backbones.heads import FullyConnectedHead
+from keras_frcnn.network.backbones.resnet50 import Conv5Head
+
+_MODULES = {"vgg16": vgg16, "zf": zf, "resnet50": resnet50, "tiny": tiny}
+NETWORKS = tuple(_MODULES)
+POLICIES = {
+    "float32": "float32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """One network, freshly initialised.
+
+    Attributes:
+        name: one of ``NETWORKS``.
+        base: functional model, (N, height, width, 3) float32 -> (N, h, w, channels) in the compute
+            dtype of the precision; any height and width.
+        stride: image pixels per cell.
+        channels: F, of the base's output.
+        rpn_channels: width of the RPN's 3x3 convolution (section 3.1 of the paper).
+        roi_size: p, cells along a side of a pooled RoI.
+        head: ``.layers`` (those with weights) and ``head(pooled, dropout_seed=None)`` -> (R, D).
+            Every call uses the same layers. ``.uses_dropout`` tells whether a seed has an effect.
+        frozen: names of the layers of the base that stages 1 and 2 do not train.
+        feature_size: cells along a side of the image (an int or an integer tensor).
+        imagenet: whether ImageNet weights of it can be downloaded.
+    """
+
+    name: str
+    base: keras.Model
+    stride: int
+    channels: int
+    rpn_channels: int
+    roi_size: int
+    head: FullyConnectedHead | Conv5Head
+    frozen: tuple[str, ...]
+    feature_size: Callable[[int], int]
+    imagenet: bool
+
+
+def build_backbone(name: str, precision: str = "float32", seed: int = 0) -> Backbone:
+    """Build a network with random weights; equal arguments give equal weights.
+
+    Args:
+        name: one of ``NETWORKS``.
+        precision: "float32", "bfloat16" or "float16"; weights are float32 in all of them, and
+            Keras' global policy is left alone.
+        seed: from which each layer draws its own weights.
+
+    Raises:
+        UserError: a name or precision that does not exist.
+    """
+    if name not in _MODULES:
+        raise UserError(
+            f"--network must be one of {', '.join(NETWORKS)}, not {name!r}."
+        )
+    if precision not in POLICIES:
+        raise UserError(
+            f"--precision must be one of {', '.join(POLICIES)}, not {precision!r}."
+        )
+    module = _MODULES[name]
+    policy = POLICIES[precision]
+    return Backbone(
+        name=name,
+        base=module.build_base(policy, seed),
+        stride=16,
+        channels=module.CHANNELS,
+        rpn_channels=module.RPN_CHANNELS,
+        roi_size=module.ROI_SIZE,
+        head=module.build_head(policy, seed),
+        frozen=module.FROZEN,
+        feature_size=module.feature_size,
+        imagenet=module.HAS_IMAGENET_WEIGHTS,
+    )

@@ -1,0 +1,129 @@
+"""The layers between RoI pooling and the two outputs, and how every layer of a network starts.
+
+A head is a list of layers and the order in which they are called. It is not a model: training,
+inference and export call the same layers on their own inputs, so they share the weights by
+reference.
+
+Shapes and names
+----------------
+R  RoIs of a batch; p  side of a pooled RoI in cells; F  channels of the feature map.
+D  length of the feature vector that the class and box layers see (4096, 2048 or 256).
+pooled  (R, p, p, F) float32, what RoI pooling emits; the layers cast it to their own precision.
+seed  (an argument of builders)  an int, from which each layer draws its own initial weights.
+dropout_seed  (2,) int32 tensor, one per training step.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+
+def layer_seed(seed: int, layer_name: str) -> int:
+    """A seed of its own for each layer, independent of the order in which layers are made."""
+    return zlib.crc32(f"{seed}/{layer_name}".encode()) & 0x7FFFFFFF
+
+
+def he_normal(
+    seed: int, layer_name: str, gain: float = 1.0
+) -> keras.initializers.Initializer:
+    """He's initialiser (fan in, truncated normal) with its variance multiplied by ``gain``."""
+    return keras.initializers.VarianceScaling(
+        scale=2.0 * gain,
+        mode="fan_in",
+        distribution="truncated_normal",
+        seed=layer_seed(seed, layer_name),
+    )
+
+
+def normal(seed: int, layer_name: str, stddev: float) -> keras.initializers.Initializer:
+    """N(0, stddev), the initialiser of the Caffe networks."""
+    return keras.initializers.RandomNormal(
+        stddev=stddev, seed=layer_seed(seed, layer_name)
+    )
+
+
+@keras.utils.register_keras_serializable(package="keras_frcnn")
+class StatelessDropout(keras.layers.Layer):
+    """Dropout whose mask is a pure function of a seed tensor.
+
+    A resumed run then draws the masks that an uninterrupted run would have drawn.
+
+    Args:
+        rate: share of the values set to 0; the others are multiplied by ``1 / (1 - rate)``.
+        index: number of this layer within its head. It is folded into the seed, so that two layers
+            given one seed draw different masks.
+    """
+
+    def __init__(self, rate: float, index: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.index = index
+
+    def call(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Drop values of x (any shape) by the mask of ``seed`` ((2,) int32)."""
+        own_seed = tf.random.experimental.stateless_fold_in(seed, self.index)
+        return tf.nn.experimental.stateless_dropout(x, self.rate, seed=own_seed)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "rate": self.rate, "index": self.index}
+
+
+class FullyConnectedHead:
+    """fc6 and fc7 with ReLU, each followed by dropout in training (VGG-16, ZF and tiny).
+
+    Args:
+        width: units of each of the two layers.
+        kernel_initializers: of fc6 and fc7; biases start at 0.
+        dropout_rate: 0 leaves dropout out.
+        policy: Keras dtype policy of the layers.
+
+    Attributes:
+        layers: the layers that hold weights, in order.
+        uses_dropout: whether ``dropout_seed`` has an effect.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        kernel_initializers: Sequence[keras.initializers.Initializer],
+        dropout_rate: float,
+        policy: str,
+    ):
+        # Rows of fc6 run (row, column, channel), as in keras.applications; Caffe flattens
+        # (channel, row, column), so a converted caffemodel has to be permuted.
+        self._flatten = keras.layers.Flatten(name="roi_flatten", dtype=policy)
+        self.layers = [
+            keras.layers.Dense(
+                width,
+                activation="relu",
+                kernel_initializer=initializer,
+                name=name,
+                dtype=policy,
+            )
+            for name, initializer in zip(
+                ("fc6", "fc7"), kernel_initializers, strict=True
+            )
+        ]
+        self.uses_dropout = dropout_rate > 0
+        self._dropouts = [
+            StatelessDropout(dropout_rate, index, name=name, dtype=policy)
+            for index, name in enumerate(("drop6", "drop7"))
+        ]
+
+    def __call__(
+        self, pooled: tf.Tensor, dropout_seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Map pooled (R, p, p, F) to (R, D) features.
+
+        Dropout is applied only where a ``dropout_seed`` is given.
+        """
+        features = self._flatten(pooled)
+        for layer, dropout in zip(self.layers, self._dropouts, strict=True):
+            features = layer(features)
+            if dropout_seed is not None and self.uses_dropout:
+                features = dropout(features, dropout_seed)
+        return features

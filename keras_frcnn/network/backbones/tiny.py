@@ -1,0 +1,62 @@
+"""A small network that learns from random weights in minutes: for the demo, tests and CI only.
+
+Shapes and names
+----------------
+image  (N, height, width, 3) float32, RGB minus the recipe's means.
+features  (N, ceil(height / 16), ceil(width / 16), 128), output of conv5.
+policy  name of a Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
+"""
+
+from __future__ import annotations
+
+import keras
+
+from keras_frcnn.network.backbones.heads import FullyConnectedHead, he_normal
+
+WIDTHS = (32, 64, 96, 128, 128)
+CHANNELS = 128
+RPN_CHANNELS = 128
+ROI_SIZE = 7
+FROZEN = ()  # it starts at random: a frozen layer would stay random
+HAS_IMAGENET_WEIGHTS = False
+
+
+def feature_size(side: int) -> int:
+    """Cells of the feature map along a side of the image: four halvings, each rounded up."""
+    return -(-side // 16)
+
+
+def build_base(policy: str, seed: int) -> keras.Model:
+    """Build conv1 to conv5; the first halves by its stride, the next three by max pooling."""
+    image = keras.Input((None, None, 3), name="image")
+    # Weights drawn for inputs of unit size: pixels have a standard deviation of about 64, and a
+    # first layer that sees them unscaled learns thousands of times faster than the others.
+    x = keras.layers.Rescaling(1 / 64, name="unit_scale", dtype=policy)(image)
+    x = keras.layers.ZeroPadding2D(1, name="conv1_pad", dtype=policy)(x)
+    for index, filters in enumerate(WIDTHS, start=1):
+        name = f"conv{index}"
+        x = keras.layers.Conv2D(
+            filters,
+            3,
+            strides=2 if index == 1 else 1,
+            padding="valid" if index == 1 else "same",
+            activation="relu",
+            kernel_initializer=he_normal(seed, name),
+            name=name,
+            dtype=policy,
+        )(x)
+        if 1 < index < len(WIDTHS):
+            x = keras.layers.MaxPooling2D(
+                2, strides=2, padding="same", name=f"pool{index}", dtype=policy
+            )(x)
+    return keras.Model(image, x, name="tiny")
+
+
+def build_head(policy: str, seed: int) -> FullyConnectedHead:
+    """Build fc6 and fc7, 256 wide.
+
+    There is no dropout: so small a network, trained for a few passes, underfits; dropout would
+    only make it learn more slowly.
+    """
+    initializers = [he_normal(seed, name) for name in ("fc6", "fc7")]
+    return FullyConnectedHead(256, initializers, dropout_rate=0.0, policy=policy)

@@ -1,0 +1,69 @@
+"""VGG-16 as a Faster R-CNN backbone: thirteen convolutions without pool5, and fc6 and fc7.
+
+Layer names are those of ``keras.applications.VGG16``, so its weight files load by name (its fc1
+and fc2 are fc6 and fc7 here, as in the paper).
+
+Shapes and names
+----------------
+image  (N, height, width, 3) float32, RGB minus the recipe's means.
+features  (N, ceil(height / 16), ceil(width / 16), 512), output of block5_conv3.
+policy  name of a Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
+"""
+
+from __future__ import annotations
+
+import keras
+
+from keras_frcnn.network.backbones.heads import FullyConnectedHead, he_normal, normal
+
+BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+CHANNELS = 512
+RPN_CHANNELS = 512
+ROI_SIZE = 7
+# The paper trains conv3_1 and up (stage1_rpn_train.pt:20-115: lr_mult 0 and decay_mult 0 below).
+FROZEN = ("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2")
+HAS_IMAGENET_WEIGHTS = True
+
+
+def feature_size(side: int) -> int:
+    """Cells of the feature map along a side of the image: four halvings, each rounded up."""
+    return -(-side // 16)
+
+
+def build_base(policy: str, seed: int) -> keras.Model:
+    """Build block1_conv1 to block5_conv3 with random weights."""
+    image = keras.Input((None, None, 3), name="image")
+    x = image
+    for block, widths in enumerate(BLOCKS, start=1):
+        for index, filters in enumerate(widths, start=1):
+            name = f"block{block}_conv{index}"
+            # Pixels have a standard deviation of about 64; only the first layer sees them, and
+            # with this gain a network that starts at random has features of about unit size.
+            gain = 1 / 64**2 if name == "block1_conv1" else 1.0
+            x = keras.layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer=he_normal(seed, name, gain),
+                name=name,
+                dtype=policy,
+            )(x)
+        if block < len(BLOCKS):
+            # Caffe rounds the size of a pooled map up, keras.applications down ("valid"):
+            # 600 pixels give 38 rows there and here, 37 in keras.applications (recipe 4.3).
+            x = keras.layers.MaxPooling2D(
+                2, strides=2, padding="same", name=f"block{block}_pool", dtype=policy
+            )(x)
+    return keras.Model(image, x, name="vgg16")
+
+
+def build_head(policy: str, seed: int) -> FullyConnectedHead:
+    """Build fc6 and fc7 with dropout 0.5 (stage1_fast_rcnn_train.pt:379-413).
+
+    They are meant to be loaded from ImageNet. Where they are not, N(0, 0.005) keeps the first
+    cross-entropy near ln(classes): on ImageNet features of VOC images it is about 3.2, with
+    ln 21 = 3.04, while N(0, 0.01) starts at 4.4 to 5.9.
+    """
+    initializers = [normal(seed, name, 0.005) for name in ("fc6", "fc7")]
+    return FullyConnectedHead(4096, initializers, dropout_rate=0.5, policy=policy)

@@ -1,0 +1,165 @@
+"""Faster R-CNN as Keras functional models over one set of layers (figure 2 of the paper).
+
+The region proposal network and the detector hold the layers of the base by reference: a weight of
+the base that changes moves both.
+
+Shapes and names
+----------------
+N  images, R  RoIs of all of them, C  classes incl. background, F  channels of the base.
+images    (N, H, W, 3) float32 RGB minus the means.
+features  (N, h, w, F) in the compute precision.
+rois      (R, 4) float32 in input pixels, roi_image  (R,) int32 the image of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
+from keras_frcnn.network.backbones import build_backbone
+from keras_frcnn.network.roi_pooling import build_roi_pooling
+from keras_frcnn.network.rpn import build_rpn_head
+from keras_frcnn.recipes import Recipe
+
+PRECISION_POLICIES = {
+    "float32": "float32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+
+
+class FasterRcnn(tf.Module):
+    """The layers of one network and the functional models that share them.
+
+    Attributes:
+        backbone: the base and what belongs to it.
+        base: ``images -> features``.
+        rpn_head: ``features -> [logits, deltas]``.
+        region_proposal_network: ``images -> [logits, deltas]``, over ``base`` and ``rpn_head``.
+        detector: ``[features, rois, roi_image] -> [class_logits, deltas]``, no dropout.
+        detector_training: the same with a ``dropout_seed`` (2,) int32 as fourth input.
+        fast_rcnn: ``[images, rois, roi_image] -> [class_logits, deltas]``, over ``base``.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        class_names: Sequence[str],
+        recipe: Recipe,
+        *,
+        precision: str = "float32",
+        seed: int = 0,
+    ):
+        super().__init__(name="faster_rcnn")
+        self.network = network
+        self.class_names = tuple(class_names)
+        self.recipe = recipe
+        self.precision = precision
+        self.backbone = build_backbone(network, precision=precision, seed=seed)
+        self.base = self.backbone.base
+        self.base_anchors = base_anchors(
+            recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios
+        )
+        policy = PRECISION_POLICIES[precision]
+        self.rpn_head = build_rpn_head(
+            self.backbone.channels,
+            self.backbone.rpn_channels,
+            len(self.base_anchors),
+            feature_dtype=self.base.output.dtype,
+            precision_policy=policy,
+            seed=seed + 1000,
+        )
+        images = keras.Input((None, None, 3), name="images")
+        self.region_proposal_network = keras.Model(
+            images, self.rpn_head(self.base(images)), name="region_proposal_network"
+        )
+        self._build_detector(images, seed + 2000)
+
+    def _build_detector(self, images, seed: int) -> None:
+        pooling = build_roi_pooling(
+            self.recipe.detector.roi_pooling,
+            self.backbone.roi_size,
+            self.backbone.stride,
+        )
+        # cls_score N(0, 0.01), bbox_pred N(0, 0.001): stage1_fast_rcnn_train.pt VGG:431,454.
+        cls_score = keras.layers.Dense(
+            self.number_of_classes,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=seed),
+            dtype="float32",
+            name="cls_score",
+        )
+        bbox_pred = keras.layers.Dense(
+            4 * self.number_of_classes,
+            kernel_initializer=keras.initializers.RandomNormal(
+                stddev=0.001, seed=seed + 1
+            ),
+            dtype="float32",
+            name="bbox_pred",
+        )
+        features = keras.Input(
+            (None, None, self.backbone.channels),
+            dtype=self.base.output.dtype,
+            name="features",
+        )
+        rois = keras.Input((4,), name="rois")
+        roi_image = keras.Input((), dtype="int32", name="roi_image")
+        dropout_seed = keras.Input(batch_shape=(2,), dtype="int32", name="dropout_seed")
+        pooled = pooling([features, rois, roi_image])
+
+        def outputs(hidden):
+            return [cls_score(hidden), bbox_pred(hidden)]
+
+        head = self.backbone.head
+        inputs = [features, rois, roi_image]
+        self.detector = keras.Model(inputs, outputs(head(pooled)), name="detector")
+        self.detector_training = keras.Model(
+            [*inputs, dropout_seed],
+            outputs(head(pooled, dropout_seed)),
+            name="detector_training",
+        )
+        self.fast_rcnn = keras.Model(
+            [images, rois, roi_image],
+            self.detector([self.base(images), rois, roi_image]),
+            name="fast_rcnn",
+        )
+        self._output_layers = (cls_score, bbox_pred)
+
+    @property
+    def number_of_classes(self) -> int:
+        """Classes including background."""
+        return len(self.class_names) + 1
+
+    @property
+    def base_layers(self) -> list[keras.layers.Layer]:
+        """Layers of the base that have weights, in order."""
+        return [layer for layer in self.base.layers if layer.weights]
+
+    @property
+    def rpn_layers(self) -> list[keras.layers.Layer]:
+        """Layers of the RPN head that have weights, in order."""
+        return [layer for layer in self.rpn_head.layers if layer.weights]
+
+    @property
+    def head_layers(self) -> list[keras.layers.Layer]:
+        """Layers of the detector above RoI pooling that have weights, in order."""
+        hidden = [layer for layer in self.backbone.head.layers if layer.weights]
+        return [*hidden, *self._output_layers]
+
+    @property
+    def all_layers(self) -> list[keras.layers.Layer]:
+        """Every layer with weights: base, RPN head, detector head."""
+        return [*self.base_layers, *self.rpn_layers, *self.head_layers]
+
+    def trained_base_layers(self) -> list[keras.layers.Layer]:
+        """Layers of the base that stages 1 and 2 train (recipe 4.2: VGG from conv3_1 up)."""
+        frozen = set(self.backbone.frozen)
+        return [layer for layer in self.base_layers if layer.name not in frozen]
+
+    def anchors(self, feature_height: tf.Tensor, feature_width: tf.Tensor) -> tf.Tensor:
+        """(h * w * A, 4) anchors of a feature map in input pixels."""
+        return anchor_grid(
+            self.base_anchors, feature_height, feature_width, self.backbone.stride
+        )

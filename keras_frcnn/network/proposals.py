@@ -1,0 +1,88 @@
+"""From scored anchors to proposals (section 3.3, recipe 4.6).
+
+Decode, clip to the image, drop what is too small, keep the best, suppress, keep the best.
+
+Shapes and names
+----------------
+N  images, A  anchors of the whole map, K  proposals kept.
+*_input  pixels of the rescaled network input.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_frcnn.geometry import boxes as box_geometry
+from keras_frcnn.network.suppression import suppress
+from keras_frcnn.recipes import ProposalConfig
+
+# Below every logit difference that float32 convolutions can give, above -inf of masked anchors.
+_LOWEST_SCORE = -1e30
+
+
+class Proposals(NamedTuple):
+    """Regions of interest of each image, best first, zero-padded.
+
+    Attributes:
+        boxes_input: (N, K, 4) float32.
+        scores: (N, K) float32 objectness in [0, 1].
+        count: (N,) int32.
+    """
+
+    boxes_input: tf.Tensor
+    scores: tf.Tensor
+    count: tf.Tensor
+
+
+def select_proposals(
+    logits: tf.Tensor,
+    deltas: tf.Tensor,
+    anchors: tf.Tensor,
+    image_sizes: tf.Tensor,
+    scales: tf.Tensor,
+    config: ProposalConfig,
+    *,
+    on_gpu: bool | None = None,
+) -> Proposals:
+    """The proposals of each image (proposal_layer.py:121-176).
+
+    Ranking goes by the difference of the two logits, which orders anchors as the softmax score does
+    but does not saturate into ties.
+
+    Args:
+        logits: (N, A, 2) float32.
+        deltas: (N, A, 4) float32.
+        anchors: (A, 4) float32 in input pixels.
+        image_sizes: (N, 2) true height and width of each input, without padding.
+        scales: (N, 2) input pixels per original pixel, vertical and horizontal: the minimum side is
+            counted in original pixels (config.py:118).
+        config: how many to keep and the thresholds.
+        on_gpu: see :func:`keras_frcnn.network.suppression.suppress`.
+    """
+    sizes = tf.cast(image_sizes, tf.float32)
+    ranking = logits[..., 1] - logits[..., 0]
+    boxes = box_geometry.decode(anchors[None], deltas)
+    boxes = box_geometry.clip(boxes, sizes[:, 0, None], sizes[:, 1, None])
+    sides = boxes[..., 2:] - boxes[..., :2]
+    large_enough = tf.reduce_all(
+        sides >= config.min_size_image * scales[:, None, :], axis=-1
+    )
+    ranking = tf.where(large_enough, ranking, -float("inf"))
+    if config.before_nms is not None:
+        best = tf.minimum(config.before_nms, tf.shape(ranking)[1])
+        ranking, index = tf.math.top_k(ranking, best)
+        boxes = tf.gather(boxes, index, batch_dims=1)
+    kept = suppress(
+        boxes[:, :, None],
+        ranking[:, :, None],
+        per_class=config.after_nms,
+        in_total=config.after_nms,
+        iou_threshold=config.nms_iou,
+        score_threshold=_LOWEST_SCORE,
+        on_gpu=on_gpu,
+    )
+    valid = tf.sequence_mask(kept.count, config.after_nms)
+    scores = tf.where(valid, tf.sigmoid(kept.scores), 0.0)
+    return Proposals(kept.boxes, scores, kept.count)

@@ -1,0 +1,353 @@
+"""RoI pooling: a feature map and boxes in, one small map of fixed size per box out.
+
+Three layers with one signature:
+
+- ``crop``: 2x2 bilinear samples in every bin, their maximum (the default).
+- ``max``: exactly the RoI max pooling of Fast R-CNN, coordinates rounded to whole cells.
+- ``align``: RoIAlign (He et al., Mask R-CNN, section 3), the mean of bilinear samples.
+
+``crop`` and ``align`` sample at the same places and differ in taking the maximum or the mean. Pixel
+``y`` of the input lies at ``y / stride - 0.5`` in cells, cell centres having whole coordinates
+("half-pixel", ``aligned=True`` in torchvision). Samples up to one cell outside the centres of the
+border cells take the border's value, samples farther out are 0.
+
+Gradients go to the features only; RoIs are constants (as in the released codes, where joint
+training ignores the derivative towards the coordinates).
+
+Shapes and names
+----------------
+N  images.  H, W  size of the feature map in cells.  F  channels.
+R  RoIs; R = 0 is fine.  P  ``size``, bins per side (7; 6 for ZF).  S  samples per bin and side.
+features  (N, H, W, F), any float type, ``stride`` pixels of the input per cell.
+rois_input  (R, 4) float32, half-open (y1, x1, y2, x2) in pixels of the network input.
+roi_image  (R,) int32, for each RoI the image that it lies in, 0 to N - 1.
+pooled  (R, P, P, F) float32.
+starts, ends  (R, P) int32, half-open ranges of cells, one per bin, along one axis.
+level  k of a window of 2**k cells along one axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from keras_frcnn.errors import UserError
+
+
+class _RoiPooling(keras.layers.Layer):
+    """What the three layers share: ``size``, ``stride``, types and shapes.
+
+    Called on ``[features, rois_input, roi_image]``, returns ``pooled`` (R, P, P, F) float32.
+    """
+
+    def __init__(self, size: int, stride: int = 16, **kwargs):
+        # A half-precision policy must not reach the RoIs: bfloat16 has 8 bits, a box at 803 pixels
+        # would move to 804. So this layer is float32 whatever the policy and casts by itself.
+        kwargs["dtype"] = "float32"
+        super().__init__(autocast=False, **kwargs)
+        self.size = _positive("size", size)
+        self.stride = _positive("stride", stride)
+
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        features, rois_input, roi_image = inputs
+        pooled = self.pool(
+            tf.cast(features, tf.float32),
+            tf.stop_gradient(tf.cast(rois_input, tf.float32)),
+            tf.cast(roi_image, tf.int32),
+        )
+        return tf.ensure_shape(pooled, (None, self.size, self.size, features.shape[-1]))
+
+    def pool(
+        self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor
+    ) -> tf.Tensor:
+        """The rule itself, on float32 features."""
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape):
+        features_shape, rois_shape, _ = input_shape
+        return (rois_shape[0], self.size, self.size, features_shape[-1])
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "size": self.size, "stride": self.stride}
+
+
+class CropRoiPooling(_RoiPooling):
+    """Maximum of 2x2 bilinear samples per bin, the usual TensorFlow form of RoI pooling.
+
+    Fastest of the three (one ``crop_and_resize``); bins lie exactly where the box puts them. Where
+    samples of a bin are equal the gradient goes to one of them, as in ``tf.nn.max_pool2d``.
+
+    Not deterministic in its gradient on the CPU unless op determinism is enabled; on a GPU op
+    determinism refuses this gradient (the same holds for ``AlignRoiPooling``).
+
+    Args:
+        size: P, bins per side.
+        stride: input pixels per cell.
+    """
+
+    def pool(
+        self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor
+    ) -> tf.Tensor:
+        samples = _bilinear_samples(
+            features, rois_input / self.stride, roi_image, 2 * self.size
+        )
+        return tf.nn.max_pool2d(samples, 2, 2, "VALID")
+
+
+class AlignRoiPooling(_RoiPooling):
+    """RoIAlign: mean of S x S bilinear samples per bin; equals torchvision's ``aligned=True``.
+
+    Args:
+        size: P, bins per side.
+        stride: input pixels per cell.
+        samples: S, samples per bin and side (2 in the paper; no adaptive number).
+    """
+
+    def __init__(self, size: int, stride: int = 16, samples: int = 2, **kwargs):
+        super().__init__(size, stride, **kwargs)
+        self.samples = _positive("samples", samples)
+
+    def pool(
+        self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor
+    ) -> tf.Tensor:
+        crop = self.samples * self.size
+        samples = _bilinear_samples(features, rois_input / self.stride, roi_image, crop)
+        return tf.nn.avg_pool2d(samples, self.samples, self.samples, "VALID")
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "samples": self.samples}
+
+
+class MaxRoiPooling(_RoiPooling):
+    """RoI max pooling of Fast R-CNN, cell for cell (caffe-fast-rcnn, roi_pooling_layer.cpp).
+
+    A box covers the cells ``round(x1 / stride)`` to ``round((x2 - 1) / stride)``, both included and
+    at least one; its P bins round outwards, so neighbours may share a cell; bins are clipped to the
+    map and an empty one gives 0. The gradient of a bin goes to its largest cell, among equal ones
+    to the first in row order, as in Caffe.
+
+    Bins are maxima of four overlapping windows of 2**a x 2**b cells, looked up in tables of all
+    such windows: time and memory do not grow with the boxes. Deterministic on the CPU.
+
+    Args:
+        size: P, bins per side.
+        stride: input pixels per cell.
+    """
+
+    def pool(
+        self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor
+    ) -> tf.Tensor:
+        height, width = tf.shape(features)[1], tf.shape(features)[2]
+        y1, x1, y2, x2 = tf.unstack(rois_input, axis=1)
+        rows = _integer_bins(y1, y2, self.size, self.stride, height)
+        columns = _integer_bins(x1, x2, self.size, self.stride, width)
+        return _bin_maxima(features, rows, columns, roi_image)
+
+
+POOLINGS = {"crop": CropRoiPooling, "max": MaxRoiPooling, "align": AlignRoiPooling}
+
+
+def build_roi_pooling(kind: str, size: int, stride: int = 16) -> keras.layers.Layer:
+    """The layer of the given kind: ``"crop"``, ``"max"`` or ``"align"``.
+
+    Raises:
+        UserError: the kind is none of them.
+    """
+    if kind not in POOLINGS:
+        raise UserError(
+            f"Expected the RoI pooling to be one of {', '.join(POOLINGS)}, received {kind!r}; "
+            "choose one of them."
+        )
+    return POOLINGS[kind](size, stride)
+
+
+def _positive(name: str, value: int) -> int:
+    if int(value) != value or value < 1:
+        raise UserError(
+            f"Expected {name} of the RoI pooling to be a whole number of at least 1, received "
+            f"{value!r}; pass such a number."
+        )
+    return int(value)
+
+
+def _bilinear_samples(
+    features: tf.Tensor, rois_feature: tf.Tensor, roi_image: tf.Tensor, crop: int
+) -> tf.Tensor:
+    """Bilinear samples at the centres of ``crop`` x ``crop`` equal parts of each box.
+
+    ``crop_and_resize`` puts its first and last sample on the corners of its box, in units of the
+    map's size less one. The map is padded by one cell first (border repeated): that makes samples
+    in the outer half of border cells right, and that size never 0 (a map of height 1).
+
+    Args:
+        rois_feature: (R, 4) float32, half-open, in cells (input pixels / stride).
+
+    Returns:
+        (R, crop, crop, F) float32.
+    """
+    padded = tf.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    corner1, corner2 = rois_feature[:, :2], rois_feature[:, 2:]
+    half_part = (corner2 - corner1) / (2 * crop)
+    last_cell = tf.cast(tf.shape(padded)[1:3] - 1, tf.float32)
+    # -0.5: from edges of cells to their centres; +1: the padding.
+    first_sample = (corner1 + half_part - 0.5 + 1.0) / last_cell
+    last_sample = (corner2 - half_part - 0.5 + 1.0) / last_cell
+    corners = tf.concat([first_sample, last_sample], axis=1)
+    return tf.image.crop_and_resize(padded, corners, roi_image, [crop, crop])
+
+
+def _round_half_away(values: tf.Tensor) -> tf.Tensor:
+    """C's ``round``, int32: ``tf.round`` takes halves to the even neighbour."""
+    magnitude = tf.abs(values)
+    whole = tf.floor(magnitude)
+    rounded = whole + tf.cast(magnitude - whole >= 0.5, tf.float32)
+    return tf.cast(tf.sign(values) * rounded, tf.int32)
+
+
+def _integer_bins(
+    low: tf.Tensor, high: tf.Tensor, size: int, stride: int, extent: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Starts and ends of the bins along one axis, clipped to ``[0, extent]``.
+
+    In integers, as floor and ceil of a float32 multiple of ``1 / size`` are wrong for some sizes.
+
+    Args:
+        low, high: (R,) float32, half-open side of the boxes in input pixels.
+    """
+    first = _round_half_away(low / stride)[:, None]
+    last = _round_half_away((high - 1.0) / stride)[
+        :, None
+    ]  # inclusive, as Caffe's boxes are
+    length = tf.maximum(last - first + 1, 1)
+    index = tf.range(size)[None]
+    starts = first + (index * length) // size
+    ends = first + ((index + 1) * length + size - 1) // size
+    return tf.clip_by_value(starts, 0, extent), tf.clip_by_value(ends, 0, extent)
+
+
+def _bin_maxima(
+    features: tf.Tensor,
+    rows: tuple[tf.Tensor, tf.Tensor],
+    columns: tuple[tf.Tensor, tf.Tensor],
+    roi_image: tf.Tensor,
+) -> tf.Tensor:
+    """Maximum of every bin, 0 where it is empty, with a gradient to one cell of each.
+
+    The gradient has its own rule because autodiff through the lookup scatters into every table:
+    twice as slow, and it splits ties by window.
+
+    Returns:
+        (R, P, P, F) float32.
+    """
+    filled = ((rows[1] > rows[0])[:, :, None] & (columns[1] > columns[0])[:, None, :])[
+        ..., None
+    ]
+
+    @tf.custom_gradient
+    def maxima(values: tf.Tensor):
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            keys = _window_lookup(_sortable_keys(values), rows, columns, roi_image)
+            element = _element_of_keys(keys, tf.shape(values))
+            upstream = tf.where(filled, upstream, 0.0)
+            summed = tf.math.unsorted_segment_sum(upstream, element, tf.size(values))
+            return tf.reshape(summed, tf.shape(values))
+
+        return tf.where(
+            filled, _window_lookup(values, rows, columns, roi_image), 0.0
+        ), gradient
+
+    return maxima(features)
+
+
+def _window_lookup(
+    values: tf.Tensor,
+    rows: tuple[tf.Tensor, tf.Tensor],
+    columns: tuple[tf.Tensor, tf.Tensor],
+    roi_image: tf.Tensor,
+) -> tf.Tensor:
+    """Maximum of every bin (anything where it is empty), from a range-maximum table.
+
+    A range of n cells is the union of two ranges of 2**k cells, k = floor(log2 n): one at its start
+    and one at its end. In two dimensions that is four lookups for bins of any size.
+
+    Args:
+        values: (N, H, W, F), float32 or int64.
+
+    Returns:
+        (R, P, P, F) of the same type.
+    """
+    shape = tf.shape(values)
+    row_level, column_level = _level(rows), _level(columns)
+    row_levels, column_levels = _count(row_level), _count(column_level)
+    table = _window_maxima(values, 1, row_levels)  # (a, N, H, W, F)
+    table = _window_maxima(table, 3, column_levels)  # (b, a, N, H, W, F)
+    table = tf.reshape(table, [-1, shape[3]])
+    page = column_level[:, None, :] * row_levels + row_level[:, :, None]  # (R, P, P)
+    page = page * shape[0] + roi_image[:, None, None]
+
+    def corners(bins, level, extent):
+        starts, ends = bins
+        second = ends - tf.bitwise.left_shift(1, level)
+        return [tf.clip_by_value(corner, 0, extent - 1) for corner in (starts, second)]
+
+    best = None
+    for row in corners(rows, row_level, shape[1]):
+        for column in corners(columns, column_level, shape[2]):
+            cell = (page * shape[1] + row[:, :, None]) * shape[2] + column[:, None, :]
+            found = tf.gather(table, cell)
+            best = found if best is None else tf.maximum(best, found)
+    return best
+
+
+def _level(bins: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """floor(log2(length)) of every bin, 0 for empty ones; in integers, log2(8) being 2.9999..."""
+    length = (bins[1] - bins[0])[..., None]
+    return tf.reduce_sum(tf.cast(length >= 2 ** tf.range(1, 30), tf.int32), axis=-1)
+
+
+def _count(level: tf.Tensor) -> tf.Tensor:
+    """Number of levels in use, at least 1 (also without RoIs)."""
+    return tf.reduce_max(tf.concat([[0], tf.reshape(level, [-1])], axis=0)) + 1
+
+
+def _window_maxima(values: tf.Tensor, axis: int, levels: tf.Tensor) -> tf.Tensor:
+    """Maxima over the 2**k cells from each cell on along ``axis``, for k below ``levels``.
+
+    Windows that overhang the end wrap around; no bin asks for them.
+
+    Returns:
+        (levels, ...shape of values).
+    """
+    table = tf.TensorArray(values.dtype, size=levels, element_shape=values.shape)
+
+    def double(level, current, table):
+        shifted = tf.roll(current, -tf.bitwise.left_shift(1, level - 1), axis)
+        current = tf.maximum(current, shifted)
+        return level + 1, current, table.write(level, current)
+
+    start = (tf.constant(1), values, table.write(0, values))
+    return tf.while_loop(lambda level, *_: level < levels, double, start)[2].stack()
+
+
+def _sortable_keys(values: tf.Tensor) -> tf.Tensor:
+    """(N, H, W, F) int64 that order like the values and, among equals, earlier cells higher.
+
+    High word: the float's bits, made to order like the float. Low word: cells counted from the end.
+    """
+    bits = tf.bitcast(values, tf.int32)
+    high = tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, 0x7FFFFFFF), bits)
+    shape = tf.shape(values)
+    from_end = tf.reshape(
+        tf.range(tf.reduce_prod(shape[:3]))[::-1], [*tf.unstack(shape[:3]), 1]
+    )
+    return tf.bitcast(
+        tf.stack([tf.broadcast_to(from_end, shape), high], axis=-1), tf.int64
+    )
+
+
+def _element_of_keys(keys: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Position in the flattened (N, H, W, F) values of each (R, P, P, F) key."""
+    cell = tf.reduce_prod(shape[:3]) - 1 - tf.bitcast(keys, tf.int32)[..., 0]
+    return cell * shape[3] + tf.range(shape[3])

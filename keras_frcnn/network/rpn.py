@@ -1,0 +1,102 @@
+"""The head of the region proposal network (section 3.1, figure 1 left).
+
+Shapes and names
+----------------
+N  images, h, w  feature map, F  its channels, A  anchors per position.
+features  (N, h, w, F).
+logits    (N, h*w*A, 2) float32: background, object of every anchor, anchor fastest.
+deltas    (N, h*w*A, 4) float32: (ty, tx, th, tw) against the anchor.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+@keras.utils.register_keras_serializable(package="keras_frcnn")
+class AnchorLayout(keras.layers.Layer):
+    """Turns the channels of a 1x1 convolution into one row per anchor.
+
+    Args:
+        values: numbers per anchor (2 logits or 4 deltas).
+        value_major: ``True`` where the channels run (value, anchor), as the released code lays out
+            objectness: first all backgrounds, then all objects (proposal_layer.py:70-72).
+    """
+
+    def __init__(self, values: int, value_major: bool, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.values = values
+        self.value_major = value_major
+
+    def call(self, inputs):
+        shape = tf.shape(inputs)
+        per_position = inputs.shape[-1] // self.values
+        if self.value_major:
+            grid = tf.reshape(
+                inputs, (shape[0], shape[1], shape[2], self.values, per_position)
+            )
+            inputs = tf.transpose(grid, (0, 1, 2, 4, 3))
+        return tf.reshape(
+            inputs, (shape[0], shape[1] * shape[2] * per_position, self.values)
+        )
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], None, self.values)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("dtype", None)
+        return {**config, "values": self.values, "value_major": self.value_major}
+
+
+def build_rpn_head(
+    feature_channels: int,
+    rpn_channels: int,
+    anchors_per_position: int,
+    *,
+    feature_dtype: str,
+    precision_policy: str,
+    seed: int,
+) -> keras.Model:
+    """The 3x3 convolution and its two sibling 1x1 convolutions as a functional model.
+
+    All weights start from N(0, 0.01), biases from 0 (stage1_rpn_train.pt VGG:373-414). The output
+    layers compute in float32 whatever the precision: half-precision objectness makes ties.
+
+    Returns:
+        A model ``features -> [logits, deltas]`` with the shapes of the module's head.
+    """
+    features = keras.Input(
+        (None, None, feature_channels), dtype=feature_dtype, name="features"
+    )
+
+    def normal(offset: int) -> keras.initializers.Initializer:
+        return keras.initializers.RandomNormal(stddev=0.01, seed=seed + offset)
+
+    hidden = keras.layers.Conv2D(
+        rpn_channels,
+        3,
+        padding="same",
+        activation="relu",
+        kernel_initializer=normal(0),
+        dtype=precision_policy,
+        name="rpn_conv",
+    )(features)
+    class_map = keras.layers.Conv2D(
+        2 * anchors_per_position,
+        1,
+        kernel_initializer=normal(1),
+        dtype="float32",
+        name="rpn_cls_score",
+    )(hidden)
+    delta_map = keras.layers.Conv2D(
+        4 * anchors_per_position,
+        1,
+        kernel_initializer=normal(2),
+        dtype="float32",
+        name="rpn_bbox_pred",
+    )(hidden)
+    logits = AnchorLayout(2, value_major=True, name="rpn_logits")(class_map)
+    deltas = AnchorLayout(4, value_major=False, name="rpn_deltas")(delta_map)
+    return keras.Model(features, [logits, deltas], name="rpn_head")

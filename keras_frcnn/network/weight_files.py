@@ -1,0 +1,330 @@
+"""The one HDF5 layout of weights on disk, that of the files of keras.applications.
+
+A file of ours has a root attribute ``keras_frcnn``, a JSON object with the format version and the
+caller's metadata; its first convolution expects RGB. A file without it is foreign: it is taken for
+a network with Caffe's preprocessing (BGR, as keras.applications' VGG and ResNet files), and the
+input channels of its first convolution are reversed as they are read, which is the same network
+for RGB input. Files are not trusted: every shape and stored size is compared before memory is
+taken, and no link is followed.
+
+Shapes and names
+----------------
+layer_names  root attribute: byte strings, one a layer, each the name of a group.
+weight_names  attribute of a group: byte strings, paths of arrays within the group.
+weight  one of "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance".
+kernel  (height, width, inputs, outputs) of a convolution, (inputs, outputs) of a dense layer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from keras_frcnn.errors import UserError
+
+FORMAT_ATTRIBUTE = "keras_frcnn"
+FORMAT_VERSION = 1
+# HDF5 keeps an attribute in an object header, which is limited to 64 KiB.
+MAX_METADATA_BYTES = 60_000
+# Deflate, HDF5's compression, makes data at most 1032 times smaller.
+MAX_COMPRESSION = 1032
+# The paper's fc6 and fc7 are fc1 and fc2 in keras.applications.
+FOREIGN_LAYER_NAMES = {"fc1": "fc6", "fc2": "fc7"}
+# Keras 1 spelt some names differently, and wrote "block1_conv1_W_1:0" for "block1_conv1/kernel:0".
+WEIGHT_NAMES = {
+    "kernel": "kernel",
+    "W": "kernel",
+    "bias": "bias",
+    "b": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "moving_mean": "moving_mean",
+    "running_mean": "moving_mean",
+    "moving_variance": "moving_variance",
+    "running_std": "moving_variance",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFile:
+    """The contents of a weight file, for RGB input whatever the file.
+
+    Attributes:
+        layers: layer name -> weight name -> float32 array.
+        metadata: what was given to ``write_arrays``; {} for a foreign file.
+    """
+
+    layers: dict[str, dict[str, np.ndarray]]
+    metadata: dict
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLayerFile:
+    """A weight file that is open: its arrays are found and checked but not read.
+
+    Attributes:
+        path: the file.
+        layers: layer name -> weight name -> shape.
+        metadata: {} for a foreign file.
+    """
+
+    path: Path
+    metadata: dict
+    _datasets: dict[str, dict[str, h5py.Dataset]]
+    _bgr_layer: str | None
+
+    @property
+    def layers(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        return {
+            layer: {
+                weight: tuple(dataset.shape) for weight, dataset in datasets.items()
+            }
+            for layer, datasets in self._datasets.items()
+        }
+
+    def read(self, layer: str, weight: str) -> np.ndarray:
+        """Read one array as float32, for RGB input.
+
+        Raises:
+            UserError: the data cannot be read.
+        """
+        try:
+            array = self._datasets[layer][weight][()].astype(np.float32, copy=False)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{self.path} is damaged: {weight} of layer {layer} cannot be read ({error}). Copy"
+                " or download the file again."
+            ) from error
+        if layer == self._bgr_layer and weight == "kernel":
+            return array[:, :, ::-1, :]
+        return array
+
+
+def write_arrays(
+    path: str | Path, layers: Mapping[str, Mapping[str, np.ndarray]], metadata: dict
+) -> None:
+    """Write layer name -> weight name -> array, so that the path never holds half a file.
+
+    The file is written beside the path, brought to the disk and renamed. Any suffix will do.
+
+    Args:
+        path: its folder must exist.
+        layers: in the order in which they are to be listed; the first kernel expects RGB.
+        metadata: a JSON object.
+
+    Raises:
+        ValueError: metadata beyond 60 kB of JSON.
+    """
+    path = Path(path)
+    text = json.dumps({"format_version": FORMAT_VERSION, "metadata": metadata})
+    if len(text.encode()) > MAX_METADATA_BYTES:
+        raise ValueError(
+            f"The metadata of a weight file may take {MAX_METADATA_BYTES} bytes."
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(temporary, "w") as file:
+            file.attrs[FORMAT_ATTRIBUTE] = text
+            file.attrs["layer_names"] = [name.encode() for name in layers]
+            for layer_name, weights in layers.items():
+                group = file.create_group(layer_name)
+                # Keras finds arrays by these names and assigns them in this order.
+                names = [f"{layer_name}/{weight}:0" for weight in weights]
+                group.attrs["weight_names"] = [name.encode() for name in names]
+                for name, array in zip(names, weights.values(), strict=True):
+                    group.create_dataset(name, data=np.asarray(array, np.float32))
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_layers(path: str | Path) -> LayerFile:
+    """Read a whole weight file, ours or a foreign one.
+
+    Raises:
+        UserError: no such file, not HDF5, not this layout, a newer format, or damaged.
+    """
+    with open_layers(path) as file:
+        layers = {
+            layer: {weight: file.read(layer, weight) for weight in weights}
+            for layer, weights in file.layers.items()
+        }
+        return LayerFile(layers, file.metadata)
+
+
+@contextlib.contextmanager
+def open_layers(path: str | Path) -> Iterator[OpenLayerFile]:
+    """Open a weight file and check its arrays without reading them.
+
+    Raises:
+        UserError: as ``read_layers``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"There is no weight file {path}; give the path of a Keras HDF5 file."
+        )
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be opened as an HDF5 weight file ({error}); it is another kind of file"
+            " or damaged. Give a Keras HDF5 file, or copy it again."
+        ) from error
+    with file:
+        try:
+            opened = _find_arrays(path, file)
+        except UserError:
+            raise
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RuntimeError,
+            OSError,
+        ) as error:
+            # What h5py raises where a member or attribute is missing, unreadable or not of the
+            # type that this layout has there.
+            raise UserError(
+                f"{path} is an HDF5 file but not laid out as a Keras weight file ({error}). Give"
+                " one of keras.applications, of this package, or of save_weights of Keras 2."
+            ) from error
+        yield opened
+
+
+def _find_arrays(path: Path, file: h5py.File) -> OpenLayerFile:
+    is_ours = FORMAT_ATTRIBUTE in file.attrs
+    metadata = _read_metadata(path, file.attrs[FORMAT_ATTRIBUTE]) if is_ours else {}
+    # ``model.save`` of Keras 2 puts the weights beside the optimizer's.
+    root = _member(path, file, "model_weights") if "model_weights" in file else file
+    layers: dict[str, dict[str, h5py.Dataset]] = {}
+    for group_name in _names_attribute(root, "layer_names"):
+        group = _member(path, root, group_name)
+        weights: dict[str, h5py.Dataset] = {}
+        for stored_name in _names_attribute(group, "weight_names"):
+            weight = canonical_weight_name(stored_name)
+            if weight in weights:
+                raise UserError(
+                    f"Group {group_name} of {path} holds several weights called {weight}, so it is"
+                    " a model within the model; save the inner model's weights and give that file."
+                )
+            weights[weight] = _member(path, group, stored_name)
+            _check_array(path, f"{group_name}/{stored_name}", weights[weight])
+        if weights:
+            name = (
+                group_name
+                if is_ours
+                else FOREIGN_LAYER_NAMES.get(group_name, group_name)
+            )
+            layers[name] = weights
+    return OpenLayerFile(
+        path, metadata, layers, None if is_ours else _first_image_layer(layers)
+    )
+
+
+def _member(path: Path, parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """Go down hard links only: other links can lead to other files."""
+    for part in name.split("/"):
+        link = parent.get(part, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise UserError(
+                f"{path} has {name} as a link, which is not followed; give a full file."
+            )
+        parent = parent[part]
+    return parent
+
+
+def _check_array(path: Path, name: str, dataset: h5py.Dataset) -> None:
+    """Compare what an array's header claims with what the file holds, before it is read."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise UserError(
+            f"{path} does not hold the array {name} itself; give a full file."
+        )
+    if dataset.dtype.kind != "f" or dataset.shape is None:
+        raise UserError(
+            f"{name} in {path} should be an array of floats, not {dataset.dtype} of shape"
+            f" {dataset.shape}; give a weight file."
+        )
+    stored = dataset.id.get_storage_size()
+    most = stored * (1 if dataset.chunks is None else MAX_COMPRESSION)
+    if dataset.nbytes > most or stored > path.stat().st_size:
+        raise UserError(
+            f"{path} is damaged: {name} should have shape {dataset.shape}, {dataset.nbytes} bytes,"
+            f" but {stored} are stored. Copy or download the file again."
+        )
+
+
+def _names_attribute(group: h5py.Group, attribute: str) -> list[str]:
+    """A list of names; Keras cuts a list beyond 64 kB into attribute0, attribute1, ..."""
+    if attribute in group.attrs:
+        return [_text(name) for name in group.attrs[attribute]]
+    names: list[str] = []
+    part = 0
+    while f"{attribute}{part}" in group.attrs:
+        names += [_text(name) for name in group.attrs[f"{attribute}{part}"]]
+        part += 1
+    if part == 0:
+        raise KeyError(f"no attribute {attribute}")
+    return names
+
+
+def _read_metadata(path: Path, text: str | bytes) -> dict:
+    try:
+        content = json.loads(_text(text))
+        version, metadata = int(content["format_version"]), dict(content["metadata"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged: its {FORMAT_ATTRIBUTE} attribute cannot be read ({error})."
+            " Copy the file again."
+        ) from error
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has weight format {version}, and this version of keras_frcnn reads"
+            f" {FORMAT_VERSION} at most; update keras_frcnn."
+        )
+    return metadata
+
+
+def _first_image_layer(layers: Mapping[str, Mapping[str, h5py.Dataset]]) -> str | None:
+    """The first convolution in the file's order, where it is one over three channels."""
+    for name, weights in layers.items():
+        kernel = weights.get("kernel")
+        if kernel is not None and len(kernel.shape) == 4:
+            return name if kernel.shape[2] == 3 else None
+    return None
+
+
+def canonical_weight_name(stored_name: str) -> str:
+    """The weight that a stored name stands for.
+
+    "block1_conv1/kernel:0", "block1_conv1_W_1:0" and "kernel" are all "kernel".
+    """
+    name = re.sub(r"(_\d+)?(:\d+)?$", "", stored_name.rsplit("/", 1)[-1])
+    if name in WEIGHT_NAMES or "/" in stored_name:
+        return WEIGHT_NAMES.get(name, name)
+    for suffix, weight in WEIGHT_NAMES.items():
+        if name.endswith(f"_{suffix}"):
+            return weight
+    return name
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

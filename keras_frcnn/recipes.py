@@ -1,0 +1,251 @@
+"""Every hyper-parameter of training and testing, each with its source.
+
+Two self-consistent recipes exist and must not be mixed: ``PAPER`` follows ML, the MATLAB code
+behind the paper's numbers (ShaoqingRen/faster_rcnn @49ad099); ``PY_FASTER_RCNN`` follows PY, its
+Python port (rbgirshick/py-faster-rcnn @781a917). A recipe is frozen; variants are made with
+``dataclasses.replace`` and are stored whole, as JSON, with every run.
+
+Shapes and names
+----------------
+iterations  solver iterations; one iteration sees ``images_per_step`` images.
+*_iou       intersection over union in [0, 1].
+*_side, *_size  pixels; of the rescaled network input unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras_frcnn.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """How a decoded image becomes the network's input (recipe 4.4)."""
+
+    short_side: int = 600  # config.py:38
+    long_side: int = 1000  # config.py:41
+    # ML subtracts a mean-image file that is lost; these are the VGG means (R, G, B).
+    pixel_means_rgb: tuple[float, float, float] = (123.68, 116.779, 103.939)
+
+
+@dataclass(frozen=True)
+class AnchorConfig:
+    """The reference boxes at every position (generate_anchors.py:37-97)."""
+
+    base_size: int = 16
+    scales: tuple[float, ...] = (8.0, 16.0, 32.0)
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    @property
+    def per_position(self) -> int:
+        """Anchors at each position of the feature map: nine in the paper."""
+        return len(self.scales) * len(self.ratios)
+
+
+@dataclass(frozen=True)
+class RpnConfig:
+    """Labels, minibatch and losses of the region proposal network (recipe 4.5)."""
+
+    positive_iou: float = 0.7  # anchor_target_layer.py:137-150
+    negative_iou: float = 0.3
+    minibatch_size: int = 256  # config.py:108
+    positive_fraction: float = 0.5  # config.py:110
+    images_per_step: int = 1
+    sigma: float = 1.0  # proposal_train.m:312-317
+    # "positions": lambda / (N H W), footnote 3; "sampled": weight / sampled anchors, PY.
+    box_normaliser: str = "positions"
+    box_weight: float = 10.0  # lambda of the paper, footnote 3
+    normalise_targets: bool = True  # proposal_prepare_image_roidb.m:70-104
+    keep_cross_boundary: bool = (
+        False  # section 3.3: training does not converge with them
+    )
+
+
+@dataclass(frozen=True)
+class ProposalConfig:
+    """From scored anchors to proposals (recipe 4.6)."""
+
+    before_nms: int | None = None  # None: all
+    after_nms: int = 2000
+    nms_iou: float = 0.7
+    min_size_image: float = 16.0  # pixels of the original image, config.py:118
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """RoI sampling and losses of Fast R-CNN (recipe 4.7)."""
+
+    rois_per_step: int = 128  # config.py:50, over all images of the step
+    images_per_step: int = 2
+    foreground_fraction: float = 0.25
+    foreground_iou: float = 0.5
+    background_iou_low: float = 0.1  # fast_rcnn_config.m:31-32
+    background_iou_high: float = 0.5
+    sigma: float = 1.0
+    # None: per class over the data set; otherwise fixed (config.py:87-89).
+    fixed_delta_std: tuple[float, float, float, float] | None = None
+    roi_pooling: str = "crop"
+
+
+@dataclass(frozen=True)
+class StageSchedule:
+    """Length and learning rate of one stage; the rate is divided by ten at ``drop_at``."""
+
+    iterations: int
+    drop_at: int
+    learning_rate: float = 0.001
+
+    def rate_at(self, iteration: int) -> float:
+        """Learning rate of the 0-based iteration: a pure function, so that resuming is exact."""
+        return self.learning_rate * (0.1 if iteration >= self.drop_at else 1.0)
+
+    def scaled_to(self, iterations: int) -> StageSchedule:
+        """Another length with the drop at the same fraction."""
+        drop_at = round(iterations * self.drop_at / self.iterations)
+        return dataclasses.replace(self, iterations=iterations, drop_at=drop_at)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Caffe's SGD (recipe 4.2): the decay is part of the gradient and biases are decayed too."""
+
+    momentum: float = 0.9
+    weight_decay: float = 0.0005
+    bias_rate_multiplier: float = (
+        2.0  # lr_mult 2 of every bias, its decay doubled with it
+    )
+
+
+@dataclass(frozen=True)
+class DetectionFilter:
+    """Which scored, class-specific boxes become detections (recipe 4.8)."""
+
+    score_threshold: float = 0.05
+    nms_iou: float = 0.3
+    per_class_before_nms: int | None = None
+    per_image: int | None = 100
+    # Kept over the data set for each class: this many times the number of images.
+    mean_per_class: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One complete set of hyper-parameters."""
+
+    name: str
+    image: ImageConfig = field(default_factory=ImageConfig)
+    anchors: AnchorConfig = field(default_factory=AnchorConfig)
+    rpn: RpnConfig = field(default_factory=RpnConfig)
+    training_proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    joint_proposals: ProposalConfig = ProposalConfig(before_nms=12000)  # config.py:114
+    test_proposals: ProposalConfig = ProposalConfig(before_nms=6000, after_nms=300)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    stages: tuple[StageSchedule, ...] = (
+        StageSchedule(80_000, 60_000),  # stage1_rpn_solver60k80k.pt
+        StageSchedule(40_000, 30_000),  # stage1_fast_rcnn_solver30k40k.pt
+        StageSchedule(80_000, 60_000),
+        StageSchedule(40_000, 30_000),
+    )
+    joint: StageSchedule = StageSchedule(
+        70_000, 50_000
+    )  # faster_rcnn_end2end/solver.prototxt
+    joint_images_per_step: int = 2  # iter_size 2 of one image each
+    joint_rois_per_image: int = 128
+    test_filter: DetectionFilter = field(default_factory=DetectionFilter)
+    evaluation_filter: DetectionFilter = field(default_factory=DetectionFilter)
+    # The devkit matches at IoU >= 0.5, PY's evaluator at > 0.5.
+    evaluation_strictly_greater: bool = False
+
+
+PAPER = Recipe(
+    name="paper",
+    evaluation_filter=DetectionFilter(  # fast_rcnn_test.m:74-79,103-111,130-150
+        score_threshold=0.0, per_class_before_nms=100, per_image=None, mean_per_class=40
+    ),
+)
+
+PY_FASTER_RCNN = Recipe(
+    name="py-faster-rcnn",
+    image=ImageConfig(pixel_means_rgb=(122.7717, 115.9465, 102.9801)),  # config.py:181
+    rpn=RpnConfig(
+        sigma=3.0,  # stage1_rpn_train.pt:469
+        box_normaliser="sampled",  # anchor_target_layer.py:181-194
+        box_weight=1.0,
+        normalise_targets=False,  # train_faster_rcnn_alt_opt.py:112
+    ),
+    detector=DetectorConfig(background_iou_low=0.0),  # faster_rcnn_alt_opt.yml
+    evaluation_strictly_greater=True,  # voc_eval.py:181
+)
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, PY_FASTER_RCNN)}
+
+
+def to_json(recipe: Any) -> dict[str, Any]:
+    """A recipe (or any part of one) as a JSON-able dictionary."""
+    return dataclasses.asdict(recipe)
+
+
+def from_json(values: Any, kind: type = Recipe, where: str = "recipe") -> Any:
+    """The inverse of :func:`to_json`.
+
+    Raises:
+        UserError: a field is unknown, missing or of the wrong type; the message names it.
+    """
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{where} should be an object with named fields, not {values!r}."
+        )
+    hints = typing.get_type_hints(kind)
+    names = [item.name for item in dataclasses.fields(kind)]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise UserError(
+            f"{where} has the unknown field {unknown[0]!r}; known are {', '.join(names)}."
+        )
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise UserError(f"{where} lacks the field {missing[0]!r}.")
+    return kind(
+        **{
+            name: _convert(values[name], hints[name], f"{where}.{name}")
+            for name in names
+        }
+    )
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_json(value, hint, where)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(value, arguments[0], where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{where} should be a list, not {value!r}.")
+        fixed = Ellipsis not in arguments
+        if fixed and len(value) != len(arguments):
+            raise UserError(
+                f"{where} should have {len(arguments)} entries, not {len(value)}."
+            )
+        return tuple(
+            _convert(
+                entry, arguments[index] if fixed else arguments[0], f"{where}[{index}]"
+            )
+            for index, entry in enumerate(value)
+        )
+    number_as_float = (
+        hint is float and isinstance(value, int) and not isinstance(value, bool)
+    )
+    if number_as_float:
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise UserError(f"{where} should be of type {hint.__name__}, not {value!r}.")
+    return value

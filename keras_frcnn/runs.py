@@ -1,0 +1,254 @@
+"""A run folder: config, classes, weights, metrics. Written and read here only.
+
+``config.json``     everything that made the run: recipe, classes, network, seed, versions, command
+``metrics.jsonl``   one line every few iterations
+``weights/``        ``stage1.weights.h5`` to ``stage4.weights.h5`` (or ``joint``), ``final``
+``proposals/``      ``stage1.h5``, ``stage3.h5``
+``checkpoints/``    the stage that is being trained
+``data_report.txt`` what the checks of the data found
+
+Shapes and names
+----------------
+run  a folder of this layout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from keras_frcnn import __version__
+from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import Recipe, from_json, to_json
+
+FORMAT_VERSION = 1
+FINAL = "final"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run is made of; stored as ``config.json``.
+
+    Attributes:
+        network: ``vgg16``, ``zf``, ``resnet50`` or ``tiny``.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+        mode: ``alternating`` or ``joint``.
+        seed: of everything random.
+        flips: whether every image is also seen mirrored.
+        class_names: foreground classes in order.
+        initial_weights: ``imagenet``, ``random`` or the file that was given.
+        stages: stages that were asked for (1 to 4).
+        data: where the training images come from: path, parser, sets, images, ids_hash.
+        recipe: every hyper-parameter.
+    """
+
+    network: str
+    precision: str
+    mode: str
+    seed: int
+    flips: bool
+    class_names: tuple[str, ...]
+    initial_weights: str
+    stages: tuple[int, ...]
+    data: dict
+    recipe: Recipe
+
+
+def versions() -> dict[str, str]:
+    """Versions of what numbers depend on."""
+    names = ("tensorflow", "keras", "numpy", "pillow")
+    return {
+        "keras_frcnn": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
+
+
+class RunFolder:
+    """Paths and files of one run.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    def weights_file(self, name: str) -> Path:
+        """Weights after a stage (``"stage2"``, ``"joint"``) or of the result (``"final"``)."""
+        return self.path / "weights" / f"{name}.weights.h5"
+
+    def proposals_file(self, stage: int) -> Path:
+        """Proposals made by the RPN of stage 1 or 3."""
+        return self.path / "proposals" / f"stage{stage}.h5"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def create(self, config: RunConfig, command: Sequence[str]) -> None:
+        """Makes the folder and its configuration.
+
+        Raises:
+            UserError: the folder already holds a run or other files.
+        """
+        if self.path.exists() and any(self.path.iterdir()):
+            raise UserError(
+                f"The run folder {self.path} exists and is not empty; give another --out or "
+                "--name, or go on with it by --resume."
+            )
+        for folder in (self.path, self.path / "weights", self.path / "proposals"):
+            folder.mkdir(parents=True, exist_ok=True)
+        values = {
+            "format": FORMAT_VERSION,
+            "versions": versions(),
+            "command": list(command),
+            **_config_json(config),
+        }
+        write_text(self.config_file, json.dumps(values, indent=2) + "\n")
+
+    def read_config(self) -> RunConfig:
+        """The configuration, every field checked.
+
+        Raises:
+            UserError: no run lies here, or its configuration is damaged or of a newer version.
+        """
+        if not self.config_file.is_file():
+            raise UserError(
+                f"{self.path} is not a run folder: it has no config.json. Runs are made by "
+                "train_frcnn.py, under runs/ unless --out says otherwise."
+            )
+        try:
+            values = json.loads(self.config_file.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"{self.config_file} is not readable JSON: {error}."
+            ) from error
+        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+            raise UserError(f"{self.config_file} is not the configuration of a run.")
+        if values["format"] > FORMAT_VERSION:
+            raise UserError(
+                f"{self.config_file} has format {values['format']}, this version reads up to "
+                f"{FORMAT_VERSION}; install a newer keras_frcnn."
+            )
+        known = {name: values[name] for name in values if name not in _ABOUT}
+        return from_json(known, RunConfig, str(self.config_file))
+
+    def check_same(self, config: RunConfig) -> None:
+        """Refuses to resume a run with another configuration.
+
+        Raises:
+            UserError: naming the first fields that differ.
+        """
+        stored, asked = _config_json(self.read_config()), _config_json(config)
+        differences = list(_differences(stored, asked))
+        if differences:
+            name, was, now = differences[0]
+            raise UserError(
+                f"{self.path} was started with {name} = {was!r}, this command asks for {now!r}; "
+                "resume with the same command, or start a new run without --resume."
+            )
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Adds one line to ``metrics.jsonl``."""
+        with open(self.metrics_file, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+
+    def forget_metrics_after(self, stage: int, iteration: int) -> None:
+        """Drops lines of a stage beyond a checkpoint, later stages, and a half-written line."""
+        if not self.metrics_file.is_file():
+            return
+        kept = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            before = record["stage"] < stage
+            if before or (
+                record["stage"] == stage and record["iteration"] <= iteration
+            ):
+                kept.append(line)
+        write_text(self.metrics_file, "".join(line + "\n" for line in kept))
+
+
+_ABOUT = ("format", "versions", "command")
+
+
+def _config_json(config: RunConfig) -> dict[str, Any]:
+    # A round trip through JSON, so that tuples compare equal to the lists of the file.
+    return json.loads(json.dumps(to_json(config)))
+
+
+def _differences(stored: Any, asked: Any, name: str = ""):
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        for key in {**stored, **asked}:
+            yield from _differences(
+                stored.get(key), asked.get(key), f"{name}.{key}" if name else key
+            )
+    elif stored != asked:
+        yield name, stored, asked
+
+
+def new_run_folder(parent: Path, name: str) -> RunFolder:
+    """``parent/name``, or the next free ``parent/name-2``, ``parent/name-3``, ..."""
+    taken = {number for number, _ in _numbered(parent, name)}
+    number = max(taken, default=0) + 1
+    return RunFolder(parent / (name if number == 1 else f"{name}-{number}"))
+
+
+def latest_run_folder(parent: Path, name: str) -> RunFolder:
+    """The run of this name with the highest number.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(_numbered(parent, name))
+    if not found:
+        raise UserError(
+            f"There is no run called {name!r} under {parent} to resume; start it without --resume."
+        )
+    return RunFolder(found[-1][1])
+
+
+def _numbered(parent: Path, name: str) -> list[tuple[int, Path]]:
+    pattern = re.compile(re.escape(name) + r"(?:-(\d+))?$")
+    if not parent.is_dir():
+        return []
+    matches = [(pattern.match(path.name), path) for path in parent.iterdir()]
+    return [(int(match.group(1) or 1), path) for match, path in matches if match]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    with open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def command_line() -> list[str]:
+    """The command as it was typed."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -1,0 +1,121 @@
+"""Which ground-truth box each anchor or RoI belongs to.
+
+Shapes and names
+----------------
+A  anchors; R RoIs; G ground-truth boxes (may be 0); I anchors inside the image.
+anchors, rois, gt_boxes  (., 4) float32, half-open (y1, x1, y2, x2), all in one frame (pixels of
+    the network input).
+labels  (A,) int32: 1 object, 0 background, -1 neither.
+matched_gt  int32 positions in gt_boxes; 0 where there is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_frcnn.geometry.boxes import iou
+
+
+class Matches(NamedTuple):
+    """Labels and matched ground truth of anchors.
+
+    Attributes:
+        labels: (A,) int32 in {1, 0, -1}.
+        matched_gt: (A,) int32, the anchor's own best gt; 0 where it overlaps none or is outside.
+    """
+
+    labels: tf.Tensor
+    matched_gt: tf.Tensor
+
+
+class RoiMatches(NamedTuple):
+    """Best overlap of RoIs.
+
+    Attributes:
+        max_iou: (R,) float32, 0 where no gt overlaps.
+        matched_gt: (R,) int32, the gt of that overlap (the first of equal ones).
+    """
+
+    max_iou: tf.Tensor
+    matched_gt: tf.Tensor
+
+
+def match_anchors(
+    anchors: Any,
+    inside: Any,
+    gt_boxes: Any,
+    *,
+    positive_iou: float,
+    negative_iou: float,
+) -> Matches:
+    """Label the anchors of one image (paper 3.1.2).
+
+    Positive are the anchors with IoU >= ``positive_iou`` to any gt, **or** with exactly the best
+    IoU that any inside anchor has to a gt, all ties kept (PY anchor_target_layer.py:137-150; ML
+    proposal_prepare_image_roidb.m:138-154). Negative are those whose best IoU is below
+    ``negative_iou``; positives win over negatives (:142-154; .m:156-161). The rest, and all
+    anchors that are not inside, are -1.
+
+    A gt that overlaps no inside anchor has the best IoU 0; without the guard here each anchor that
+    misses it would tie and turn positive.
+
+    A positive is matched to its own arg-max gt, not to the gt for which it was best (PY :175;
+    ML :171).
+
+    Args:
+        anchors: (A, 4).
+        inside: (A,) bool; only these compete.
+        gt_boxes: (G, 4); with G = 0 every inside anchor is negative.
+        positive_iou, negative_iou: 0.7 and 0.3 in the paper.
+    """
+    anchors = tf.cast(anchors, tf.float32)
+    # Two thirds of the anchors cross the boundary: drop them before the (I, G) overlaps.
+    inside_positions = tf.where(inside)
+    overlaps = _overlaps_with_sentinel(
+        tf.gather(anchors, inside_positions[:, 0]), gt_boxes
+    )
+
+    max_iou = tf.reduce_max(overlaps, axis=1)
+    best_of_gt = tf.reduce_max(overlaps, axis=0)
+    is_best_of_a_gt = tf.reduce_any(
+        (overlaps == best_of_gt) & (best_of_gt > 0.0), axis=1
+    )
+    positive = (max_iou >= positive_iou) | is_best_of_a_gt
+    labels = tf.where(positive, 1, tf.where(max_iou < negative_iou, 0, -1))
+    matched_gt = tf.argmax(overlaps, axis=1, output_type=tf.int32)
+
+    everywhere = tf.shape(anchors)[:1]
+    return Matches(
+        labels=tf.tensor_scatter_nd_update(
+            tf.fill(everywhere, -1), inside_positions, labels
+        ),
+        matched_gt=tf.tensor_scatter_nd_update(
+            tf.fill(everywhere, 0), inside_positions, matched_gt
+        ),
+    )
+
+
+def match_rois(rois: Any, gt_boxes: Any) -> RoiMatches:
+    """Best IoU and gt of each RoI (PY proposal_target_layer.py; ML fast_rcnn_get_minibatch.m:93).
+
+    Args:
+        rois: (R, 4).
+        gt_boxes: (G, 4); with G = 0 every overlap is 0.
+    """
+    overlaps = _overlaps_with_sentinel(rois, gt_boxes)
+    return RoiMatches(
+        max_iou=tf.reduce_max(overlaps, axis=1),
+        matched_gt=tf.argmax(overlaps, axis=1, output_type=tf.int32),
+    )
+
+
+def _overlaps_with_sentinel(boxes: Any, gt_boxes: Any) -> tf.Tensor:
+    """IoU (B, G + 1) of boxes (B, 4) with the gt boxes and, last, one empty box.
+
+    The last column is 0 everywhere. It keeps max and arg-max defined for G = 0, and being last it
+    never wins the arg-max over a real gt.
+    """
+    gt_boxes = tf.cast(gt_boxes, tf.float32)
+    return iou(boxes, tf.concat([gt_boxes, tf.zeros([1, 4])], axis=0))

@@ -1,0 +1,1 @@
+"""The four alternating steps of the paper, and approximate joint training."""

@@ -1,0 +1,140 @@
+"""Statistics of the regression targets, and folding them into the output layers.
+
+Networks are trained on deltas of mean 0 and variance 1 and stored so that they give plain deltas:
+``w <- w * std`` and ``b <- b * std + mean`` (train.py:55-91; proposal_train.m:262-288).
+
+Shapes and names
+----------------
+C  classes incl. background, A  anchors per position, F  inputs of the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.data.pipeline import image_scale
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.targets.statistics import (
+    detector_foreground_deltas,
+    mean_and_std,
+    rpn_positive_deltas,
+)
+from keras_frcnn.training.units import TrainingUnit
+
+# Caffe's code adds eps to the variance before the root (fast_rcnn_prepare_image_roidb.m:58-96).
+_EPSILON = 1e-14
+
+
+def rpn_statistics(
+    model: FasterRcnn, units: Sequence[TrainingUnit]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (4,) of the deltas of all positive anchors of all training images."""
+    config = model.recipe
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((2,), tf.int32),
+            tf.TensorSpec((2,), tf.int32),
+            tf.TensorSpec((None, 4), tf.float32),
+        ]
+    )
+    def positive_deltas(feature_size, size, gt_boxes):
+        return rpn_positive_deltas(
+            model.anchors(feature_size[0], feature_size[1]),
+            size[0],
+            size[1],
+            gt_boxes,
+            positive_iou=config.rpn.positive_iou,
+            negative_iou=config.rpn.negative_iou,
+        )
+
+    totals = [np.zeros(()), np.zeros(4), np.zeros(4)]
+    for unit in units:
+        if len(unit.boxes_image) == 0:
+            continue
+        size, scale = image_scale(unit.example.height, unit.example.width, config.image)
+        feature_size = [model.backbone.feature_size(int(side)) for side in size]
+        gt_boxes = unit.boxes_image * np.tile(scale, 2)
+        parts = positive_deltas(feature_size, size, gt_boxes.astype(np.float32))
+        totals = [
+            total + part.numpy() for total, part in zip(totals, parts, strict=True)
+        ]
+    mean, std = mean_and_std(*totals, epsilon=_EPSILON)
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def detector_statistics(
+    model: FasterRcnn,
+    units: Sequence[TrainingUnit],
+    proposals_image_of: Callable[[int], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per-class mean and deviation (C, 4) over all foreground RoIs of the data set.
+
+    Deltas do not depend on the frame, but for the rounding of the input size: they are taken in
+    input pixels, as the network sees them.
+
+    Args:
+        proposals_image_of: unit index to (P, 4) proposals in image pixels.
+    """
+    classes = model.number_of_classes
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, 4), tf.float32),
+            tf.TensorSpec((None, 4), tf.float32),
+            tf.TensorSpec((None,), tf.int32),
+        ]
+    )
+    def foreground_deltas(proposals, gt_boxes, gt_classes):
+        return detector_foreground_deltas(
+            proposals,
+            gt_boxes,
+            gt_classes,
+            foreground_iou=model.recipe.detector.foreground_iou,
+            number_of_classes=classes,
+        )
+
+    totals = [np.zeros(classes), np.zeros((classes, 4)), np.zeros((classes, 4))]
+    for index, unit in enumerate(units):
+        if len(unit.boxes_image) == 0:
+            continue
+        _, scale = image_scale(
+            unit.example.height, unit.example.width, model.recipe.image
+        )
+        factor = np.tile(scale, 2)
+        parts = foreground_deltas(
+            (proposals_image_of(index) * factor).astype(np.float32),
+            (unit.boxes_image * factor).astype(np.float32),
+            unit.example.classes.astype(np.int32),
+        )
+        totals = [
+            total + part.numpy() for total, part in zip(totals, parts, strict=True)
+        ]
+    means, stds = mean_and_std(*totals, epsilon=_EPSILON)
+    return means.astype(np.float32), stds.astype(np.float32)
+
+
+def fold(layer, means: np.ndarray, stds: np.ndarray) -> None:
+    """Makes a layer that gives normalised deltas give plain ones, in place.
+
+    Args:
+        layer: ``rpn_bbox_pred`` (1, 1, F, 4 * A) or ``bbox_pred`` (F, 4 * C).
+        means, stds: (4,) or (C, 4); repeated over the layer's outputs as needed.
+    """
+    kernel, bias = layer.get_weights()
+    means, stds = (np.resize(np.ravel(values), bias.shape) for values in (means, stds))
+    layer.set_weights([kernel * stds, bias * stds + means])
+
+
+def unfold(layer, means: np.ndarray, stds: np.ndarray) -> None:
+    """The inverse of :func:`fold`: training goes on from stored weights as if never stored.
+
+    The MATLAB code skips this in stage 4 and lets the layer re-learn its scale; that is a slip
+    without a purpose and costs a short schedule dearly.
+    """
+    kernel, bias = layer.get_weights()
+    means, stds = (np.resize(np.ravel(values), bias.shape) for values in (means, stds))
+    layer.set_weights([kernel / stds, (bias - means) / stds])

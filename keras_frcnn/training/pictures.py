@@ -1,0 +1,183 @@
+"""Pictures of what a stage trains on: sampled anchors, sampled RoIs, the data's shapes.
+
+They use the very functions that the training steps use, so a wrong box shows.
+
+Shapes and names
+----------------
+unit  one training image in one orientation; boxes are in input pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.data.pipeline import decode_unit, image_scale
+from keras_frcnn.geometry import boxes as box_geometry
+from keras_frcnn.geometry.anchors import anchor_grid, base_anchors, inside_image
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.recipes import Recipe
+from keras_frcnn.targets.detector import detector_targets
+from keras_frcnn.targets.rpn import rpn_targets
+from keras_frcnn.training.proposal_store import ProposalStore
+from keras_frcnn.training.units import TrainingUnit
+from keras_frcnn.visualize import draw_samples, save_label_statistics
+
+PICTURES = 3
+# Drawn negatives are thinned: a picture of 128 of them shows nothing else.
+BACKGROUND_SHOWN = 16
+
+
+def save_sampled_anchors(
+    folder: Path, model: FasterRcnn, units: Sequence[TrainingUnit], seed: int
+) -> None:
+    """Writes ``samples/anchors-*.png``: a few images with the anchors of one RPN minibatch."""
+    config = model.recipe.rpn
+    for index, unit in enumerate(_with_objects(units)):
+        size, gt_boxes = _input_frame(model.recipe, unit)
+        feature_size = [int(model.backbone.feature_size(int(side))) for side in size]
+        anchors = model.anchors(*feature_size)
+        targets = rpn_targets(
+            anchors,
+            size[0],
+            size[1],
+            gt_boxes,
+            tf.constant([seed, index]),
+            positive_iou=config.positive_iou,
+            negative_iou=config.negative_iou,
+            minibatch_size=config.minibatch_size,
+            positive_fraction=config.positive_fraction,
+            delta_mean=np.zeros(4, np.float32),
+            delta_std=np.ones(4, np.float32),
+        )
+        _save(
+            folder / "samples" / f"anchors-{index + 1}.png",
+            unit,
+            size,
+            anchors.numpy(),
+            targets.labels.numpy(),
+            gt_boxes,
+        )
+
+
+def save_sampled_rois(
+    folder: Path,
+    model: FasterRcnn,
+    units: Sequence[TrainingUnit],
+    store: ProposalStore,
+    seed: int,
+    stage: int,
+) -> None:
+    """Writes ``samples/stage2-rois-*.png``: a few images with the RoIs of one detector step."""
+    config = model.recipe.detector
+    positions = {unit.key: index for index, unit in enumerate(units)}
+    identity = np.zeros((model.number_of_classes, 4), np.float32)
+    for index, unit in enumerate(_with_objects(units)):
+        size, gt_boxes = _input_frame(model.recipe, unit)
+        _, scale = image_scale(
+            unit.example.height, unit.example.width, model.recipe.image
+        )
+        proposals = store.boxes_of(positions[unit.key]) * np.tile(scale, 2)
+        targets = detector_targets(
+            proposals.astype(np.float32),
+            gt_boxes,
+            unit.example.classes,
+            tf.constant([seed, index]),
+            rois_per_image=config.rois_per_step // config.images_per_step,
+            foreground_fraction=config.foreground_fraction,
+            foreground_iou=config.foreground_iou,
+            background_iou_low=config.background_iou_low,
+            background_iou_high=config.background_iou_high,
+            delta_means=identity,
+            delta_stds=identity + 1,
+        )
+        labels = np.minimum(targets.labels.numpy(), 1)
+        _save(
+            folder / "samples" / f"stage{stage}-rois-{index + 1}.png",
+            unit,
+            size,
+            targets.rois.numpy(),
+            labels,
+            gt_boxes,
+        )
+
+
+def save_labels(dataset: Dataset, recipe: Recipe, png: Path) -> tuple[float, float]:
+    """Writes ``labels.png``; returns the shares of objects without an anchor at IoU 0.5 and 0.7.
+
+    An object's best anchor is sought over all positions of its image, inside anchors only, as
+    training does.
+    """
+    anchors = base_anchors(
+        recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios
+    )
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((2,), tf.int32),
+            tf.TensorSpec((None, 4), tf.float32),
+        ]
+    )
+    def best_iou(size, gt_boxes):
+        feature_size = (size + 15) // 16
+        grid = anchor_grid(anchors, feature_size[0], feature_size[1])
+        grid = tf.boolean_mask(grid, inside_image(grid, size[0], size[1]))
+        overlaps = tf.concat(
+            (tf.zeros((1, tf.shape(gt_boxes)[0])), box_geometry.iou(grid, gt_boxes)),
+            axis=0,
+        )
+        return tf.reduce_max(overlaps, axis=0)
+
+    def scale_of(example: Example) -> float:
+        return float(image_scale(example.height, example.width, recipe.image)[1].mean())
+
+    best = []
+    for example in dataset.examples:
+        size, scale = image_scale(example.height, example.width, recipe.image)
+        gt_boxes = example.boxes_image * np.tile(scale, 2)
+        best.append(best_iou(size, gt_boxes.astype(np.float32)).numpy())
+    best_ious = np.concatenate([*best, np.zeros(0, np.float32)])
+    save_label_statistics(
+        dataset, png, anchors_input=anchors, scale_of=scale_of, best_ious=best_ious
+    )
+    if len(best_ious) == 0:
+        return 0.0, 0.0
+    return float((best_ious < 0.5).mean()), float((best_ious < 0.7).mean())
+
+
+def _with_objects(units: Sequence[TrainingUnit]) -> list[TrainingUnit]:
+    plain = [unit for unit in units if len(unit.example.classes) and not unit.flipped]
+    return plain[:PICTURES]
+
+
+def _input_frame(recipe: Recipe, unit: TrainingUnit) -> tuple[np.ndarray, np.ndarray]:
+    size, scale = image_scale(unit.example.height, unit.example.width, recipe.image)
+    return size, (unit.boxes_image * np.tile(scale, 2)).astype(np.float32)
+
+
+def _save(
+    path: Path,
+    unit: TrainingUnit,
+    size: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    gt_boxes: np.ndarray,
+) -> None:
+    height, width = (int(side) for side in size)
+    image = Image.fromarray(decode_unit(unit)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
+    foreground, background = boxes[labels == 1], boxes[labels == 0][:BACKGROUND_SHOWN]
+    kinds = (
+        ["background"] * len(background)
+        + ["foreground"] * len(foreground)
+        + ["ground truth"] * len(gt_boxes)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = np.concatenate((background, foreground, gt_boxes))
+    draw_samples(np.asarray(image), shown, kinds).save(path)

@@ -1,0 +1,113 @@
+"""Proposals of every training image in one file, written once and read by the next stage.
+
+The file is HDF5: ``boxes`` (T, 4) float32 half-open (y1, x1, y2, x2) in pixels of the original
+image (of its mirror image for keys that end in `` flipped``), ``scores`` (T,) float32, ``offsets``
+(U + 1,) int64 so that unit ``u`` owns rows ``offsets[u]`` to ``offsets[u + 1]``, and ``keys`` (U,)
+UTF-8 names such as ``VOC2007/000005``.
+
+Shapes and names
+----------------
+U  units (images in both orientations), T  proposals of all of them, P  proposals of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from keras_frcnn.errors import UserError
+
+FORMAT = "keras_frcnn proposals 1"
+
+
+@dataclass(frozen=True, eq=False)
+class ProposalStore:
+    """Proposals of a list of units, in its order.
+
+    Attributes:
+        keys: (U,) names of the units.
+        offsets: (U + 1,) int64.
+        boxes_image: (T, 4) float32.
+        scores: (T,) float32.
+    """
+
+    keys: tuple[str, ...]
+    offsets: np.ndarray
+    boxes_image: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def from_lists(
+        cls,
+        keys: Sequence[str],
+        boxes: Sequence[np.ndarray],
+        scores: Sequence[np.ndarray],
+    ) -> ProposalStore:
+        """From one (P, 4) and one (P,) array for each unit."""
+        lengths = [len(entry) for entry in boxes]
+        return cls(
+            tuple(keys),
+            np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            np.concatenate([*boxes, np.zeros((0, 4))]).astype(np.float32),
+            np.concatenate([*scores, np.zeros(0)]).astype(np.float32),
+        )
+
+    def boxes_of(self, index: int) -> np.ndarray:
+        """(P, 4) float32 proposals of unit ``index``, best first."""
+        return self.boxes_image[self.offsets[index] : self.offsets[index + 1]]
+
+    def save(self, path: Path) -> None:
+        """Writes the file whole or not at all."""
+        temporary = path.with_name(path.name + ".partial")
+        with h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
+            file["boxes"] = self.boxes_image
+            file["scores"] = self.scores
+            file["offsets"] = self.offsets
+            file["keys"] = np.array([key.encode() for key in self.keys], dtype="S")
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: Path, keys: Sequence[str]) -> ProposalStore:
+        """Reads a file and checks that it holds the units ``keys`` in this order.
+
+        Raises:
+            UserError: the file is unreadable, of another format, inconsistent, or of other images.
+        """
+        try:
+            with h5py.File(path, "r") as file:
+                found = file.attrs.get("format")
+                if found != FORMAT:
+                    raise UserError(
+                        f"{path} has the format {found!r}, expected {FORMAT!r}."
+                    )
+                store = cls(
+                    tuple(key.decode() for key in file["keys"][()]),
+                    file["offsets"][()],
+                    file["boxes"][()],
+                    file["scores"][()],
+                )
+        except (OSError, KeyError) as error:
+            raise UserError(
+                f"{path} cannot be read as a proposal file: {error}."
+            ) from error
+        if store.keys != tuple(keys):
+            raise UserError(
+                f"{path} holds proposals of {len(store.keys)} other images than the {len(keys)} of "
+                "this run; delete it to compute them again."
+            )
+        consistent = store.offsets.shape == (len(keys) + 1,) and (
+            store.offsets[-1] == len(store.boxes_image) == len(store.scores)
+        )
+        if not consistent:
+            raise UserError(
+                f"{path} is inconsistent: offsets and boxes do not fit together."
+            )
+        return store

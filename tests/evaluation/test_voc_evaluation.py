@@ -1,0 +1,493 @@
+"""The VOC metric against cases worked by hand and against a slow loop written from the devkit."""
+
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.evaluation.voc import (
+    average_precision_11point,
+    average_precision_area,
+    evaluate_voc,
+    keep_best_per_class,
+    print_table,
+)
+
+DEVKIT = Path(__file__).parents[2] / "../shared/data/voc/VOCdevkit"
+BOX = (10, 10, 20, 20)
+FAR = (50, 50, 60, 60)
+
+
+def dataset(*images, class_names=("cat",)):
+    """Each image is a list of (box, class, difficult); its id is its position."""
+    examples = []
+    for index, objects in enumerate(images):
+        boxes, classes, difficult = (
+            zip(*objects, strict=True) if objects else ([], [], [])
+        )
+        examples.append(
+            Example(
+                image_id=str(index),
+                source="VOC2007",
+                path=Path(f"{index}.jpg"),
+                height=100,
+                width=100,
+                boxes_image=np.array(boxes, np.float32).reshape(-1, 4),
+                classes=np.array(classes, np.int32),
+                difficult=np.array(difficult, bool),
+            )
+        )
+    return Dataset(class_names, tuple(examples), ("2007:test",))
+
+
+def detections(*rows):
+    """Rows (image, box, score) or (image, box, score, class) as the mapping by key."""
+    by_image = {}
+    for image, box, score, *class_index in rows:
+        by_image.setdefault(f"VOC2007/{image}", []).append(
+            (*box, score, *(class_index or [1]))
+        )
+    return {
+        key: ImageDetections(
+            np.array(values, np.float32)[:, :4],
+            np.array(values, np.float32)[:, 4],
+            np.array(values)[:, 5].astype(np.int32),
+        )
+        for key, values in by_image.items()
+    }
+
+
+def curve(data, found, **options):
+    """Precision and recall of the only class, as lists."""
+    result = evaluate_voc(data, found, **options).per_class["cat"]
+    return result.precision.tolist(), result.recall.tolist()
+
+
+# ---- average precision from counts
+
+
+@pytest.mark.parametrize("recalled", range(1, 11))
+def test_every_tenth_of_ten_objects_reaches_its_recall(recalled):
+    # In floating point 3 * 0.1 > 0.3, and the points 0.3, 0.6 and 0.7 would be lost.
+    true_positives = np.arange(1, recalled + 1)
+    ap = average_precision_11point(true_positives, np.zeros(recalled, int), 10)
+    assert ap == pytest.approx((recalled + 1) / 11, abs=1e-12)
+
+
+def test_11_points_by_hand():
+    # Three objects; hits at ranks 1, 3 and 6: precision 1, 2/3, 1/2 at recall 1/3, 2/3, 1.
+    true_positives = np.array([1, 1, 2, 2, 2, 3])
+    false_positives = np.array([0, 1, 1, 2, 3, 3])
+    # Recalls 0 to 0.3: 1 (four points); 0.4 to 0.6: 2/3 (three); 0.7 to 1: 1/2 (four).
+    expected = (4 * 1 + 3 * 2 / 3 + 4 * 1 / 2) / 11
+    assert average_precision_11point(
+        true_positives, false_positives, 3
+    ) == pytest.approx(expected)
+
+
+def test_area_by_hand():
+    true_positives = np.array([1, 1, 2, 2, 2, 3])
+    false_positives = np.array([0, 1, 1, 2, 3, 3])
+    expected = (1 + 2 / 3 + 1 / 2) / 3
+    assert average_precision_area(true_positives, false_positives, 3) == pytest.approx(
+        expected
+    )
+
+
+def test_precision_is_made_monotone_from_the_right():
+    # A false positive first: precision 0, 1/2, 2/3; the curve is 2/3 up to recall 1.
+    true_positives, false_positives = np.array([0, 1, 2]), np.array([1, 1, 1])
+    assert average_precision_area(true_positives, false_positives, 2) == pytest.approx(
+        2 / 3
+    )
+    assert average_precision_11point(
+        true_positives, false_positives, 2
+    ) == pytest.approx(2 / 3)
+
+
+def test_no_detections():
+    nothing = np.zeros(0, int)
+    assert average_precision_11point(nothing, nothing, 3) == 0.0
+    assert average_precision_area(nothing, nothing, 3) == 0.0
+
+
+# ---- matching
+
+
+def test_the_second_detection_of_an_object_is_false():
+    data = dataset([(BOX, 1, False)])
+    found = detections((0, BOX, 0.8), (0, (10, 10, 20, 19), 0.9))
+    assert curve(data, found) == ([1.0, 0.5], [1.0, 1.0])
+
+
+def test_a_duplicate_takes_no_other_object():
+    # Both overlap the first object most; the second object's 0.6 does not count (VOCevaldet.m).
+    data = dataset([((0, 0, 10, 10), 1, False), ((0, 4, 10, 14), 1, False)])
+    found = detections((0, (0, 0, 10, 10), 0.9), (0, (0, 1, 10, 11), 0.8))
+    assert curve(data, found) == ([1.0, 0.5], [0.5, 0.5])
+
+
+def test_difficult_objects_are_neither_found_nor_missed():
+    data = dataset([(BOX, 1, True), (FAR, 1, False)])
+    found = detections((0, BOX, 0.9), (0, BOX, 0.8), (0, FAR, 0.7))
+    assert curve(data, found) == ([1.0], [1.0])
+    result = evaluate_voc(data, found).per_class["cat"]
+    assert (result.ground_truth, result.detections) == (1, 3)
+
+
+def test_a_difficult_object_missed_by_little_leaves_a_false_positive():
+    data = dataset([((0, 0, 10, 10), 1, True), (FAR, 1, False)])
+    found = detections((0, (0, 6, 10, 16), 0.9), (0, FAR, 0.8))
+    assert curve(data, found) == ([0.0, 0.5], [0.0, 1.0])
+
+
+def test_the_first_object_wins_a_tie_of_overlaps():
+    # The detection lies half-way: IoU 8/12 with both. The first is difficult, so it is ignored.
+    first, second, middle = (0, 0, 10, 10), (0, 4, 10, 14), (0, 2, 10, 12)
+    found = detections((0, middle, 0.9))
+    assert curve(dataset([(first, 1, True), (second, 1, False)]), found) == ([], [])
+    assert curve(dataset([(second, 1, False), (first, 1, True)]), found) == (
+        [1.0],
+        [1.0],
+    )
+
+
+def test_overlap_of_exactly_one_half():
+    data = dataset([((0, 0, 10, 10), 1, False)])
+    half = (0, 0, 10, 5)
+    assert curve(data, detections((0, half, 0.9))) == ([1.0], [1.0])
+    assert curve(data, detections((0, half, 0.9)), strictly_greater=True) == (
+        [0.0],
+        [0.0],
+    )
+    more = (0, 0, 10, 5.01)
+    assert curve(data, detections((0, more, 0.9)), strictly_greater=True) == (
+        [1.0],
+        [1.0],
+    )
+    less = (0, 0, 10, 4.99)
+    assert curve(data, detections((0, less, 0.9))) == ([0.0], [0.0])
+
+
+def test_tied_scores_keep_the_order_of_the_image_list_not_of_the_mapping():
+    data = dataset([(BOX, 1, False)], [(BOX, 1, False)])
+    wrong_first = detections((1, BOX, 0.5), (0, FAR, 0.5))
+    assert curve(data, wrong_first) == ([0.0, 0.5], [0.0, 0.5])
+    right_first = detections((1, FAR, 0.5), (0, BOX, 0.5))
+    assert curve(data, right_first) == ([1.0, 0.5], [0.5, 0.5])
+
+
+def test_tied_scores_keep_their_order_within_an_image():
+    data = dataset([(BOX, 1, False)])
+    rows = [(0, FAR, 0.5)] * 20 + [(0, BOX, 0.5)]
+    assert curve(data, detections(*rows))[0][-1] == pytest.approx(1 / 21)
+    assert curve(data, detections(*rows))[0][:20] == [0.0] * 20
+
+
+def test_other_classes_and_other_images_do_not_count():
+    data = dataset([(BOX, 1, False)], [(FAR, 2, False)], class_names=("cat", "dog"))
+    found = detections((0, BOX, 0.9, 2), (1, BOX, 0.8, 1), (0, BOX, 0.7, 1))
+    result = evaluate_voc(data, found)
+    assert result.per_class["cat"].precision.tolist() == [0.0, 0.5]
+    assert result.per_class["dog"].precision.tolist() == [0.0]
+
+
+def test_degenerate_detections_are_false():
+    data = dataset([(BOX, 1, False)])
+    found = detections(
+        (0, (10, 10, 10, 20), 0.9), (0, (20, 20, 10, 10), 0.8), (0, (9, 9, 9, 9), 0.7)
+    )
+    assert curve(data, found) == ([0.0] * 3, [0.0] * 3)
+
+
+# ---- classes and means
+
+
+def test_classes_without_objects_that_count_have_no_ap():
+    data = dataset([(BOX, 1, False), (FAR, 2, True)], class_names=("cat", "dog", "owl"))
+    found = detections((0, BOX, 0.9, 1), (0, FAR, 0.9, 2), (0, FAR, 0.8, 3))
+    result = evaluate_voc(data, found)
+    assert (result.map_11point, result.map_area) == (1.0, 1.0)
+    assert result.per_class["dog"].ap_area is None
+    assert result.per_class["owl"].ap_11point is None
+    assert result.per_class["owl"].detections == 1
+
+
+def test_a_class_that_was_never_found_counts_as_zero():
+    data = dataset([(BOX, 1, False), (FAR, 2, False)], class_names=("cat", "dog"))
+    result = evaluate_voc(data, detections((0, BOX, 0.9, 1)))
+    assert (result.map_11point, result.map_area) == (0.5, 0.5)
+
+
+def test_nothing_to_find_and_nothing_found():
+    assert evaluate_voc(dataset([]), {}).map_area is None
+    assert evaluate_voc(dataset([(BOX, 1, False)]), {}).map_area == 0.0
+    assert evaluate_voc(dataset(), {}).images == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (detections((7, BOX, 0.9)), "VOC2007/7, which is not one of the 1 images"),
+        (detections((0, BOX, float("nan"))), "not a finite number"),
+        (detections((0, (0, 0, 1, float("inf")), 0.9)), "not a finite number"),
+        (detections((0, BOX, 0.9, 2)), "class outside 1 to 1"),
+        (detections((0, BOX, 0.9, 0)), "class outside 1 to 1"),
+    ],
+)
+def test_detections_that_cannot_be_evaluated(found, reason):
+    with pytest.raises(UserError, match=reason):
+        evaluate_voc(dataset([(BOX, 1, False)]), found)
+
+
+def test_json():
+    data = dataset([(BOX, 1, False)], class_names=("cat", "dog"))
+    result = evaluate_voc(data, detections((0, BOX, 0.9))).to_json()
+    assert json.loads(json.dumps(result, allow_nan=False)) == {
+        "map_11point": 1.0,
+        "map_area": 1.0,
+        "per_class": {
+            "cat": {
+                "ap_11point": 1.0,
+                "ap_area": 1.0,
+                "ground_truth": 1,
+                "detections": 1,
+            },
+            "dog": {
+                "ap_11point": None,
+                "ap_area": None,
+                "ground_truth": 0,
+                "detections": 0,
+            },
+        },
+        "iou_threshold": 0.5,
+        "iou_rule": ">=",
+        "images": 1,
+        "ids_hash": data.ids_hash,
+        "sets": ["2007:test"],
+        "class_names": ["cat", "dog"],
+    }
+
+
+def test_table():
+    data = dataset([(BOX, 1, False), (FAR, 1, False)], class_names=("cat", "dog"))
+    console = Console(file=io.StringIO(), width=100)
+    print_table(evaluate_voc(data, detections((0, BOX, 0.9))), console)
+    lines = console.file.getvalue().splitlines()
+    rows = {line.split()[1]: line.split()[3::2] for line in lines if "│" in line}
+    assert rows["cat"] == ["2", "1", "0.500", "0.545", "0.500"]
+    assert rows["dog"] == ["0", "0", "-", "-", "-"]
+    assert any(line.split()[1:2] == ["mean"] and "0.545" in line for line in lines)
+
+
+# ---- the slow loop
+
+
+def slow_evaluation(data, found, class_index, threshold, strictly_greater):
+    """VOCevaldet.m and VOCap.m transcribed with inclusive 1-based corners, one object at a time."""
+    ids, confidences, boxes = [], [], []
+    for example in data.examples:
+        if example.key not in found:
+            continue
+        of_image = found[example.key]
+        for box, score, of_class in zip(
+            of_image.boxes_image, of_image.scores, of_image.classes, strict=True
+        ):
+            if of_class == class_index:
+                ids.append(example.key)
+                confidences.append(float(score))
+                y1, x1, y2, x2 = map(float, box)
+                boxes.append((x1 + 1, y1 + 1, x2, y2))
+    objects, npos = {}, 0
+    for example in data.examples:
+        objects[example.key] = []
+        for box, of_class, difficult in zip(
+            example.boxes_image, example.classes, example.difficult, strict=True
+        ):
+            if of_class == class_index:
+                y1, x1, y2, x2 = map(float, box)
+                objects[example.key].append(
+                    [(x1 + 1, y1 + 1, x2, y2), bool(difficult), False]
+                )
+                npos += not difficult
+    if npos == 0:
+        return None, None
+    outcome = []
+    for detection in sorted(range(len(ids)), key=lambda index: -confidences[index]):
+        bb = boxes[detection]
+        best, best_object = -np.inf, None
+        for candidate in objects[ids[detection]]:
+            gt = candidate[0]
+            width = min(bb[2], gt[2]) - max(bb[0], gt[0]) + 1
+            height = min(bb[3], gt[3]) - max(bb[1], gt[1]) + 1
+            if width > 0 and height > 0:
+                union = (
+                    (bb[2] - bb[0] + 1) * (bb[3] - bb[1] + 1)
+                    + (gt[2] - gt[0] + 1) * (gt[3] - gt[1] + 1)
+                    - width * height
+                )
+                if width * height / union > best:
+                    best, best_object = width * height / union, candidate
+        if best > threshold or (best == threshold and not strictly_greater):
+            if best_object[1]:
+                outcome.append("ignored")
+            elif not best_object[2]:
+                outcome.append("true")
+                best_object[2] = True
+            else:
+                outcome.append("false")
+        else:
+            outcome.append("false")
+    true, false, recalls, precisions = 0, 0, [], []
+    for word in outcome:
+        true += word == "true"
+        false += word == "false"
+        if true + false:
+            recalls.append((true, npos))
+            precisions.append(true / (true + false))
+    points = 0.0
+    for tenth in range(11):
+        at_least = [
+            p
+            for p, (t, n) in zip(precisions, recalls, strict=True)
+            if 10 * t >= tenth * n
+        ]
+        points += max(at_least, default=0.0) / 11
+    mrec = [0.0] + [t / n for t, n in recalls] + [1.0]
+    mpre = [0.0] + precisions + [0.0]
+    for index in range(len(mpre) - 2, -1, -1):
+        mpre[index] = max(mpre[index], mpre[index + 1])
+    area = sum((mrec[i] - mrec[i - 1]) * mpre[i] for i in range(1, len(mrec)))
+    return points, area
+
+
+def random_case(rng, images, objects_per_image, detections_per_image, classes):
+    """Small integer boxes, so that overlaps of exactly 1/2 and ties of score and overlap occur."""
+
+    def boxes(count):
+        corner = rng.integers(0, 8, (count, 2))
+        return np.concatenate([corner, corner + rng.integers(1, 8, (count, 2))], axis=1)
+
+    listed = []
+    for _ in range(images):
+        count = rng.integers(0, objects_per_image + 1)
+        listed.append(
+            [
+                (box, rng.integers(1, classes + 1), rng.random() < 0.2)
+                for box in boxes(count).tolist()
+            ]
+        )
+    data = dataset(
+        *listed, class_names=tuple(f"class {index}" for index in range(1, classes + 1))
+    )
+    found = {}
+    for example in data.examples[::-1]:
+        count = rng.integers(0, detections_per_image + 1)
+        if count:
+            found[example.key] = ImageDetections(
+                boxes(count).astype(np.float32),
+                (rng.integers(0, 12, count) / 12).astype(np.float32),
+                rng.integers(1, classes + 1, count).astype(np.int32),
+            )
+    return data, found
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("strictly_greater", [False, True])
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_equal_to_the_slow_loop(seed, strictly_greater, threshold):
+    data, found = random_case(np.random.default_rng(seed), 25, 4, 12, 3)
+    result = evaluate_voc(
+        data, found, iou_threshold=threshold, strictly_greater=strictly_greater
+    )
+    for index, of_class in enumerate(result.per_class.values(), start=1):
+        points, area = slow_evaluation(data, found, index, threshold, strictly_greater)
+        assert of_class.ap_11point == pytest.approx(points, abs=1e-12)
+        assert of_class.ap_area == pytest.approx(area, abs=1e-12)
+
+
+def test_five_thousand_images_take_seconds():
+    rng = np.random.default_rng(0)
+    box = rng.uniform(0, 300, (5000, 23, 2))
+    boxes = np.concatenate([box, box + rng.uniform(10, 200, box.shape)], axis=2).astype(
+        np.float32
+    )
+    classes = rng.integers(1, 21, (5000, 23)).astype(np.int32)
+    scores = rng.random((5000, 20), np.float32)
+    images = [
+        [(boxes[i, j], classes[i, j], False) for j in range(20, 23)]
+        for i in range(len(boxes))
+    ]
+    data = dataset(*images, class_names=tuple(map(str, range(20))))
+    found = {
+        example.key: ImageDetections(boxes[i, :20], scores[i], classes[i, :20])
+        for i, example in enumerate(data.examples)
+    }
+    start = time.process_time()
+    evaluate_voc(data, found)
+    assert time.process_time() - start < 4
+
+
+# ---- the best per class
+
+
+def test_the_best_of_each_class_over_all_images():
+    found = detections(
+        (0, BOX, 0.9, 1),
+        (0, BOX, 0.2, 1),
+        (0, BOX, 0.1, 2),
+        (1, BOX, 0.5, 1),
+        (1, BOX, 0.8, 1),
+    )
+    kept = keep_best_per_class(found, number_of_classes=2, limit_per_class=2)
+    assert list(kept) == ["VOC2007/0", "VOC2007/1"]
+    np.testing.assert_allclose(kept["VOC2007/0"].scores, [0.9, 0.1])
+    assert kept["VOC2007/0"].classes.tolist() == [1, 2]
+    np.testing.assert_allclose(kept["VOC2007/1"].scores, [0.8])
+    assert kept["VOC2007/1"].boxes_image.shape == (1, 4)
+
+
+def test_ties_at_the_limit_go_to_the_earlier_image():
+    found = detections((0, BOX, 0.5), (1, FAR, 0.5), (2, BOX, 0.7))
+    kept = keep_best_per_class(found, number_of_classes=1, limit_per_class=2)
+    assert [len(d) for d in kept.values()] == [1, 0, 1]
+
+
+def test_the_best_of_nothing():
+    assert keep_best_per_class({}, 3, 5) == {}
+
+
+# ---- real annotations
+
+
+@pytest.mark.skipif(
+    not DEVKIT.is_dir(), reason="the shared VOC photographs are not here"
+)
+def test_ground_truth_is_a_perfect_detector():
+    voc = pytest.importorskip(
+        "keras_frcnn.data.voc", reason="the VOC reader is not there yet"
+    )
+    data = voc.load_voc(DEVKIT, "2007:test")
+    found = {
+        example.key: ImageDetections(
+            example.boxes_image,
+            np.ones(len(example.classes), np.float32),
+            example.classes,
+        )
+        for example in data.examples
+    }
+    result = evaluate_voc(data, found, strictly_greater=True)
+    assert (result.map_11point, result.map_area, result.images) == (1.0, 1.0, 200)
+    assert min(of_class.ground_truth for of_class in result.per_class.values()) >= 6
+    halves = {
+        key: ImageDetections(d.boxes_image[:1], d.scores[:1], d.classes[:1])
+        for key, d in found.items()
+    }
+    assert evaluate_voc(data, halves).map_area < 0.95
