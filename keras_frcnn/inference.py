@@ -120,9 +120,7 @@ class Predictor(tf.Module):
             boxes_image, found.scores, found.classes, found.count, found.best_scores
         )
 
-    def _detect(
-        self, features: tf.Tensor, rois: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _detect(self, features: tf.Tensor, rois: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Head outputs (N, R, C) and (N, R, 4 * C) of (N, R, 4) RoIs."""
         images, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
         flat = tf.reshape(rois, (-1, 4))
@@ -132,8 +130,7 @@ class Predictor(tf.Module):
         else:
             outputs = self._detect_in_chunks(features, flat, roi_image)
         return tuple(
-            tf.reshape(output, (images, per_image, output.shape[-1]))
-            for output in outputs
+            tf.reshape(output, (images, per_image, output.shape[-1])) for output in outputs
         )
 
     def _detect_in_chunks(self, features, rois, roi_image):
@@ -148,9 +145,7 @@ class Predictor(tf.Module):
         )
         for index in tf.range(chunks):
             part = slice(index * self.head_chunk, (index + 1) * self.head_chunk)
-            outputs = self.detector_model.detector(
-                [features, rois[part], roi_image[part]]
-            )
+            outputs = self.detector_model.detector([features, rois[part], roi_image[part]])
             logits = logits.write(index, outputs[0])
             deltas = deltas.write(index, outputs[1])
         return logits.concat(), deltas.concat()
@@ -181,9 +176,7 @@ def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:
     config = run.read_config()
     file = run.weights_file(weights)
     if not file.exists():
-        finished = sorted(
-            path.name.split(".")[0] for path in file.parent.glob("*.weights.h5")
-        )
+        finished = sorted(path.name.split(".")[0] for path in file.parent.glob("*.weights.h5"))
         raise UserError(
             f"{run.path} has no {weights} weights yet"
             + (f" (finished: {', '.join(finished)})" if finished else "")

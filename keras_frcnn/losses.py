@@ -57,9 +57,7 @@ def rpn_class_loss(logits: Any, labels: Any) -> tf.Tensor:
     cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=tf.maximum(labels, 0), logits=tf.cast(logits, tf.float32)
     )
-    return tf.reduce_sum(cross_entropy * sampled) / tf.maximum(
-        tf.reduce_sum(sampled), 1.0
-    )
+    return tf.reduce_sum(cross_entropy * sampled) / tf.maximum(tf.reduce_sum(sampled), 1.0)
 
 
 def rpn_box_loss(
@@ -124,9 +122,7 @@ def detector_box_loss(
     own_class = tf.one_hot(labels, classes)[:, :, tf.newaxis]
     per_class = tf.reshape(pred_deltas, [rois, classes, 4])
     own_deltas = tf.reduce_sum(per_class * own_class, axis=1)
-    return _box_loss_sum(own_deltas, target_deltas, labels > 0, sigma) / _at_least_one(
-        labels
-    )
+    return _box_loss_sum(own_deltas, target_deltas, labels > 0, sigma) / _at_least_one(labels)
 
 
 def _box_loss_sum(
@@ -134,9 +130,7 @@ def _box_loss_sum(
 ) -> tf.Tensor:
     """Sum of smooth L1 over the rows (B, 4) where ``counted`` (B,) is true."""
     difference = tf.cast(pred_deltas, tf.float32) - tf.cast(target_deltas, tf.float32)
-    return tf.reduce_sum(
-        smooth_l1(tf.where(counted[:, tf.newaxis], difference, 0.0), sigma)
-    )
+    return tf.reduce_sum(smooth_l1(tf.where(counted[:, tf.newaxis], difference, 0.0), sigma))
 
 
 def _at_least_one(rows: tf.Tensor) -> tf.Tensor:

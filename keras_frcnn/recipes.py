@@ -61,9 +61,7 @@ class RpnConfig:
     box_normaliser: str = "positions"
     box_weight: float = 10.0  # lambda of the paper, footnote 3
     normalise_targets: bool = True  # proposal_prepare_image_roidb.m:70-104
-    keep_cross_boundary: bool = (
-        False  # section 3.3: training does not converge with them
-    )
+    keep_cross_boundary: bool = False  # section 3.3: training does not converge with them
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ class OptimizerConfig:
 
     momentum: float = 0.9
     weight_decay: float = 0.0005
-    bias_rate_multiplier: float = (
-        2.0  # lr_mult 2 of every bias, its decay doubled with it
-    )
+    bias_rate_multiplier: float = 2.0  # lr_mult 2 of every bias, its decay doubled with it
 
 
 @dataclass(frozen=True)
@@ -152,9 +148,7 @@ class Recipe:
         StageSchedule(80_000, 60_000),
         StageSchedule(40_000, 30_000),
     )
-    joint: StageSchedule = StageSchedule(
-        70_000, 50_000
-    )  # faster_rcnn_end2end/solver.prototxt
+    joint: StageSchedule = StageSchedule(70_000, 50_000)  # faster_rcnn_end2end/solver.prototxt
     joint_images_per_step: int = 2  # iter_size 2 of one image each
     joint_rois_per_image: int = 128
     test_filter: DetectionFilter = field(default_factory=DetectionFilter)
@@ -198,9 +192,7 @@ def from_json(values: Any, kind: type = Recipe, where: str = "recipe") -> Any:
         UserError: a field is unknown, missing or of the wrong type; the message names it.
     """
     if not isinstance(values, dict):
-        raise UserError(
-            f"{where} should be an object with named fields, not {values!r}."
-        )
+        raise UserError(f"{where} should be an object with named fields, not {values!r}.")
     hints = typing.get_type_hints(kind)
     names = [item.name for item in dataclasses.fields(kind)]
     unknown = sorted(set(values) - set(names))
@@ -211,12 +203,7 @@ def from_json(values: Any, kind: type = Recipe, where: str = "recipe") -> Any:
     missing = [name for name in names if name not in values]
     if missing:
         raise UserError(f"{where} lacks the field {missing[0]!r}.")
-    return kind(
-        **{
-            name: _convert(values[name], hints[name], f"{where}.{name}")
-            for name in names
-        }
-    )
+    return kind(**{name: _convert(values[name], hints[name], f"{where}.{name}") for name in names})
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
@@ -232,18 +219,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise UserError(f"{where} should be a list, not {value!r}.")
         fixed = Ellipsis not in arguments
         if fixed and len(value) != len(arguments):
-            raise UserError(
-                f"{where} should have {len(arguments)} entries, not {len(value)}."
-            )
+            raise UserError(f"{where} should have {len(arguments)} entries, not {len(value)}.")
         return tuple(
-            _convert(
-                entry, arguments[index] if fixed else arguments[0], f"{where}[{index}]"
-            )
+            _convert(entry, arguments[index] if fixed else arguments[0], f"{where}[{index}]")
             for index, entry in enumerate(value)
         )
-    number_as_float = (
-        hint is float and isinstance(value, int) and not isinstance(value, bool)
-    )
+    number_as_float = hint is float and isinstance(value, int) and not isinstance(value, bool)
     if number_as_float:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

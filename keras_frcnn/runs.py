@@ -6,6 +6,7 @@
 ``proposals/``      ``stage1.h5``, ``stage3.h5``
 ``checkpoints/``    the stage that is being trained
 ``data_report.txt`` what the checks of the data found
+``training_images.txt``  keys and file sizes of the training images
 
 Shapes and names
 ----------------
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_frcnn import __version__
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import Recipe, from_json, to_json
 
@@ -92,6 +94,11 @@ class RunFolder:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def training_images_file(self) -> Path:
+        """Keys and file sizes of the training images."""
+        return self.path / "training_images.txt"
+
     def weights_file(self, name: str) -> Path:
         """Weights after a stage (``"stage2"``, ``"joint"``) or of the result (``"final"``)."""
         return self.path / "weights" / f"{name}.weights.h5"
@@ -140,9 +147,7 @@ class RunFolder:
         try:
             values = json.loads(self.config_file.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
-            raise UserError(
-                f"{self.config_file} is not readable JSON: {error}."
-            ) from error
+            raise UserError(f"{self.config_file} is not readable JSON: {error}.") from error
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise UserError(f"{self.config_file} is not the configuration of a run.")
         if values["format"] > FORMAT_VERSION:
@@ -152,6 +157,32 @@ class RunFolder:
             )
         known = {name: values[name] for name in values if name not in _ABOUT}
         return from_json(known, RunConfig, str(self.config_file))
+
+    def write_training_images(self, dataset: Dataset) -> None:
+        """Lists the training images with their sizes in bytes in ``training_images.txt``."""
+        lines = [f"{key}\t{size}\n" for key, size in sorted(_image_sizes(dataset))]
+        write_text(self.training_images_file, "".join(lines))
+
+    def check_not_trained_on(self, dataset: Dataset) -> None:
+        """Makes sure that no image of a test set was trained on.
+
+        An image is the same where year, id and file size are; another devkit may well have its
+        own ``VOC2007/000001``.
+
+        Raises:
+            UserError: naming the first images in both.
+        """
+        if not self.training_images_file.is_file():
+            return
+        lines = self.training_images_file.read_text(encoding="utf-8").splitlines()
+        trained = {tuple(line.rsplit("\t", 1)) for line in lines}
+        both = [key for key, size in _image_sizes(dataset) if (key, str(size)) in trained]
+        if both:
+            raise UserError(
+                f"{len(both)} of the {len(dataset)} images were in the training set of {self.path} "
+                f"(such as {', '.join(both[:3])}): a figure measured on them says nothing. Choose "
+                "other image sets with --set."
+            )
 
     def check_same(self, config: RunConfig) -> None:
         """Refuses to resume a run with another configuration.
@@ -184,11 +215,13 @@ class RunFolder:
             except ValueError:
                 continue
             before = record["stage"] < stage
-            if before or (
-                record["stage"] == stage and record["iteration"] <= iteration
-            ):
+            if before or (record["stage"] == stage and record["iteration"] <= iteration):
                 kept.append(line)
         write_text(self.metrics_file, "".join(line + "\n" for line in kept))
+
+
+def _image_sizes(dataset: Dataset) -> list[tuple[str, int]]:
+    return [(example.key, example.path.stat().st_size) for example in dataset.examples]
 
 
 _ABOUT = ("format", "versions", "command")

@@ -72,9 +72,7 @@ def class_colour(index: int) -> Colour:
     if 0 < index <= len(CLASS_COLOURS):
         return CLASS_COLOURS[index - 1]
     # The golden ratio spreads any number of hues; the value sets neighbours apart as well.
-    red, green, blue = colorsys.hsv_to_rgb(
-        index * 0.618034 % 1, 0.75, (1.0, 0.75)[index % 2]
-    )
+    red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.75, (1.0, 0.75)[index % 2])
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
@@ -102,32 +100,22 @@ def draw_detections(
     draw = ImageDraw.Draw(picture)
     unit = math.sqrt(picture.width * picture.height)
     line_width = max(2, round(unit / 220))
-    ranking = (
-        np.arange(len(labels)) if scores is None else np.argsort(-np.asarray(scores))
-    )
+    ranking = np.arange(len(labels)) if scores is None else np.argsort(-np.asarray(scores))
     for index in ranking[::-1]:
         _draw_box(draw, boxes_image[index], colours[index], line_width)
     plates: list[tuple[int, int, int, int]] = []
     texts: list[tuple[str, ImageFont.FreeTypeFont]] = []
     for index in ranking:
-        text = (
-            labels[index] if scores is None else f"{labels[index]} {scores[index]:.2f}"
-        )
+        text = labels[index] if scores is None else f"{labels[index]} {scores[index]:.2f}"
         font = _fitting_font(text, max(11, round(unit / 32)), picture.width)
         texts.append((text, font))
-        plates.append(
-            _place_plate(text, font, boxes_image[index], picture.size, plates)
-        )
-    for index, plate, (text, font) in reversed(
-        list(zip(ranking, plates, texts, strict=True))
-    ):
+        plates.append(_place_plate(text, font, boxes_image[index], picture.size, plates))
+    for index, plate, (text, font) in reversed(list(zip(ranking, plates, texts, strict=True))):
         _draw_plate(draw, plate, text, font, colours[index])
     return picture
 
 
-def draw_samples(
-    image: np.ndarray, boxes: np.ndarray, kinds: Sequence[str]
-) -> Image.Image:
+def draw_samples(image: np.ndarray, boxes: np.ndarray, kinds: Sequence[str]) -> Image.Image:
     """A training image with the anchors or RoIs that its step sampled, and what they should find.
 
     Args:
@@ -140,17 +128,13 @@ def draw_samples(
     """
     unknown = set(kinds) - set(SAMPLE_COLOURS)
     if unknown:
-        raise ValueError(
-            f"expected kinds {list(SAMPLE_COLOURS)}, received {sorted(unknown)}"
-        )
+        raise ValueError(f"expected kinds {list(SAMPLE_COLOURS)}, received {sorted(unknown)}")
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture, "RGBA")
     unit = math.sqrt(picture.width * picture.height)
     thin = max(1, round(unit / 500))
     for kind, colour in SAMPLE_COLOURS.items():
-        for box in (
-            box for box, of_kind in zip(boxes, kinds, strict=True) if of_kind == kind
-        ):
+        for box in (box for box, of_kind in zip(boxes, kinds, strict=True) if of_kind == kind):
             if kind == "background":  # a hundred and more: thin and pale
                 draw.rectangle(_inclusive(box), outline=(*colour, 120), width=thin)
             else:
@@ -165,18 +149,14 @@ def draw_samples(
     return picture
 
 
-def contact_sheet(
-    images: Sequence[Image.Image], columns: int, cell: int = 480
-) -> Image.Image:
+def contact_sheet(images: Sequence[Image.Image], columns: int, cell: int = 480) -> Image.Image:
     """The pictures row by row, each shrunk into a square of ``cell`` pixels, with white gaps.
 
     Raises:
         ValueError: no images, or no columns.
     """
     if not images or columns < 1:
-        raise ValueError(
-            f"expected images and columns, received {len(images)} and {columns}"
-        )
+        raise ValueError(f"expected images and columns, received {len(images)} and {columns}")
     small = []
     for image in images:
         scale = min(1.0, cell / max(image.size))
@@ -187,12 +167,8 @@ def contact_sheet(
     gap = max(4, cell // 60)
     column_width = max(image.width for image in small) + gap
     heights = [max(image.height for image in row) + gap for row in rows]
-    sheet = Image.new(
-        "RGB", (columns * column_width + gap, sum(heights) + gap), "white"
-    )
-    for row, y, height in zip(
-        rows, np.cumsum([gap, *heights]).tolist(), heights, strict=False
-    ):
+    sheet = Image.new("RGB", (columns * column_width + gap, sum(heights) + gap), "white")
+    for row, y, height in zip(rows, np.cumsum([gap, *heights]).tolist(), heights, strict=False):
         for column, image in enumerate(row):
             x = gap + column * column_width + (column_width - gap - image.width) // 2
             sheet.paste(image, (x, y + (height - gap - image.height) // 2))
@@ -244,20 +220,14 @@ def save_label_statistics(
         ValueError: ``best_ious`` does not have one entry an object.
     """
     if len(best_ious) != dataset.number_of_objects:
-        raise ValueError(
-            f"expected {dataset.number_of_objects} IoUs, received {len(best_ious)}"
-        )
+        raise ValueError(f"expected {dataset.number_of_objects} IoUs, received {len(best_ious)}")
     sides = [np.zeros((0, 2))]
     for example in dataset.examples:
         boxes = example.boxes_image * scale_of(example)
         sides.append(boxes[:, 2:] - boxes[:, :2])
     heights, widths = np.concatenate(sides).T
-    every_class = np.concatenate(
-        [np.zeros(0, int), *(e.classes for e in dataset.examples)]
-    )
-    counts = np.bincount(
-        every_class.astype(int), minlength=len(dataset.class_names) + 1
-    )[1:]
+    every_class = np.concatenate([np.zeros(0, int), *(e.classes for e in dataset.examples)])
+    counts = np.bincount(every_class.astype(int), minlength=len(dataset.class_names) + 1)[1:]
     bar_height = max(6.0, 0.26 * len(counts) + 1.5)
     figure = Figure(figsize=(12.5, min(bar_height, 30)), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -265,17 +235,13 @@ def save_label_statistics(
     _draw_sizes(right, widths, heights, np.asarray(best_ious), anchors_input)
     title = "no boxes"
     if len(best_ious):
-        shares = [
-            f"{np.mean(best_ious < least):.1%} at IoU {least}" for least in (0.5, 0.7)
-        ]
+        shares = [f"{np.mean(best_ious < least):.1%} at IoU {least}" for least in (0.5, 0.7)]
         title = "boxes without an anchor: " + ", ".join(shares)
     figure.suptitle(title)
     _save_figure(figure, Path(png))
 
 
-def _draw_box(
-    draw: ImageDraw.ImageDraw, box: np.ndarray, colour: Colour, width: int
-) -> None:
+def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, colour: Colour, width: int) -> None:
     x1, y1, x2, y2 = _inclusive(box)
     edge = max(1, width // 3)
     outer = (x1 - edge, y1 - edge, x2 + edge, y2 + edge)
@@ -329,9 +295,7 @@ def _place_plate(
         x = max(0, min(x, image_size[0] - width))
         y = max(0, min(y, image_size[1] - height))
         places.append((x, y, x + width, y + height))
-    free = (
-        place for place in places if not any(_overlap(place, other) for other in taken)
-    )
+    free = (place for place in places if not any(_overlap(place, other) for other in taken))
     return next(free, places[0])
 
 
@@ -358,9 +322,7 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(
-            f"The metrics {path} cannot be read: {error.strerror}."
-        ) from error
+        raise UserError(f"The metrics {path} cannot be read: {error.strerror}.") from error
     records = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -384,9 +346,7 @@ def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
         axis.plot(iterations, values, color=colour, alpha=0.2, linewidth=0.7)
         smooth = _moving_average(values, 1 + len(values) // 25)
         axis.plot(iterations, smooth, color=colour, linewidth=1.8, label=label)
-        highest = max(
-            highest, float(np.percentile(values, 98)), 1.05 * float(smooth.max())
-        )
+        highest = max(highest, float(np.percentile(values, 98)), 1.05 * float(smooth.max()))
     for before, after in zip(records, records[1:], strict=False):
         rates = before.get("learning_rate"), after.get("learning_rate")
         if all(map(_is_finite, rates)) and rates[0] != rates[1]:
@@ -496,6 +456,4 @@ def _save_figure(figure: Figure, png: Path) -> None:
         os.replace(temporary, png)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"The picture {png} cannot be written: {error.strerror}."
-        ) from error
+        raise UserError(f"The picture {png} cannot be written: {error.strerror}.") from error

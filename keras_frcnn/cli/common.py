@@ -30,9 +30,7 @@ class HelpfulParser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            known = [
-                option for action in self._actions for option in action.option_strings
-            ]
+            known = [option for action in self._actions for option in action.option_strings]
             near = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
             hint = f" Did you mean {near[0]}?" if near else " See --help."
             self.error(f"unknown argument {unknown[0]!r}.{hint}")
@@ -124,13 +122,9 @@ def numbers(text: str, kind: type, flag: str, count: int | None = None) -> tuple
     try:
         values = tuple(kind(part) for part in text.replace(" ", "").split(","))
     except ValueError as error:
-        raise UserError(
-            f"{flag} takes numbers separated by commas, not {text!r}."
-        ) from error
+        raise UserError(f"{flag} takes numbers separated by commas, not {text!r}.") from error
     if count is not None and len(values) != count:
-        raise UserError(
-            f"{flag} takes {count} numbers separated by commas, not {text!r}."
-        )
+        raise UserError(f"{flag} takes {count} numbers separated by commas, not {text!r}.")
     if any(not value > 0 for value in values):
         raise UserError(f"{flag} takes numbers above 0, not {text!r}.")
     return values

@@ -41,9 +41,7 @@ def load_dataset(
     with console.status(f"reading and checking {path} ..."):
         if parser == "simple":
             if sets is not None:
-                raise UserError(
-                    "Image sets belong to VOC devkits; with -o simple leave them out."
-                )
+                raise UserError("Image sets belong to VOC devkits; with -o simple leave them out.")
             return load_simple(path, class_names=class_names, strict=strict)
         return load_voc(
             path,

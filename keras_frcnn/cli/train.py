@@ -113,9 +113,7 @@ def initial_weights(arguments: argparse.Namespace) -> Path | None:
             return path
         file = RunFolder(path).weights_file(FINAL)
         if not file.exists():
-            raise UserError(
-                f"--input_weight_path {path} is a folder without {file.name}."
-            )
+            raise UserError(f"--input_weight_path {path} is a folder without {file.name}.")
         return file
     if arguments.weights == "random":
         return None
@@ -128,9 +126,7 @@ def open_run(arguments: argparse.Namespace, config: RunConfig) -> RunFolder:
     """The run folder: a new one, or with ``--resume`` the one of the same command."""
     name = arguments.name or config.network
     if arguments.resume:
-        run = (
-            RunFolder(arguments.out) if arguments.out else latest_run_folder(RUNS, name)
-        )
+        run = RunFolder(arguments.out) if arguments.out else latest_run_folder(RUNS, name)
         run.check_same(config)
         return run
     run = RunFolder(arguments.out) if arguments.out else new_run_folder(RUNS, name)
@@ -154,15 +150,13 @@ def train(
     from keras_frcnn.training.pictures import save_labels
     from keras_frcnn.training.stages import Trainer, TrainingOptions
 
+    run.write_training_images(dataset)
     write_report(dataset.problems, run.path / "data_report.txt")
     shares = save_labels(dataset, config.recipe, run.path / "labels.png")
     show_start(console, config, dataset, run, initial, device, shares)
     plan = [(0, config.recipe.joint.iterations)]
     if config.mode == "alternating":
-        plan = [
-            (stage, config.recipe.stages[stage - 1].iterations)
-            for stage in config.stages
-        ]
+        plan = [(stage, config.recipe.stages[stage - 1].iterations) for stage in config.stages]
     options = TrainingOptions(
         initial_weights=initial,
         feature_cache=arguments.feature_cache,
@@ -186,9 +180,7 @@ def train(
             shutil.copyfile(source, target)
     console.print(f"Done. The run is in {run.path}")
     if final.exists():
-        console.print(
-            f"Try it: python test_frcnn.py -p IMAGES --run {run.path}", highlight=False
-        )
+        console.print(f"Try it: python test_frcnn.py -p IMAGES --run {run.path}", highlight=False)
 
 
 def show_start(
@@ -207,9 +199,7 @@ def show_start(
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row(
-        "versions", ", ".join(f"{name} {text}" for name, text in versions().items())
-    )
+    table.add_row("versions", ", ".join(f"{name} {text}" for name, text in versions().items()))
     table.add_row("device", f"{device}; {config.precision}")
     table.add_row(
         "recipe",

@@ -243,15 +243,9 @@ def _add_run(group) -> None:
         metavar="FILE",
         help="also write the configuration there (JSON; the lineage's was a pickle)",
     )
-    group.add_argument(
-        "--resume", action="store_true", help="go on where the same command stopped"
-    )
-    group.add_argument(
-        "--seed", type=int, default=0, help="of everything random (default: 0)"
-    )
-    group.add_argument(
-        "--gpu", metavar="N,N|-1", help="devices to use (default: all; -1: none)"
-    )
+    group.add_argument("--resume", action="store_true", help="go on where the same command stopped")
+    group.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use (default: all; -1: none)")
     group.add_argument(
         "--deterministic",
         action="store_true",
@@ -276,9 +270,7 @@ def _add_run(group) -> None:
         default=10.0,
         help="between checkpoints (default: 10, ours)",
     )
-    group.add_argument(
-        "--workers", type=int, default=2, help="decoding threads (default: 2, ours)"
-    )
+    group.add_argument("--workers", type=int, default=2, help="decoding threads (default: 2, ours)")
 
 
 def recipe_from(arguments: argparse.Namespace, passes_of) -> Recipe:
@@ -381,9 +373,7 @@ def _detector(recipe: Recipe, arguments: argparse.Namespace):
         roi_pooling=arguments.roi_pooling,
     )
     if detector.rois_per_step < detector.images_per_step:
-        raise UserError(
-            f"--num_rois must be at least {detector.images_per_step}, one an image."
-        )
+        raise UserError(f"--num_rois must be at least {detector.images_per_step}, one an image.")
     return detector
 
 
@@ -391,9 +381,7 @@ def _schedules(recipe: Recipe, arguments, joint: bool, passes_of) -> Recipe:
     schedules = (recipe.joint,) if joint else recipe.stages
     lengths = [schedule.iterations for schedule in schedules]
     if arguments.iterations is not None and arguments.num_epochs is not None:
-        raise UserError(
-            "--iterations and --num_epochs exclude each other; give one of them."
-        )
+        raise UserError("--iterations and --num_epochs exclude each other; give one of them.")
     if arguments.iterations is not None:
         lengths = numbers(arguments.iterations, int, "--iterations", len(schedules))
     elif arguments.num_epochs is not None:
@@ -407,9 +395,7 @@ def _schedules(recipe: Recipe, arguments, joint: bool, passes_of) -> Recipe:
             ]
             * 2
         )
-        lengths = [
-            max(1, round(arguments.num_epochs * passes_of(count))) for count in per_step
-        ]
+        lengths = [max(1, round(arguments.num_epochs * passes_of(count))) for count in per_step]
     rates = [schedule.learning_rate for schedule in schedules]
     if arguments.learning_rate is not None:
         rates = numbers(arguments.learning_rate, float, "--learning_rate")

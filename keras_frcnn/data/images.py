@@ -30,7 +30,7 @@ from keras_frcnn.errors import UserError
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # Only what the suffixes stand for: Pillow would also start Ghostscript on an EPS file.
-_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 # What Pillow's decoders raise on damaged files (and on an image too large to be honest).
 _DECODING_ERRORS = (
@@ -251,6 +251,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         grey = (np.asarray(image) >> 8).astype(np.uint8)
     elif image.mode in ("I", "F"):
         grey = _to_bytes(np.asarray(image, np.float64))
+    elif image.mode == "P":
+        # Through RGBA: Pillow warns when it has to drop the transparency of a palette.
+        return np.asarray(image.convert("RGBA"))[..., :3]
     else:
         return np.asarray(image.convert("RGB"))
     return np.repeat(grey[..., np.newaxis], 3, axis=-1)
@@ -279,7 +282,8 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
         low, high = 0.0, 1.0
     elif low >= 0 and high <= 255:
         low, high = 0.0, 255.0
-    return np.floor((values - low) * (255 / (high - low)) + 0.5).astype(np.uint8)
+    span = high - low or 1.0  # a constant image becomes black
+    return np.floor((values - low) * (255 / span) + 0.5).astype(np.uint8)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

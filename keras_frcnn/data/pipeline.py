@@ -58,13 +58,9 @@ def in_parallel(
             yield pending.popleft().result()
 
 
-def image_scale(
-    height: int, width: int, config: ImageConfig
-) -> tuple[np.ndarray, np.ndarray]:
+def image_scale(height: int, width: int, config: ImageConfig) -> tuple[np.ndarray, np.ndarray]:
     """(2,) int32 input size and (2,) float32 scale of an image of the given original size."""
-    size = np.array(
-        input_size(height, width, config.short_side, config.long_side), np.int32
-    )
+    size = np.array(input_size(height, width, config.short_side, config.long_side), np.int32)
     return size, (size / np.array((height, width))).astype(np.float32)
 
 
@@ -140,8 +136,7 @@ def batches(
         (N, h, w, F) in place of ``image`` with ``feature_channels``.
     """
     signature = {
-        name: tf.TensorSpec(spec.shape[1:], spec.dtype)
-        for name, spec in BATCH_SIGNATURE.items()
+        name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in BATCH_SIGNATURE.items()
     }
     if feature_channels is None:
         signature["image"] = tf.TensorSpec((None, None, 3), tf.uint8)
@@ -153,9 +148,7 @@ def batches(
         scale = record["scale"]
         record = dict(record)
         record["gt_boxes"] = box_geometry.scale(record["gt_boxes"], scale[0], scale[1])
-        record["proposals"] = box_geometry.scale(
-            record["proposals"], scale[0], scale[1]
-        )
+        record["proposals"] = box_geometry.scale(record["proposals"], scale[0], scale[1])
         if feature_channels is None:
             record["image"], _ = prepare_image(
                 record["image"],

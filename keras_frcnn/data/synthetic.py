@@ -8,7 +8,7 @@ byte.
 
 Shapes and names
 ----------------
-folder  the devkit: it holds VOC2007/ and the file ``synthetic.json`` that says who made it.
+folder  the devkit: it holds VOC2007/ and the file ``made_by.json`` that says who made it.
 image id  six digits, training pictures first, then test pictures.
 box_image  (4,) int32 half-open (y1, x1, y2, x2); the XML has VOC's 1-based inclusive
     (xmin, ymin, xmax, ymax) = (x1 + 1, y1 + 1, x2, y2).
@@ -16,14 +16,13 @@ box_image  (4,) int32 half-open (y1, x1, y2, x2); the XML has VOC's 1-based incl
 
 from __future__ import annotations
 
-import json
-import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from keras_frcnn.data.owned_folder import claim_folder
 from keras_frcnn.data.synthetic_art import OBJECT_SHAPES
 from keras_frcnn.data.synthetic_scene import Scene, SceneObject, draw_scene
 from keras_frcnn.errors import UserError
@@ -40,7 +39,6 @@ TEST_OBJECTS = (4, 7)
 _EMPTY_EVERY = 20  # every twentieth training picture has no object in it
 _TRAIN_STREAM, _TEST_STREAM = 1, 2
 _SMALLEST_SIDE = 200  # below it, the largest objects leave no room for others
-_MARKER = "synthetic.json"
 _MADE_BY = "keras_frcnn.data.synthetic"
 
 
@@ -64,19 +62,14 @@ def write_demo_devkit(
         UserError: ``folder`` holds something else, or a number is out of its range.
     """
     _check_numbers(seed, train_images, test_images, size)
-    _clear(folder)
-    (folder / _MARKER).write_text(
-        json.dumps({"made_by": _MADE_BY, "seed": seed}) + "\n"
-    )
+    claim_folder(folder, _MADE_BY, ["VOC2007"], seed=seed)
     year = folder / "VOC2007"
     for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
         (year / name).mkdir(parents=True)
     ids = [f"{number:06d}" for number in range(1, train_images + test_images + 1)]
     sets = {"trainval": ids[:train_images], "test": ids[train_images:]}
     for name, members in sets.items():
-        (year / "ImageSets" / "Main" / f"{name}.txt").write_text(
-            "".join(f"{i}\n" for i in members)
-        )
+        (year / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in members))
     for index, image_id in enumerate(sets["trainval"]):
         _write_example(year, image_id, train_scene(seed, index, size))
     for index, image_id in enumerate(sets["test"]):
@@ -96,9 +89,7 @@ def test_scene(seed: int, index: int, size: tuple[int, int]) -> Scene:
     return draw_scene(rng, *size, objects=TEST_OBJECTS)
 
 
-def _check_numbers(
-    seed: int, train_images: int, test_images: int, size: tuple[int, int]
-) -> None:
+def _check_numbers(seed: int, train_images: int, test_images: int, size: tuple[int, int]) -> None:
     if seed < 0:
         raise UserError(f"The seed must be 0 or larger, but it is {seed}.")
     if min(train_images, test_images) < 1:
@@ -113,35 +104,8 @@ def _check_numbers(
         )
 
 
-def _clear(folder: Path) -> None:
-    """Make the folder, or take out of it what this module wrote there before."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"The devkit's folder {folder} is a file; name another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not any(folder.iterdir()):
-        return
-    if not _is_ours(folder):
-        raise UserError(
-            f"The folder {folder} holds something that this program did not make, and it is not "
-            "overwritten; name a new or an empty folder."
-        )
-    # Only what was written is removed: a file that someone put beside it stays.
-    if (folder / "VOC2007").exists():
-        shutil.rmtree(folder / "VOC2007")
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        marker = json.loads((folder / _MARKER).read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(marker, dict) and marker.get("made_by") == _MADE_BY
-
-
 def _write_example(year: Path, image_id: str, scene: Scene) -> None:
-    Image.fromarray(scene.picture).save(
-        year / "JPEGImages" / f"{image_id}.jpg", quality=92
-    )
+    Image.fromarray(scene.picture).save(year / "JPEGImages" / f"{image_id}.jpg", quality=92)
     root = _annotation(image_id, scene)
     ElementTree.indent(root, "\t")
     text = ElementTree.tostring(root, encoding="unicode")

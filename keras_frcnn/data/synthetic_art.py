@@ -48,9 +48,7 @@ class Shape:
 def polar_outline(radii: Sequence[float]) -> np.ndarray:
     """Corners at the given distances from the origin, at equal angles, starting upwards."""
     angles = np.arange(len(radii)) * (2 * math.pi / len(radii))
-    return (
-        np.stack([-np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)[:, None]
-    )
+    return np.stack([-np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)[:, None]
 
 
 def _circle(radius: float) -> np.ndarray:
@@ -80,9 +78,7 @@ OBJECT_SHAPES = {
 DISTRACTOR_SHAPES = {
     "bar": Shape(np.array([(-1, -0.2), (-1, 0.2), (1, 0.2), (1, -0.2)])),
     "crescent": Shape(_crescent()),
-    "hook": Shape(
-        np.array([(-1, -0.6), (-1, -0.2), (0.6, -0.2), (0.6, 0.6), (1, 0.6), (1, -0.6)])
-    ),
+    "hook": Shape(np.array([(-1, -0.6), (-1, -0.2), (0.6, -0.2), (0.6, 0.6), (1, 0.6), (1, -0.6)])),
 }
 """Things of the same size, colours and textures that belong to no class."""
 
@@ -95,16 +91,12 @@ def random_pose(rng: np.random.Generator, shape: Shape, longer_side: float) -> S
     """
     angle = rng.uniform(0, 2 * math.pi)
     stretch = rng.uniform(0.8, 1.25)
-    turn = np.array(
-        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    )
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     posed = shape.transformed(np.diag([stretch, 1.0])).transformed(turn)
     return posed.transformed(np.eye(2) * (longer_side / posed.sides.max()))
 
 
-def draw_mask(
-    shape: Shape, centre: tuple[float, float], height: int, width: int
-) -> np.ndarray:
+def draw_mask(shape: Shape, centre: tuple[float, float], height: int, width: int) -> np.ndarray:
     """Mask (height, width) float32 of a shape in pixels whose origin lies at ``centre`` (y, x)."""
     canvas = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
     pen = ImageDraw.Draw(canvas)
@@ -114,9 +106,7 @@ def draw_mask(
     return np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32) / 255
 
 
-def _canvas_points(
-    outline: np.ndarray, centre: tuple[float, float]
-) -> list[tuple[float, float]]:
+def _canvas_points(outline: np.ndarray, centre: tuple[float, float]) -> list[tuple[float, float]]:
     points = (outline + centre) * _SUPERSAMPLING
     # Pillow counts pixel centres and draws the border, hence the half pixel.
     return [(float(x) - 0.5, float(y) - 0.5) for y, x in points]
@@ -126,9 +116,7 @@ def draw_stroke(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     """Mask (height, width) float32 of a thin bent line through any part of the picture."""
     ends = rng.uniform(-0.2, 1.2, (3, 2)) * (height, width)
     time = np.linspace(0, 1, 24)[:, None]
-    curve = (
-        (1 - time) ** 2 * ends[0] + 2 * time * (1 - time) * ends[1] + time**2 * ends[2]
-    )
+    curve = (1 - time) ** 2 * ends[0] + 2 * time * (1 - time) * ends[1] + time**2 * ends[2]
     canvas = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
     thickness = round(_SUPERSAMPLING * rng.uniform(1.0, 4.0))
     points = [(float(x), float(y)) for y, x in curve * _SUPERSAMPLING]
@@ -169,26 +157,18 @@ def gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return (distance - distance.min()) / max(float(np.ptp(distance)), 1e-6)
 
 
-def stripes(
-    rng: np.random.Generator, height: int, width: int, period: float
-) -> np.ndarray:
+def stripes(rng: np.random.Generator, height: int, width: int, period: float) -> np.ndarray:
     """Tones of parallel soft stripes, ``period`` pixels from one to the next."""
     wave = np.sin(_directed(rng, height, width) * (2 * math.pi / period))
     return np.clip(0.5 + wave, 0, 1)
 
 
-def checks(
-    rng: np.random.Generator, height: int, width: int, period: float
-) -> np.ndarray:
+def checks(rng: np.random.Generator, height: int, width: int, period: float) -> np.ndarray:
     """Tones of a soft, slightly skewed chequerboard."""
-    return np.abs(
-        stripes(rng, height, width, period) - stripes(rng, height, width, period)
-    )
+    return np.abs(stripes(rng, height, width, period) - stripes(rng, height, width, period))
 
 
-def texture(
-    rng: np.random.Generator, height: int, width: int, coarseness: float
-) -> np.ndarray:
+def texture(rng: np.random.Generator, height: int, width: int, coarseness: float) -> np.ndarray:
     """Tones of one of the textures above, its details ``coarseness`` pixels large or smaller."""
     size = coarseness * rng.uniform(0.5, 1.0)
     draw = rng.integers(4)
@@ -207,15 +187,11 @@ def random_colour(
     value: tuple[float, float],
 ) -> np.ndarray:
     """A colour of any hue within the given ranges of saturation and value."""
-    rgb = colorsys.hsv_to_rgb(
-        rng.random(), rng.uniform(*saturation), rng.uniform(*value)
-    )
+    rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
     return np.array(rgb, np.float32)
 
 
-def contrasting_colour(
-    rng: np.random.Generator, surroundings: np.ndarray
-) -> np.ndarray:
+def contrasting_colour(rng: np.random.Generator, surroundings: np.ndarray) -> np.ndarray:
     """A lively colour that can be told from ``surroundings`` (3,) at a glance."""
     while True:
         colour = random_colour(rng, (0.3, 1.0), (0.15, 1.0))

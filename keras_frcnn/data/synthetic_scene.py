@@ -28,8 +28,10 @@ CLEARLY_VISIBLE = 0.55
 """The visible part of an object below which it is difficult."""
 
 _BARELY_VISIBLE = 0.35
+_WHOLE = 0.95
 _LARGEST_IOU = 0.3  # above it, non-maximum suppression at 0.3 could not return both
 _PLACES_TRIED = 30
+_SHADOW = 9  # pixels that a shadow reaches beyond its thing: moved by 3, blurred over 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +41,16 @@ class SceneObject:
     Attributes:
         name: its class.
         box_image: (4,) int32, tight around the pixels of which it covers at least half.
+        whole_box_image: (4,) int32, the same if nothing hid it and the picture had no border.
         visible_mask: (H, W) float32, what is seen of it.
         visible_part: the seen share of its whole area, that outside the picture included.
-        truncated: whether the box is smaller than that of the whole object.
+        truncated: whether the box has less than 0.95 of the area of the whole object's box.
         difficult: whether it is hidden too much to ask for.
     """
 
     name: str
     box_image: np.ndarray
+    whole_box_image: np.ndarray
     visible_mask: np.ndarray
     visible_part: float
     truncated: bool
@@ -103,14 +107,10 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
     return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1], np.int32)
 
 
-def _lay_out(
-    rng: np.random.Generator, height: int, width: int, objects: int
-) -> list[_Thing]:
+def _lay_out(rng: np.random.Generator, height: int, width: int, objects: int) -> list[_Thing]:
     """Objects and distractors, lowest first; one that finds no place is left out."""
     names = [str(rng.choice(list(art.OBJECT_SHAPES))) for _ in range(objects)]
-    names += [
-        str(rng.choice(list(art.DISTRACTOR_SHAPES))) for _ in range(rng.integers(1, 5))
-    ]
+    names += [str(rng.choice(list(art.DISTRACTOR_SHAPES))) for _ in range(rng.integers(1, 5))]
     things: list[_Thing] = []
     for name in rng.permutation(names):
         side = float(np.exp(rng.uniform(*np.log(LONGER_SIDE))))
@@ -132,9 +132,7 @@ def _random_thing(
     centre = rng.uniform((0.0, 0.0), (height, width))
     # Drawn with a margin, so that the part beyond the picture's border is known as well.
     margin = int(side) + 2
-    whole = art.draw_mask(
-        posed, centre + margin, height + 2 * margin, width + 2 * margin
-    )
+    whole = art.draw_mask(posed, centre + margin, height + 2 * margin, width + 2 * margin)
     inside = whole[margin:-margin, margin:-margin]
     whole_box = tight_box(whole) - margin
     return _Thing(name if is_object else None, inside, float(whole.sum()), whole_box)
@@ -166,8 +164,11 @@ def _visible_masks(things: list[_Thing]) -> list[np.ndarray]:
 def _iou(first: np.ndarray, second: np.ndarray) -> float:
     overlap = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     intersection = float(np.prod(np.maximum(overlap, 0)))
-    areas = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]))
-    return intersection / (areas - intersection)
+    return intersection / (_area(first) + _area(second) - intersection)
+
+
+def _area(box: np.ndarray) -> float:
+    return float(np.prod(box[2:] - box[:2]))
 
 
 def _describe(things: list[_Thing]) -> tuple[SceneObject, ...]:
@@ -182,9 +183,10 @@ def _describe(things: list[_Thing]) -> tuple[SceneObject, ...]:
             SceneObject(
                 name=thing.name,
                 box_image=box,
+                whole_box_image=thing.whole_box,
                 visible_mask=mask,
                 visible_part=part,
-                truncated=not np.array_equal(box, thing.whole_box),
+                truncated=_area(box) < _WHOLE * _area(thing.whole_box),
                 difficult=part < CLEARLY_VISIBLE,
             )
         )
@@ -193,15 +195,11 @@ def _describe(things: list[_Thing]) -> tuple[SceneObject, ...]:
 
 def _paint_ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Two or three muted colours in blotches and a coarse texture, with thin strokes across."""
-    first, second, third = (
-        art.random_colour(rng, (0.1, 0.55), (0.3, 0.9)) for _ in range(3)
-    )
+    first, second, third = (art.random_colour(rng, (0.1, 0.55), (0.3, 0.9)) for _ in range(3))
     second = 0.5 * first + 0.5 * second
     picture = art.mix(first, second, art.texture(rng, height, width, coarseness=40))
     blotches = art.noise(rng, height, width, cell=90, octaves=4)
-    picture = art.mix(
-        picture, third, np.clip(2.5 * blotches - 1.25, 0, 1) * rng.uniform(0.2, 0.7)
-    )
+    picture = art.mix(picture, third, np.clip(2.5 * blotches - 1.25, 0, 1) * rng.uniform(0.2, 0.7))
     for _ in range(rng.integers(0, 5)):
         stroke = art.draw_stroke(rng, height, width)
         colour = art.random_colour(rng, (0.1, 0.9), (0.1, 1.0))
@@ -209,19 +207,21 @@ def _paint_ground(rng: np.random.Generator, height: int, width: int) -> np.ndarr
     return picture
 
 
-def _paint_thing(
-    rng: np.random.Generator, picture: np.ndarray, mask: np.ndarray
-) -> np.ndarray:
+def _paint_thing(rng: np.random.Generator, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Lay a thing of random colours and texture onto the picture, with a soft shadow below it."""
-    height, width = mask.shape
-    covered = float(mask.sum())
-    beneath = (picture * mask[..., None]).sum(axis=(0, 1)) / covered
+    y1, x1, y2, x2 = tight_box(mask)
+    window = np.s_[max(y1 - 2, 0) : y2 + 2 + _SHADOW, max(x1 - 2, 0) : x2 + 2 + _SHADOW]
+    ground, cover = picture[window], mask[window]
+    height, width = cover.shape
+    beneath = (ground * cover[..., None]).sum(axis=(0, 1)) / cover.sum()
     colour = art.contrasting_colour(rng, beneath)
     other = 0.65 * colour + 0.35 * art.random_colour(rng, (0.2, 1.0), (0.1, 1.0))
     surface = art.mix(colour, other, art.texture(rng, height, width, coarseness=16))
     light = 0.85 + 0.3 * art.gradient(rng, height, width)
-    shaded = picture * (1 - 0.45 * _shadow(mask))[..., None]
-    return art.mix(shaded, np.clip(surface * light[..., None], 0, 1), mask)
+    shaded = ground * (1 - 0.45 * _shadow(cover))[..., None]
+    painted = picture.copy()
+    painted[window] = art.mix(shaded, np.clip(surface * light[..., None], 0, 1), cover)
+    return painted
 
 
 def _shadow(mask: np.ndarray) -> np.ndarray:
@@ -234,5 +234,6 @@ def _shadow(mask: np.ndarray) -> np.ndarray:
 def _develop(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Uneven light and grain, as a camera gives them; (H, W, 3) uint8."""
     light = 0.85 + 0.3 * art.gradient(rng, *picture.shape[:2])
-    grain = rng.normal(0, rng.uniform(0.005, 0.03), picture.shape)
+    strength = rng.uniform(0.005, 0.03)
+    grain = strength * rng.standard_normal(picture.shape, np.float32)
     return np.uint8(np.clip(picture * light[..., None] + grain, 0, 1) * 255 + 0.5)

@@ -56,9 +56,7 @@ class ImageDetections:
         count = len(self.scores)
         shapes = (self.boxes_image.shape, self.scores.shape, self.classes.shape)
         if shapes != ((count, 4), (count,), (count,)):
-            raise ValueError(
-                f"expected shapes (D, 4), (D,) and (D,), received {shapes}"
-            )
+            raise ValueError(f"expected shapes (D, 4), (D,) and (D,), received {shapes}")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -80,9 +78,7 @@ def detection_records(
     """
     classes = detections.classes
     if len(classes) and not (classes.min() >= 1 and classes.max() <= len(class_names)):
-        raise ValueError(
-            f"expected classes in 1 .. {len(class_names)}, received {classes}"
-        )
+        raise ValueError(f"expected classes in 1 .. {len(class_names)}, received {classes}")
     y1, x1, y2, x2 = _shortest_decimals(detections.boxes_image).T
     boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=-1).round(9).tolist()
     scores = _shortest_decimals(detections.scores).tolist()
@@ -126,9 +122,7 @@ def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     _write_atomically(Path(path), buffer.getvalue())
 
 
-def read_json(
-    path: Path | str, dataset: Dataset
-) -> tuple[dict[str, ImageDetections], list[str]]:
+def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
     """Reads detections made by any program and finds each one's image and class in the data set.
 
     An image is found by the stem of ``file_name``, else by ``image_id``, the VOC id (``"000005"``;
@@ -146,28 +140,20 @@ def read_json(
     """
     path = Path(path)
     images = _ImageIndex(dataset.examples)
-    class_indices = {
-        name: index for index, name in enumerate(dataset.class_names, start=1)
-    }
+    class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
     rows: dict[str, list[tuple[float, ...]]] = {}
     for index, record in enumerate(_load_list(path)):
         where = f"Record {index} (counted from 0) of {path}"
         if not isinstance(record, dict):
-            raise UserError(
-                f"{where} should be an object with named fields, it is {record!r:.80}."
-            )
+            raise UserError(f"{where} should be an object with named fields, it is {record!r:.80}.")
         example = images.find(record, where)
         class_index = _class_index(record, class_indices, where)
         score = _number(record.get("score"), "score", where)
-        rows.setdefault(example.key, []).append(
-            (*_box(record, where), score, class_index)
-        )
+        rows.setdefault(example.key, []).append((*_box(record, where), score, class_index))
     detections = {key: _from_rows(values) for key, values in rows.items()}
     notes = []
     if images.found_by_id:
-        notes.append(
-            f"{images.found_by_id} detections were matched to their image by image_id."
-        )
+        notes.append(f"{images.found_by_id} detections were matched to their image by image_id.")
     missing = len(dataset) - len(detections)
     if missing:
         notes.append(f"{missing} of {len(dataset)} images have no detection in {path}.")
@@ -192,27 +178,17 @@ class _ImageIndex:
         name = PurePosixPath(file_name.replace("\\", "/"))
         image_id = _image_id(record.get("image_id"), where)
         if not (file_name or image_id):
-            raise UserError(
-                f"{where} needs a file_name or an image_id, it has neither."
-            )
-        of_this_id = self._by_id.get(image_id) or self._by_id.get(
-            _plain_id(image_id), []
-        )
+            raise UserError(f"{where} needs a file_name or an image_id, it has neither.")
+        of_this_id = self._by_id.get(image_id) or self._by_id.get(_plain_id(image_id), [])
         candidates = self._by_stem.get(name.stem, []) if file_name else []
         if not candidates:
             candidates = of_this_id
             self.found_by_id += 1
         if len(candidates) > 1:
             exact = [e for e in candidates if image_id in (e.image_id, e.key)]
-            candidates = _narrow(
-                candidates, exact or [e for e in candidates if e in of_this_id]
-            )
-            candidates = _narrow(
-                candidates, [e for e in candidates if _in_folder(e, name)]
-            )
-            candidates = _narrow(
-                candidates, [e for e in candidates if e.path.name == name.name]
-            )
+            candidates = _narrow(candidates, exact or [e for e in candidates if e in of_this_id])
+            candidates = _narrow(candidates, [e for e in candidates if _in_folder(e, name)])
+            candidates = _narrow(candidates, [e for e in candidates if e.path.name == name.name])
         if len(candidates) == 1:
             return candidates[0]
         received = f"file_name {file_name!r}, image_id {image_id!r}"
@@ -236,10 +212,7 @@ def _in_folder(example: Example, name: PurePosixPath) -> bool:
     folders = name.parent.parts
     if not folders:
         return False
-    return (
-        example.source in folders
-        or example.path.parent.parts[-len(folders) :] == folders
-    )
+    return example.source in folders or example.path.parent.parts[-len(folders) :] == folders
 
 
 def _plain_id(image_id: str) -> str:
@@ -253,16 +226,12 @@ def _image_id(value: Any, where: str) -> str:
     return _text(value, "image_id", where)
 
 
-def _class_index(
-    record: dict[str, Any], class_indices: dict[str, int], where: str
-) -> int:
+def _class_index(record: dict[str, Any], class_indices: dict[str, int], where: str) -> int:
     known = ", ".join(class_indices)
     name = _text(record.get("class_name"), "class_name", where)
     if name:
         if name not in class_indices:
-            raise UserError(
-                f"{where} has the class_name {name!r}, expected one of: {known}."
-            )
+            raise UserError(f"{where} has the class_name {name!r}, expected one of: {known}.")
         return class_indices[name]
     if record.get("category_id") is None:
         raise UserError(f"{where} needs a class_name or a category_id, it has neither.")
@@ -278,9 +247,7 @@ def _class_index(
 def _box(record: dict[str, Any], where: str) -> tuple[float, float, float, float]:
     box = record.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
-        raise UserError(
-            f"{where} needs a bbox [x, y, width, height], it has {box!r:.80}."
-        )
+        raise UserError(f"{where} needs a bbox [x, y, width, height], it has {box!r:.80}.")
     x, y, width, height = (_number(value, "bbox", where) for value in box)
     if width < 0 or height < 0:
         raise UserError(f"{where} has a negative width or height in its bbox {box}.")
@@ -291,9 +258,7 @@ def _number(value: Any, field: str, where: str) -> float:
     # The comparison is false for NaN, and exact for integers too long for a float.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and -1e12 < value < 1e12):
-        raise UserError(
-            f"{where} needs a finite number as {field}, it has {value!r:.80}."
-        )
+        raise UserError(f"{where} needs a finite number as {field}, it has {value!r:.80}.")
     return float(value)
 
 
@@ -321,13 +286,9 @@ def _load_list(path: Path) -> list[Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(
-            f"The detections {path} cannot be read: {error.strerror}."
-        ) from error
+        raise UserError(f"The detections {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # JSON or UTF-8 that does not parse
-        raise UserError(
-            f"The detections {path} are not valid JSON: {error}."
-        ) from error
+        raise UserError(f"The detections {path} are not valid JSON: {error}.") from error
     if not isinstance(content, list):
         raise UserError(
             f"The detections {path} should be a JSON list of records with file_name or image_id, "
@@ -346,15 +307,11 @@ def _write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(
-            temporary, "w", encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"The file {path} cannot be written: {error.strerror}."
-        ) from error
+        raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error

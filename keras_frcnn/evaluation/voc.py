@@ -122,16 +122,11 @@ def evaluate_voc(
     classes = np.concatenate([np.zeros(0, np.int32), *(d.classes for d in found)])
     scores = np.concatenate([np.zeros(0), *(d.scores for d in found)])
     overlaps, objects, difficult = _best_objects(examples, found)
-    reached = (
-        overlaps > iou_threshold if strictly_greater else overlaps >= iou_threshold
-    )
+    reached = overlaps > iou_threshold if strictly_greater else overlaps >= iou_threshold
     counts = _count_objects(dataset)
     per_class = {
         name: _evaluate_class(
-            *(
-                values[classes == index]
-                for values in (scores, reached, objects, difficult)
-            ),
+            *(values[classes == index] for values in (scores, reached, objects, difficult)),
             ground_truth=int(counts[index]),
         )
         for index, name in enumerate(dataset.class_names, start=1)
@@ -165,9 +160,7 @@ def average_precision_11point(
         return 0.0
     best_from_here = _monotone_precision(true_positives, false_positives)
     # Recall never falls, so the first detection that reaches a recall starts all that reach it.
-    first = np.searchsorted(
-        10 * true_positives, np.arange(11) * ground_truth, side="left"
-    )
+    first = np.searchsorted(10 * true_positives, np.arange(11) * ground_truth, side="left")
     reached = first < len(true_positives)
     return float(best_from_here[first[reached]].sum() / 11)
 
@@ -264,9 +257,8 @@ def _evaluate_class(
 ) -> ClassEvaluation:
     """The (D,) arrays of one class, in the order of the image list."""
     order = np.argsort(-scores, kind="stable")
-    order = order[
-        ~(reached & difficult)[order]
-    ]  # detections of difficult objects do not count
+    # Detections of difficult objects count for nothing.
+    order = order[~(reached & difficult)[order]]
     hits = np.flatnonzero(reached[order])
     _, first_of_object = np.unique(objects[order][hits], return_index=True)
     is_true = np.zeros(len(order), bool)
@@ -300,9 +292,7 @@ def _best_objects(
     for example, detection in zip(examples, found, strict=True):
         count = len(detection)
         if not len(example.classes):
-            parts.append(
-                (np.full(count, -1.0), np.zeros(count, np.int64), np.zeros(count, bool))
-            )
+            parts.append((np.full(count, -1.0), np.zeros(count, np.int64), np.zeros(count, bool)))
             continue
         overlaps = _overlaps(detection.boxes_image, example.boxes_image)
         overlaps[detection.classes[:, None] != example.classes] = -1.0
@@ -330,9 +320,7 @@ def _overlaps(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.full(meets.shape, -1.0), where=meets)
 
 
-def _monotone_precision(
-    true_positives: np.ndarray, false_positives: np.ndarray
-) -> np.ndarray:
+def _monotone_precision(true_positives: np.ndarray, false_positives: np.ndarray) -> np.ndarray:
     precision = true_positives / np.maximum(true_positives + false_positives, 1)
     return np.maximum.accumulate(precision[::-1])[::-1]
 
@@ -354,9 +342,7 @@ def _check(dataset: Dataset, detections: Mapping[str, ImageDetections]) -> None:
             )
         if not len(found):
             continue
-        if not (
-            np.isfinite(found.scores).all() and np.isfinite(found.boxes_image).all()
-        ):
+        if not (np.isfinite(found.scores).all() and np.isfinite(found.boxes_image).all()):
             raise UserError(
                 f"A detection of the image {key} has a score or box that is not a finite number: "
                 "the training that made these weights has diverged."

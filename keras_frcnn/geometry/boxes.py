@@ -145,9 +145,7 @@ def scale(boxes: Any, scale_y: Any, scale_x: Any) -> tf.Tensor:
     """
     scale_y = tf.cast(scale_y, tf.float32)
     scale_x = tf.cast(scale_x, tf.float32)
-    return tf.cast(boxes, tf.float32) * tf.stack(
-        [scale_y, scale_x, scale_y, scale_x], axis=-1
-    )
+    return tf.cast(boxes, tf.float32) * tf.stack([scale_y, scale_x, scale_y, scale_x], axis=-1)
 
 
 def _centres_and_sizes(boxes: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -61,9 +61,7 @@ def select_detections(
     foreground = class_logits.shape[-1] - 1
     scores = tf.nn.softmax(class_logits)[..., 1:]
     scores = tf.where(tf.sequence_mask(roi_count, rois_padded)[..., None], scores, -1.0)
-    class_deltas = tf.reshape(deltas, (images, rois_padded, foreground + 1, 4))[
-        :, :, 1:
-    ]
+    class_deltas = tf.reshape(deltas, (images, rois_padded, foreground + 1, 4))[:, :, 1:]
     boxes = box_geometry.decode(rois[:, :, None], class_deltas)
     boxes = box_geometry.clip(boxes, sizes[:, 0], sizes[:, 1])
     best_scores = tf.maximum(tf.reduce_max(scores, axis=1), 0.0)

@@ -93,9 +93,7 @@ class FasterRcnn(tf.Module):
         )
         bbox_pred = keras.layers.Dense(
             4 * self.number_of_classes,
-            kernel_initializer=keras.initializers.RandomNormal(
-                stddev=0.001, seed=seed + 1
-            ),
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001, seed=seed + 1),
             dtype="float32",
             name="bbox_pred",
         )
@@ -160,6 +158,4 @@ class FasterRcnn(tf.Module):
 
     def anchors(self, feature_height: tf.Tensor, feature_width: tf.Tensor) -> tf.Tensor:
         """(h * w * A, 4) anchors of a feature map in input pixels."""
-        return anchor_grid(
-            self.base_anchors, feature_height, feature_width, self.backbone.stride
-        )
+        return anchor_grid(self.base_anchors, feature_height, feature_width, self.backbone.stride)

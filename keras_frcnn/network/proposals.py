@@ -66,9 +66,7 @@ def select_proposals(
     boxes = box_geometry.decode(anchors[None], deltas)
     boxes = box_geometry.clip(boxes, sizes[:, 0, None], sizes[:, 1, None])
     sides = boxes[..., 2:] - boxes[..., :2]
-    large_enough = tf.reduce_all(
-        sides >= config.min_size_image * scales[:, None, :], axis=-1
-    )
+    large_enough = tf.reduce_all(sides >= config.min_size_image * scales[:, None, :], axis=-1)
     ranking = tf.where(large_enough, ranking, -float("inf"))
     if config.before_nms is not None:
         best = tf.minimum(config.before_nms, tf.shape(ranking)[1])

@@ -44,9 +44,9 @@ class _RoiPooling(keras.layers.Layer):
 
     def __init__(self, size: int, stride: int = 16, **kwargs):
         # A half-precision policy must not reach the RoIs: bfloat16 has 8 bits, a box at 803 pixels
-        # would move to 804. So this layer is float32 whatever the policy and casts by itself.
+        # would move to 804. So this layer computes in float32 whatever the policy.
         kwargs["dtype"] = "float32"
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.size = _positive("size", size)
         self.stride = _positive("stride", stride)
 
@@ -59,9 +59,7 @@ class _RoiPooling(keras.layers.Layer):
         )
         return tf.ensure_shape(pooled, (None, self.size, self.size, features.shape[-1]))
 
-    def pool(
-        self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor
-    ) -> tf.Tensor:
+    def pool(self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor) -> tf.Tensor:
         """The rule itself, on float32 features."""
         raise NotImplementedError
 
@@ -87,13 +85,15 @@ class CropRoiPooling(_RoiPooling):
         stride: input pixels per cell.
     """
 
-    def pool(
-        self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor
-    ) -> tf.Tensor:
-        samples = _bilinear_samples(
-            features, rois_input / self.stride, roi_image, 2 * self.size
-        )
-        return tf.nn.max_pool2d(samples, 2, 2, "VALID")
+    def pool(self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor) -> tf.Tensor:
+        # The gradient of an empty max_pool2d aborts the process (oneDNN, tensorflow issue 126128):
+        # where there is no RoI, pool one and drop it.
+        count = tf.shape(rois_input)[0]
+        missing = tf.maximum(1 - count, 0)
+        rois_input = tf.pad(rois_input, [[0, missing], [0, 0]])
+        roi_image = tf.pad(roi_image, [[0, missing]])
+        samples = _bilinear_samples(features, rois_input / self.stride, roi_image, 2 * self.size)
+        return tf.nn.max_pool2d(samples, 2, 2, "VALID")[:count]
 
 
 class AlignRoiPooling(_RoiPooling):
@@ -109,9 +109,7 @@ class AlignRoiPooling(_RoiPooling):
         super().__init__(size, stride, **kwargs)
         self.samples = _positive("samples", samples)
 
-    def pool(
-        self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor
-    ) -> tf.Tensor:
+    def pool(self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor) -> tf.Tensor:
         crop = self.samples * self.size
         samples = _bilinear_samples(features, rois_input / self.stride, roi_image, crop)
         return tf.nn.avg_pool2d(samples, self.samples, self.samples, "VALID")
@@ -136,9 +134,7 @@ class MaxRoiPooling(_RoiPooling):
         stride: input pixels per cell.
     """
 
-    def pool(
-        self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor
-    ) -> tf.Tensor:
+    def pool(self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor) -> tf.Tensor:
         height, width = tf.shape(features)[1], tf.shape(features)[2]
         y1, x1, y2, x2 = tf.unstack(rois_input, axis=1)
         rows = _integer_bins(y1, y2, self.size, self.stride, height)
@@ -217,9 +213,7 @@ def _integer_bins(
         low, high: (R,) float32, half-open side of the boxes in input pixels.
     """
     first = _round_half_away(low / stride)[:, None]
-    last = _round_half_away((high - 1.0) / stride)[
-        :, None
-    ]  # inclusive, as Caffe's boxes are
+    last = _round_half_away((high - 1.0) / stride)[:, None]  # inclusive, as Caffe's boxes are
     length = tf.maximum(last - first + 1, 1)
     index = tf.range(size)[None]
     starts = first + (index * length) // size
@@ -241,9 +235,7 @@ def _bin_maxima(
     Returns:
         (R, P, P, F) float32.
     """
-    filled = ((rows[1] > rows[0])[:, :, None] & (columns[1] > columns[0])[:, None, :])[
-        ..., None
-    ]
+    filled = ((rows[1] > rows[0])[:, :, None] & (columns[1] > columns[0])[:, None, :])[..., None]
 
     @tf.custom_gradient
     def maxima(values: tf.Tensor):
@@ -254,9 +246,7 @@ def _bin_maxima(
             summed = tf.math.unsorted_segment_sum(upstream, element, tf.size(values))
             return tf.reshape(summed, tf.shape(values))
 
-        return tf.where(
-            filled, _window_lookup(values, rows, columns, roi_image), 0.0
-        ), gradient
+        return tf.where(filled, _window_lookup(values, rows, columns, roi_image), 0.0), gradient
 
     return maxima(features)
 
@@ -336,15 +326,11 @@ def _sortable_keys(values: tf.Tensor) -> tf.Tensor:
 
     High word: the float's bits, made to order like the float. Low word: cells counted from the end.
     """
-    bits = tf.bitcast(values, tf.int32)
+    bits = tf.where(values == 0.0, 0, tf.bitcast(values, tf.int32))  # -0.0 equals 0.0
     high = tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, 0x7FFFFFFF), bits)
     shape = tf.shape(values)
-    from_end = tf.reshape(
-        tf.range(tf.reduce_prod(shape[:3]))[::-1], [*tf.unstack(shape[:3]), 1]
-    )
-    return tf.bitcast(
-        tf.stack([tf.broadcast_to(from_end, shape), high], axis=-1), tf.int64
-    )
+    from_end = tf.reshape(tf.range(tf.reduce_prod(shape[:3]))[::-1], [*tf.unstack(shape[:3]), 1])
+    return tf.bitcast(tf.stack([tf.broadcast_to(from_end, shape), high], axis=-1), tf.int64)
 
 
 def _element_of_keys(keys: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:

@@ -33,13 +33,9 @@ class AnchorLayout(keras.layers.Layer):
         shape = tf.shape(inputs)
         per_position = inputs.shape[-1] // self.values
         if self.value_major:
-            grid = tf.reshape(
-                inputs, (shape[0], shape[1], shape[2], self.values, per_position)
-            )
+            grid = tf.reshape(inputs, (shape[0], shape[1], shape[2], self.values, per_position))
             inputs = tf.transpose(grid, (0, 1, 2, 4, 3))
-        return tf.reshape(
-            inputs, (shape[0], shape[1] * shape[2] * per_position, self.values)
-        )
+        return tf.reshape(inputs, (shape[0], shape[1] * shape[2] * per_position, self.values))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], None, self.values)
@@ -67,9 +63,7 @@ def build_rpn_head(
     Returns:
         A model ``features -> [logits, deltas]`` with the shapes of the module's head.
     """
-    features = keras.Input(
-        (None, None, feature_channels), dtype=feature_dtype, name="features"
-    )
+    features = keras.Input((None, None, feature_channels), dtype=feature_dtype, name="features")
 
     def normal(offset: int) -> keras.initializers.Initializer:
         return keras.initializers.RandomNormal(stddev=0.01, seed=seed + offset)

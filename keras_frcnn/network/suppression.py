@@ -77,9 +77,7 @@ def suppress(
     )
 
 
-def _suppress_one_by_one(
-    boxes, scores, per_class, in_total, iou_threshold, score_threshold
-):
+def _suppress_one_by_one(boxes, scores, per_class, in_total, iou_threshold, score_threshold):
     number_of_classes = tf.shape(scores)[2]
     shared = tf.shape(boxes)[2] == 1
 
@@ -96,9 +94,7 @@ def _suppress_one_by_one(
         padding = [[0, per_class - size]]
         return (
             tf.pad(tf.gather(class_boxes, kept), [*padding, [0, 0]]),
-            tf.pad(
-                tf.gather(class_scores, kept), padding, constant_values=-float("inf")
-            ),
+            tf.pad(tf.gather(class_scores, kept), padding, constant_values=-float("inf")),
         )
 
     def one_image(inputs):

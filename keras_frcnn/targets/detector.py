@@ -101,9 +101,7 @@ def detector_targets(
     return DetectorTargets(
         rois=tf.concat([foreground_rois, background_rois], axis=0),
         labels=tf.concat([foreground_labels, background_labels], axis=0),
-        deltas=tf.concat(
-            [(deltas - means) / stds, tf.zeros_like(background_rois)], axis=0
-        ),
+        deltas=tf.concat([(deltas - means) / stds, tf.zeros_like(background_rois)], axis=0),
     )
 
 

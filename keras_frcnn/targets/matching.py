@@ -71,26 +71,20 @@ def match_anchors(
         positive_iou, negative_iou: 0.7 and 0.3 in the paper.
     """
     anchors = tf.cast(anchors, tf.float32)
-    # Two thirds of the anchors cross the boundary: drop them before the (I, G) overlaps.
+    # Some two thirds of the anchors cross the boundary: drop them before the (I, G) overlaps.
     inside_positions = tf.where(inside)
-    overlaps = _overlaps_with_sentinel(
-        tf.gather(anchors, inside_positions[:, 0]), gt_boxes
-    )
+    overlaps = _overlaps_with_sentinel(tf.gather(anchors, inside_positions[:, 0]), gt_boxes)
 
     max_iou = tf.reduce_max(overlaps, axis=1)
     best_of_gt = tf.reduce_max(overlaps, axis=0)
-    is_best_of_a_gt = tf.reduce_any(
-        (overlaps == best_of_gt) & (best_of_gt > 0.0), axis=1
-    )
+    is_best_of_a_gt = tf.reduce_any((overlaps == best_of_gt) & (best_of_gt > 0.0), axis=1)
     positive = (max_iou >= positive_iou) | is_best_of_a_gt
     labels = tf.where(positive, 1, tf.where(max_iou < negative_iou, 0, -1))
     matched_gt = tf.argmax(overlaps, axis=1, output_type=tf.int32)
 
     everywhere = tf.shape(anchors)[:1]
     return Matches(
-        labels=tf.tensor_scatter_nd_update(
-            tf.fill(everywhere, -1), inside_positions, labels
-        ),
+        labels=tf.tensor_scatter_nd_update(tf.fill(everywhere, -1), inside_positions, labels),
         matched_gt=tf.tensor_scatter_nd_update(
             tf.fill(everywhere, 0), inside_positions, matched_gt
         ),

@@ -77,14 +77,10 @@ def rpn_targets(
     )
     positions = tf.where(labels == 1)
     deltas = encode_matches(anchors, gt_boxes, matches, positions[:, 0])
-    normalised = (deltas - tf.cast(delta_mean, tf.float32)) / tf.cast(
-        delta_std, tf.float32
-    )
+    normalised = (deltas - tf.cast(delta_mean, tf.float32)) / tf.cast(delta_std, tf.float32)
     return RpnTargets(
         labels=labels,
-        deltas=tf.tensor_scatter_nd_update(
-            tf.zeros_like(anchors), positions, normalised
-        ),
+        deltas=tf.tensor_scatter_nd_update(tf.zeros_like(anchors), positions, normalised),
     )
 
 

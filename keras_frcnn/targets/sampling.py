@@ -41,9 +41,7 @@ def random_subset(mask: Any, count: Any, seed: Any) -> tf.Tensor:
     )
 
 
-def sample_labels(
-    labels: Any, seed: Any, *, size: int, positive_fraction: float
-) -> tf.Tensor:
+def sample_labels(labels: Any, seed: Any, *, size: int, positive_fraction: float) -> tf.Tensor:
     """Keep a minibatch of the labels and set the rest to -1 (paper 3.1.3).
 
     At most ``size * positive_fraction`` positives, the rest of ``size`` negatives; with too few

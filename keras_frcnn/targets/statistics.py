@@ -97,13 +97,9 @@ def detector_foreground_deltas(
     labels = tf.gather(tf.cast(gt_classes, tf.int32), gt_positions)
     deltas = encode(tf.gather(candidates, positions), tf.gather(gt_boxes, gt_positions))
     return DeltaSums(
-        count=tf.math.unsorted_segment_sum(
-            tf.ones_like(labels), labels, number_of_classes
-        ),
+        count=tf.math.unsorted_segment_sum(tf.ones_like(labels), labels, number_of_classes),
         delta_sum=tf.math.unsorted_segment_sum(deltas, labels, number_of_classes),
-        sum_of_squares=tf.math.unsorted_segment_sum(
-            tf.square(deltas), labels, number_of_classes
-        ),
+        sum_of_squares=tf.math.unsorted_segment_sum(tf.square(deltas), labels, number_of_classes),
     )
 
 
@@ -112,25 +108,27 @@ def mean_and_std(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and (population) standard deviation from sums over the data set.
 
-    The sources start their counts at eps, so that a row without samples gets mean 0 and standard
-    deviation 0 and is never divided by. Here such a row gets mean 0 and standard deviation 1: it
-    is left as it is.
+    The sources start their counts at eps (fast_rcnn_prepare_image_roidb.m:58-96, roidb.py:67-105),
+    so that a row without samples gets mean 0 and standard deviation 0, and they never normalise
+    with it. Here such a row gets mean 0 and standard deviation 1: it is left as it is.
+
+    A component whose samples are all equal (a class with one RoI, or with none but its own gt
+    boxes) has no spread to divide by. Its standard deviation is 1 too: a tiny one would blow the
+    rounding of its deltas up to any size.
 
     Args:
         count: () or (C,), how many deltas.
         delta_sum, sum_of_squares: (4,) or (C, 4).
-        epsilon: least standard deviation; a row of one sample, or of equal ones, has none of its
-            own. Take it well above the rounding of float32 deltas (1e-6), which it divides.
+        epsilon: a standard deviation not above it counts as none. The rounding of float32 sums
+            leaves up to 1e-3 times the mean where there is none, so take about 1e-3.
 
     Returns:
-        mean and std, each (4,) or (C, 4) float64.
+        mean and std, each (4,) or (C, 4) float64; std is above ``epsilon``.
     """
     count = np.asarray(count, np.float64)[..., np.newaxis]
     divisor = np.maximum(count, 1.0)
-    mean = np.asarray(delta_sum, np.float64) / divisor
+    mean = np.where(count > 0, np.asarray(delta_sum, np.float64) / divisor, 0.0)
     # Rounding can leave a variance a little below 0.
-    variance = np.maximum(
-        np.asarray(sum_of_squares, np.float64) / divisor - mean**2, 0.0
-    )
-    std = np.where(count > 0, np.maximum(np.sqrt(variance), epsilon), 1.0)
-    return np.where(count > 0, mean, 0.0), std
+    variance = np.maximum(np.asarray(sum_of_squares, np.float64) / divisor - mean**2, 0.0)
+    std = np.sqrt(variance)
+    return mean, np.where(std > epsilon, std, 1.0)

@@ -104,9 +104,7 @@ def _pairs(optimizer: MomentumOptimizer):
 def _read(path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale):
     with h5py.File(path, "r") as file:
         if file.attrs.get("format") != FORMAT:
-            raise ValueError(
-                f"its format is {file.attrs.get('format')!r}, not {FORMAT!r}"
-            )
+            raise ValueError(f"its format is {file.attrs.get('format')!r}, not {FORMAT!r}")
         pairs = list(_pairs(optimizer))
         if len(file) != len(pairs):
             raise UserError(

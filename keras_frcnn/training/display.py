@@ -66,9 +66,7 @@ class TrainingDisplay:
         """Iterates with a progress bar, or with a line every half minute."""
         return self._counted(items, len(items), description)
 
-    def _counted(
-        self, items: Iterable[Item], total: int, description: str
-    ) -> Iterator[Item]:
+    def _counted(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -101,8 +99,7 @@ class TrainingDisplay:
         later = [entry for entry in self.plan if entry[0] > stage]
         guess = seconds / RELATIVE_COST[stage]
         return left_of_stage + sum(
-            iterations
-            * self.seconds_per_iteration.get(number, guess * RELATIVE_COST[number])
+            iterations * self.seconds_per_iteration.get(number, guess * RELATIVE_COST[number])
             for number, iterations in later
         )
 
@@ -110,9 +107,7 @@ class TrainingDisplay:
 class StageDisplay:
     """The line of one stage; made by :meth:`TrainingDisplay.stage`."""
 
-    def __init__(
-        self, display: TrainingDisplay, stage: int, title: str, total: int, done: int
-    ):
+    def __init__(self, display: TrainingDisplay, stage: int, title: str, total: int, done: int):
         self.display = display
         self.number = stage
         self.title = title

@@ -53,9 +53,7 @@ def feature_shapes(model: FasterRcnn, units: Sequence[TrainingUnit]) -> np.ndarr
     backbone = model.backbone
     shapes = []
     for unit in units:
-        size, _ = image_scale(
-            unit.example.height, unit.example.width, model.recipe.image
-        )
+        size, _ = image_scale(unit.example.height, unit.example.width, model.recipe.image)
         height, width = (int(backbone.feature_size(int(side))) for side in size)
         shapes.append((height, width, backbone.channels))
     return np.array(shapes, np.int64)
@@ -78,15 +76,11 @@ def plan_cache(size: int, folder: Path, choice: str, budget: float | None) -> Ca
         room = {"memory": memory, "disk": disk, "off": float("inf")}[choice]
         if size <= room:
             return CachePlan(choice, size, "as asked")
-        return CachePlan(
-            "off", size, f"{choice} has room for {room / GIBIBYTE:.2f} GiB only"
-        )
+        return CachePlan("off", size, f"{choice} has room for {room / GIBIBYTE:.2f} GiB only")
     if size <= memory:
         return CachePlan("memory", size, f"{memory / GIBIBYTE:.2f} GiB may be used")
     if size <= disk:
-        return CachePlan(
-            "disk", size, f"memory has {memory / GIBIBYTE:.2f} GiB to spare"
-        )
+        return CachePlan("disk", size, f"memory has {memory / GIBIBYTE:.2f} GiB to spare")
     reason = f"memory and disk have {memory / GIBIBYTE:.2f} and {disk / GIBIBYTE:.2f} GiB to spare"
     return CachePlan("off", size, f"{reason}; features are computed at each step")
 
@@ -110,9 +104,7 @@ class FeatureCache:
             self._values = np.empty(self._offsets[-1], np.uint16)
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._values = np.memmap(
-                file, np.uint16, "w+", shape=(int(self._offsets[-1]),)
-            )
+            self._values = np.memmap(file, np.uint16, "w+", shape=(int(self._offsets[-1]),))
 
     def put(self, index: int, features: tf.Tensor) -> None:
         """Stores the (h, w, F) features of unit ``index``, rounded to 16 bits."""

@@ -47,10 +47,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
     def note(number, frame):
         request.signal_name = signal.Signals(number).name
 
-    previous = {
-        number: signal.signal(number, note)
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:
@@ -143,9 +140,7 @@ def _record(
     unit_name: Callable[[int], str],
 ) -> dict[str, Any]:
     names = list(pending.metrics[0])
-    values = np.array(
-        [[float(entry[name]) for name in names] for entry in pending.metrics]
-    )
+    values = np.array([[float(entry[name]) for name in names] for entry in pending.metrics])
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         units = [int(unit) for batch in pending.units[bad[0]] for unit in batch.numpy()]
@@ -161,10 +156,7 @@ def _record(
         "stage": stage,
         "iteration": done,
         "learning_rate": rate,
-        **{
-            name: float(value)
-            for name, value in zip(names, values.mean(axis=0), strict=True)
-        },
+        **{name: float(value) for name, value in zip(names, values.mean(axis=0), strict=True)},
         "images_per_second": images / seconds,
         "waiting": pending.waited / seconds,
     }

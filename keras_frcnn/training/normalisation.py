@@ -59,9 +59,7 @@ def rpn_statistics(
         feature_size = [model.backbone.feature_size(int(side)) for side in size]
         gt_boxes = unit.boxes_image * np.tile(scale, 2)
         parts = positive_deltas(feature_size, size, gt_boxes.astype(np.float32))
-        totals = [
-            total + part.numpy() for total, part in zip(totals, parts, strict=True)
-        ]
+        totals = [total + part.numpy() for total, part in zip(totals, parts, strict=True)]
     mean, std = mean_and_std(*totals, epsilon=_EPSILON)
     return mean.astype(np.float32), std.astype(np.float32)
 
@@ -101,18 +99,14 @@ def detector_statistics(
     for index, unit in enumerate(units):
         if len(unit.boxes_image) == 0:
             continue
-        _, scale = image_scale(
-            unit.example.height, unit.example.width, model.recipe.image
-        )
+        _, scale = image_scale(unit.example.height, unit.example.width, model.recipe.image)
         factor = np.tile(scale, 2)
         parts = foreground_deltas(
             (proposals_image_of(index) * factor).astype(np.float32),
             (unit.boxes_image * factor).astype(np.float32),
             unit.example.classes.astype(np.int32),
         )
-        totals = [
-            total + part.numpy() for total, part in zip(totals, parts, strict=True)
-        ]
+        totals = [total + part.numpy() for total, part in zip(totals, parts, strict=True)]
     means, stds = mean_and_std(*totals, epsilon=_EPSILON)
     return means.astype(np.float32), stds.astype(np.float32)
 

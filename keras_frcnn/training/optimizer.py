@@ -41,13 +41,10 @@ class MomentumOptimizer(tf.Module):
         self.config = config
         self.variables_trained = list(variables)
         self.velocities = [
-            tf.Variable(tf.zeros_like(variable), trainable=False)
-            for variable in variables
+            tf.Variable(tf.zeros_like(variable), trainable=False) for variable in variables
         ]
 
-    def apply(
-        self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor
-    ) -> None:
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
         """One update. ``learning_rate`` is a float32 scalar; a gradient ``None`` counts as 0."""
         decay = self.config.weight_decay
         for variable, velocity, gradient in zip(
@@ -89,6 +86,4 @@ class LossScale(tf.Module):
 
 def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Whether every element of every tensor is finite: a bool scalar."""
-    return tf.reduce_all(
-        [tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors]
-    )
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors])

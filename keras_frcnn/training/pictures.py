@@ -79,9 +79,7 @@ def save_sampled_rois(
     identity = np.zeros((model.number_of_classes, 4), np.float32)
     for index, unit in enumerate(_with_objects(units)):
         size, gt_boxes = _input_frame(model.recipe, unit)
-        _, scale = image_scale(
-            unit.example.height, unit.example.width, model.recipe.image
-        )
+        _, scale = image_scale(unit.example.height, unit.example.width, model.recipe.image)
         proposals = store.boxes_of(positions[unit.key]) * np.tile(scale, 2)
         targets = detector_targets(
             proposals.astype(np.float32),
@@ -113,9 +111,7 @@ def save_labels(dataset: Dataset, recipe: Recipe, png: Path) -> tuple[float, flo
     An object's best anchor is sought over all positions of its image, inside anchors only, as
     training does.
     """
-    anchors = base_anchors(
-        recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios
-    )
+    anchors = base_anchors(recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios)
 
     @tf.function(
         input_signature=[
@@ -169,9 +165,7 @@ def _save(
     gt_boxes: np.ndarray,
 ) -> None:
     height, width = (int(side) for side in size)
-    image = Image.fromarray(decode_unit(unit)).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
+    image = Image.fromarray(decode_unit(unit)).resize((width, height), Image.Resampling.BILINEAR)
     foreground, background = boxes[labels == 1], boxes[labels == 0][:BACKGROUND_SHOWN]
     kinds = (
         ["background"] * len(background)

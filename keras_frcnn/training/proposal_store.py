@@ -85,9 +85,7 @@ class ProposalStore:
             with h5py.File(path, "r") as file:
                 found = file.attrs.get("format")
                 if found != FORMAT:
-                    raise UserError(
-                        f"{path} has the format {found!r}, expected {FORMAT!r}."
-                    )
+                    raise UserError(f"{path} has the format {found!r}, expected {FORMAT!r}.")
                 store = cls(
                     tuple(key.decode() for key in file["keys"][()]),
                     file["offsets"][()],
@@ -95,9 +93,7 @@ class ProposalStore:
                     file["scores"][()],
                 )
         except (OSError, KeyError) as error:
-            raise UserError(
-                f"{path} cannot be read as a proposal file: {error}."
-            ) from error
+            raise UserError(f"{path} cannot be read as a proposal file: {error}.") from error
         if store.keys != tuple(keys):
             raise UserError(
                 f"{path} holds proposals of {len(store.keys)} other images than the {len(keys)} of "
@@ -107,7 +103,5 @@ class ProposalStore:
             store.offsets[-1] == len(store.boxes_image) == len(store.scores)
         )
         if not consistent:
-            raise UserError(
-                f"{path} is inconsistent: offsets and boxes do not fit together."
-            )
+            raise UserError(f"{path} is inconsistent: offsets and boxes do not fit together.")
         return store

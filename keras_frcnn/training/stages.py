@@ -124,9 +124,7 @@ class Trainer:
         """RPN, from the initial weights."""
         if not self.run.weights_file("stage1").exists():
             model = self.initial_model()
-            pictures.save_sampled_anchors(
-                self.run.path, model, self.units, self.config.seed
-            )
+            pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
             trained = [*model.trained_base_layers(), *model.rpn_layers]
             self._train_rpn(model, 1, trained, [*model.base_layers, *model.rpn_layers])
         if not self.run.proposals_file(1).exists():
@@ -139,9 +137,7 @@ class Trainer:
             return
         model = self.initial_model()
         trained = [*model.trained_base_layers(), *model.head_layers]
-        self._train_detector(
-            model, 2, 1, trained, [*model.base_layers, *model.head_layers]
-        )
+        self._train_detector(model, 2, 1, trained, [*model.base_layers, *model.head_layers])
 
     def _stage3(self) -> None:
         """A new RPN head on the convolutions of stage 2."""
@@ -168,9 +164,7 @@ class Trainer:
         if self.run.weights_file(FINAL).exists():
             return
         model = self.initial_model()
-        pictures.save_sampled_anchors(
-            self.run.path, model, self.units, self.config.seed
-        )
+        pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
         std = self.recipe.detector.fixed_delta_std or (
             0.1,
             0.1,
@@ -181,9 +175,7 @@ class Trainer:
         normalisation.detector_stds[:] = std
         trained = [*model.trained_base_layers(), *model.rpn_layers, *model.head_layers]
         bbox_pred = model.head_layers[-1]
-        normalise.unfold(
-            bbox_pred, normalisation.detector_means, normalisation.detector_stds
-        )
+        normalise.unfold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
         self._fit(
             model,
             0,
@@ -195,9 +187,7 @@ class Trainer:
             make_record=self._records(None),
             eligible=np.arange(len(self.units)),
         )
-        normalise.fold(
-            bbox_pred, normalisation.detector_means, normalisation.detector_stds
-        )
+        normalise.fold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
         self._save(model.all_layers, FINAL)
         Checkpoints(self.run.checkpoints, 0).clear()
 
@@ -241,9 +231,7 @@ class Trainer:
 
     def _load(self, layers: Sequence, name: str) -> LoadReport:
         names = [layer.name for layer in layers]
-        return load_layers(
-            layers, self.run.weights_file(name), reinitialise=(), required=names
-        )
+        return load_layers(layers, self.run.weights_file(name), reinitialise=(), required=names)
 
     def _save(self, layers: Sequence, name: str) -> None:
         write_layers(
@@ -287,9 +275,7 @@ class Trainer:
         file = self.run.path / "features.bin" if plan.place == "disk" else None
         dtype = tf.bfloat16 if self.config.precision == "bfloat16" else tf.float16
         cache = FeatureCache(shapes, dtype, file)
-        fill_feature_cache(
-            model, self.units, self._records(None), cache, self.display.passes
-        )
+        fill_feature_cache(model, self.units, self._records(None), cache, self.display.passes)
         self.cache = cache
 
     def _write_proposals(self, model: FasterRcnn, stage: int) -> None:
@@ -330,24 +316,18 @@ class Trainer:
         store = ProposalStore.load(
             self.run.proposals_file(proposals_of), [unit.key for unit in self.units]
         )
-        pictures.save_sampled_rois(
-            self.run.path, model, self.units, store, self.config.seed, stage
-        )
+        pictures.save_sampled_rois(self.run.path, model, self.units, store, self.config.seed, stage)
         normalisation = DeltaNormalisation.identity(model.number_of_classes)
         if self.recipe.detector.fixed_delta_std is not None:
             normalisation.detector_stds[:] = self.recipe.detector.fixed_delta_std
         else:
-            means, stds = normalise.detector_statistics(
-                model, self.units, store.boxes_of
-            )
+            means, stds = normalise.detector_statistics(model, self.units, store.boxes_of)
             normalisation.detector_means[:], normalisation.detector_stds[:] = (
                 means,
                 stds,
             )
         bbox_pred = model.head_layers[-1]
-        normalise.unfold(
-            bbox_pred, normalisation.detector_means, normalisation.detector_stds
-        )
+        normalise.unfold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
         images_per_step = self.recipe.detector.images_per_step
         self._fit(
             model,
@@ -360,9 +340,7 @@ class Trainer:
             make_record=self._records(store),
             eligible=self._eligible(stage),
         )
-        normalise.fold(
-            bbox_pred, normalisation.detector_means, normalisation.detector_stds
-        )
+        normalise.fold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
         self._save(saved, f"stage{stage}")
         Checkpoints(self.run.checkpoints, stage).clear()
 
@@ -372,9 +350,7 @@ class Trainer:
             return np.arange(len(self.units))
         has_objects = np.array([len(unit.example.classes) > 0 for unit in self.units])
         left_out = [
-            unit.key
-            for unit, kept in zip(self.units, has_objects, strict=True)
-            if not kept
+            unit.key for unit, kept in zip(self.units, has_objects, strict=True) if not kept
         ]
         if left_out:
             self.display.say(
@@ -441,9 +417,7 @@ class Trainer:
             batches_per_step=batches_per_step,
             loss_scale=loss_scale,
         )
-        with self.display.stage(
-            stage, TITLES[stage], schedule.iterations, first
-        ) as line:
+        with self.display.stage(stage, TITLES[stage], schedule.iterations, first) as line:
             run_stage(
                 step,
                 dataset,
@@ -455,9 +429,7 @@ class Trainer:
                 unit_name=lambda index: self.units[index].key,
                 display=line,
                 log=self._log,
-                save_checkpoint=lambda done: checkpoints.save(
-                    done, optimizer, loss_scale, {}
-                ),
+                save_checkpoint=lambda done: checkpoints.save(done, optimizer, loss_scale, {}),
                 checkpoint_seconds=self.options.checkpoint_seconds,
             )
         if self.run.metrics_file.exists():

@@ -78,9 +78,7 @@ def rpn_losses(
     config = model.recipe.rpn
     logits, deltas = outputs
     images = logits.shape[0] or batch["size"].shape[0]
-    positions = tf.cast(
-        tf.shape(anchors)[0] // model.recipe.anchors.per_position, tf.float32
-    )
+    positions = tf.cast(tf.shape(anchors)[0] // model.recipe.anchors.per_position, tf.float32)
     totals = [0.0, 0.0, 0.0]
     for image in range(images):
         targets = rpn_targets(
@@ -154,10 +152,7 @@ def detector_losses(
             )
         )
     roi_image = tf.concat(
-        [
-            tf.fill(tf.shape(sample.labels), index)
-            for index, sample in enumerate(samples)
-        ],
+        [tf.fill(tf.shape(sample.labels), index) for index, sample in enumerate(samples)],
         axis=0,
     )
     labels = tf.concat([sample.labels for sample in samples], axis=0)
@@ -184,18 +179,14 @@ def features_of(model: FasterRcnn, batch: dict[str, tf.Tensor]) -> tf.Tensor:
     return model.base(batch["image"], training=False)
 
 
-def rpn_objective(
-    model: FasterRcnn, normalisation: DeltaNormalisation
-) -> Callable[..., Metrics]:
+def rpn_objective(model: FasterRcnn, normalisation: DeltaNormalisation) -> Callable[..., Metrics]:
     """Stages 1 and 3: ``(batch, seed) -> metrics``."""
 
     def objective(batch, seed):
         features = features_of(model, batch)
         shape = tf.shape(features)
         anchors = model.anchors(shape[1], shape[2])
-        return rpn_losses(
-            model, model.rpn_head(features), anchors, batch, seed, normalisation
-        )
+        return rpn_losses(model, model.rpn_head(features), anchors, batch, seed, normalisation)
 
     return objective
 
@@ -219,9 +210,7 @@ def detector_objective(
     return objective
 
 
-def joint_objective(
-    model: FasterRcnn, normalisation: DeltaNormalisation
-) -> Callable[..., Metrics]:
+def joint_objective(model: FasterRcnn, normalisation: DeltaNormalisation) -> Callable[..., Metrics]:
     """Approximate joint training: proposals are constants for the detector (section 3.2)."""
     recipe: Recipe = model.recipe
 
@@ -304,9 +293,7 @@ class TrainingStep:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 metrics = self.objective(batch, fold(seed, index))
-                parts = [
-                    value for name, value in metrics.items() if name.endswith("_loss")
-                ]
+                parts = [value for name, value in metrics.items() if name.endswith("_loss")]
                 objective = tf.add_n(parts) * self.loss_scale.scale
             all_gradients.append(tape.gradient(objective, variables))
             all_metrics.append(metrics)
@@ -315,20 +302,14 @@ class TrainingStep:
             name: tf.add_n([entry[name] for entry in all_metrics]) / count
             for name in all_metrics[0]
         }
-        metrics["loss"] = tf.add_n(
-            [metrics[name] for name in metrics if name.endswith("_loss")]
-        )
+        metrics["loss"] = tf.add_n([metrics[name] for name in metrics if name.endswith("_loss")])
         divisor = count * self.loss_scale.scale
         gradients = [
-            _mean_gradient(
-                entries, divisor, rescale=count > 1 or self.loss_scale.dynamic
-            )
+            _mean_gradient(entries, divisor, rescale=count > 1 or self.loss_scale.dynamic)
             for entries in zip(*all_gradients, strict=True)
         ]
         if self.loss_scale.dynamic:
-            finite = all_finite(
-                [gradient for gradient in gradients if gradient is not None]
-            )
+            finite = all_finite([gradient for gradient in gradients if gradient is not None])
             tf.cond(
                 finite,
                 lambda: self._apply(gradients, learning_rate),

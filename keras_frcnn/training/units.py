@@ -48,9 +48,7 @@ class TrainingUnit:
         return np.concatenate((y1, width - x2, y2, width - x1), axis=1)
 
 
-def training_units(
-    examples: Sequence[Example], flips: bool
-) -> tuple[TrainingUnit, ...]:
+def training_units(examples: Sequence[Example], flips: bool) -> tuple[TrainingUnit, ...]:
     """All images as they are, then all images mirrored; difficult objects are left out."""
     plain = [example.without_difficult() for example in examples]
     units = [TrainingUnit(example, False) for example in plain]
@@ -109,7 +107,5 @@ def unit_order(
     for iteration in range(first_iteration, iterations):
         if iteration // steps != epoch:
             epoch = iteration // steps
-            batches = epoch_batches(
-                landscape, images_per_step, seed=seed, stage=stage, epoch=epoch
-            )
+            batches = epoch_batches(landscape, images_per_step, seed=seed, stage=stage, epoch=epoch)
         yield from (int(index) for index in batches[iteration % steps])

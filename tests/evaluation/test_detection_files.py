@@ -40,9 +40,7 @@ def read(tmp_path):
     def read_records(records, *examples):
         path = tmp_path / "detections.json"
         path.write_text(records if isinstance(records, str) else json.dumps(records))
-        return read_json(
-            path, dataset(*(examples or (example("000005"), example("000007"))))
-        )
+        return read_json(path, dataset(*(examples or (example("000005"), example("000007")))))
 
     return read_records
 
@@ -106,9 +104,7 @@ def test_json_gives_back_the_same_float32(tmp_path):
     np.testing.assert_array_equal(again.classes, classes)
     assert again.classes.dtype == np.int32
     assert notes == []
-    assert [p.name for p in path.parent.iterdir()] == [
-        "detections.json"
-    ]  # no temporary file left
+    assert [p.name for p in path.parent.iterdir()] == ["detections.json"]  # no temporary file left
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -149,9 +145,7 @@ def test_csv(tmp_path):
 
 def test_boxes_become_y1_x1_y2_x2(read):
     found, _ = read([record(bbox=[1, 2.5, 30, 40])])
-    np.testing.assert_array_equal(
-        found["VOC2007/000005"].boxes_image, [[2.5, 1, 42.5, 31]]
-    )
+    np.testing.assert_array_equal(found["VOC2007/000005"].boxes_image, [[2.5, 1, 42.5, 31]])
     np.testing.assert_array_equal(found["VOC2007/000005"].classes, [2])
 
 
@@ -195,9 +189,7 @@ def test_remarks(read):
 
 
 def test_records_of_one_image_keep_their_order(read):
-    found, _ = read(
-        [record(score=0.1), record(file_name="000007.jpg"), record(score=0.9)]
-    )
+    found, _ = read([record(score=0.1), record(file_name="000007.jpg"), record(score=0.9)])
     assert found["VOC2007/000005"].scores.tolist() == [0.1, 0.9]
 
 
@@ -286,3 +278,10 @@ def test_a_simple_list_with_one_stem_in_two_folders(read):
     assert list(found) == ["list/b/1.jpg"]
     found, _ = read([record(file_name="1.jpg", image_id="a/1.jpg")], *examples)
     assert list(found) == ["list/a/1.jpg"]
+
+
+def test_an_id_as_written_comes_before_an_equal_number(read):
+    examples = (example("05"), example("5"))
+    for image_id in ("5", "05"):
+        found, _ = read([record(file_name=None, image_id=image_id)], *examples)
+        assert list(found) == [f"VOC2007/{image_id}"]

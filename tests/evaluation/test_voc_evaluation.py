@@ -29,9 +29,7 @@ def dataset(*images, class_names=("cat",)):
     """Each image is a list of (box, class, difficult); its id is its position."""
     examples = []
     for index, objects in enumerate(images):
-        boxes, classes, difficult = (
-            zip(*objects, strict=True) if objects else ([], [], [])
-        )
+        boxes, classes, difficult = zip(*objects, strict=True) if objects else ([], [], [])
         examples.append(
             Example(
                 image_id=str(index),
@@ -51,9 +49,7 @@ def detections(*rows):
     """Rows (image, box, score) or (image, box, score, class) as the mapping by key."""
     by_image = {}
     for image, box, score, *class_index in rows:
-        by_image.setdefault(f"VOC2007/{image}", []).append(
-            (*box, score, *(class_index or [1]))
-        )
+        by_image.setdefault(f"VOC2007/{image}", []).append((*box, score, *(class_index or [1])))
     return {
         key: ImageDetections(
             np.array(values, np.float32)[:, :4],
@@ -87,29 +83,21 @@ def test_11_points_by_hand():
     false_positives = np.array([0, 1, 1, 2, 3, 3])
     # Recalls 0 to 0.3: 1 (four points); 0.4 to 0.6: 2/3 (three); 0.7 to 1: 1/2 (four).
     expected = (4 * 1 + 3 * 2 / 3 + 4 * 1 / 2) / 11
-    assert average_precision_11point(
-        true_positives, false_positives, 3
-    ) == pytest.approx(expected)
+    assert average_precision_11point(true_positives, false_positives, 3) == pytest.approx(expected)
 
 
 def test_area_by_hand():
     true_positives = np.array([1, 1, 2, 2, 2, 3])
     false_positives = np.array([0, 1, 1, 2, 3, 3])
     expected = (1 + 2 / 3 + 1 / 2) / 3
-    assert average_precision_area(true_positives, false_positives, 3) == pytest.approx(
-        expected
-    )
+    assert average_precision_area(true_positives, false_positives, 3) == pytest.approx(expected)
 
 
 def test_precision_is_made_monotone_from_the_right():
     # A false positive first: precision 0, 1/2, 2/3; the curve is 2/3 up to recall 1.
     true_positives, false_positives = np.array([0, 1, 2]), np.array([1, 1, 1])
-    assert average_precision_area(true_positives, false_positives, 2) == pytest.approx(
-        2 / 3
-    )
-    assert average_precision_11point(
-        true_positives, false_positives, 2
-    ) == pytest.approx(2 / 3)
+    assert average_precision_area(true_positives, false_positives, 2) == pytest.approx(2 / 3)
+    assert average_precision_11point(true_positives, false_positives, 2) == pytest.approx(2 / 3)
 
 
 def test_no_detections():
@@ -313,9 +301,7 @@ def slow_evaluation(data, found, class_index, threshold, strictly_greater):
         ):
             if of_class == class_index:
                 y1, x1, y2, x2 = map(float, box)
-                objects[example.key].append(
-                    [(x1 + 1, y1 + 1, x2, y2), bool(difficult), False]
-                )
+                objects[example.key].append([(x1 + 1, y1 + 1, x2, y2), bool(difficult), False])
                 npos += not difficult
     if npos == 0:
         return None, None
@@ -354,11 +340,7 @@ def slow_evaluation(data, found, class_index, threshold, strictly_greater):
             precisions.append(true / (true + false))
     points = 0.0
     for tenth in range(11):
-        at_least = [
-            p
-            for p, (t, n) in zip(precisions, recalls, strict=True)
-            if 10 * t >= tenth * n
-        ]
+        at_least = [p for p, (t, n) in zip(precisions, recalls, strict=True) if 10 * t >= tenth * n]
         points += max(at_least, default=0.0) / 11
     mrec = [0.0] + [t / n for t, n in recalls] + [1.0]
     mpre = [0.0] + precisions + [0.0]
@@ -384,9 +366,7 @@ def random_case(rng, images, objects_per_image, detections_per_image, classes):
                 for box in boxes(count).tolist()
             ]
         )
-    data = dataset(
-        *listed, class_names=tuple(f"class {index}" for index in range(1, classes + 1))
-    )
+    data = dataset(*listed, class_names=tuple(f"class {index}" for index in range(1, classes + 1)))
     found = {}
     for example in data.examples[::-1]:
         count = rng.integers(0, detections_per_image + 1)
@@ -404,9 +384,7 @@ def random_case(rng, images, objects_per_image, detections_per_image, classes):
 @pytest.mark.parametrize("threshold", [0.5, 0.3])
 def test_equal_to_the_slow_loop(seed, strictly_greater, threshold):
     data, found = random_case(np.random.default_rng(seed), 25, 4, 12, 3)
-    result = evaluate_voc(
-        data, found, iou_threshold=threshold, strictly_greater=strictly_greater
-    )
+    result = evaluate_voc(data, found, iou_threshold=threshold, strictly_greater=strictly_greater)
     for index, of_class in enumerate(result.per_class.values(), start=1):
         points, area = slow_evaluation(data, found, index, threshold, strictly_greater)
         assert of_class.ap_11point == pytest.approx(points, abs=1e-12)
@@ -416,14 +394,11 @@ def test_equal_to_the_slow_loop(seed, strictly_greater, threshold):
 def test_five_thousand_images_take_seconds():
     rng = np.random.default_rng(0)
     box = rng.uniform(0, 300, (5000, 23, 2))
-    boxes = np.concatenate([box, box + rng.uniform(10, 200, box.shape)], axis=2).astype(
-        np.float32
-    )
+    boxes = np.concatenate([box, box + rng.uniform(10, 200, box.shape)], axis=2).astype(np.float32)
     classes = rng.integers(1, 21, (5000, 23)).astype(np.int32)
     scores = rng.random((5000, 20), np.float32)
     images = [
-        [(boxes[i, j], classes[i, j], False) for j in range(20, 23)]
-        for i in range(len(boxes))
+        [(boxes[i, j], classes[i, j], False) for j in range(20, 23)] for i in range(len(boxes))
     ]
     data = dataset(*images, class_names=tuple(map(str, range(20))))
     found = {
@@ -467,13 +442,9 @@ def test_the_best_of_nothing():
 # ---- real annotations
 
 
-@pytest.mark.skipif(
-    not DEVKIT.is_dir(), reason="the shared VOC photographs are not here"
-)
+@pytest.mark.skipif(not DEVKIT.is_dir(), reason="the shared VOC photographs are not here")
 def test_ground_truth_is_a_perfect_detector():
-    voc = pytest.importorskip(
-        "keras_frcnn.data.voc", reason="the VOC reader is not there yet"
-    )
+    voc = pytest.importorskip("keras_frcnn.data.voc", reason="the VOC reader is not there yet")
     data = voc.load_voc(DEVKIT, "2007:test")
     found = {
         example.key: ImageDetections(

@@ -1,0 +1,47 @@
+"""``python -m keras_frcnn COMMAND``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from keras_frcnn.cli.common import quiet_tensorflow, run_main
+
+COMMANDS = {
+    "train": "train Faster R-CNN (the same as train_frcnn.py)",
+    "test": "detect objects in images (the same as test_frcnn.py)",
+    "evaluate": "PASCAL VOC average precision of a run or of a file of detections",
+    "export": "a SavedModel from a run",
+    "demo": "generate a small data set, train, test, evaluate and export on it",
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:10s} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m keras_frcnn COMMAND ...",
+            "",
+            *lines,
+            "",
+            "COMMAND --help tells its flags.",
+        ]
+    )
+
+
+def main() -> int:
+    """Runs the command named first; returns the exit code."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(usage())
+        return 0 if len(sys.argv) > 1 else 2
+    name = sys.argv[1]
+    if name not in COMMANDS:
+        print(f"unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    quiet_tensorflow()
+    return run_main(import_module(f"keras_frcnn.cli.{name}").main, sys.argv[2:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,246 @@
+"""``test_frcnn.py``: detections on a folder of images, drawn and written.
+
+Shapes and names
+----------------
+boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the image, EXIF orientation applied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from keras_frcnn.cli.common import (
+    HelpfulParser,
+    choose_devices,
+    existing_path,
+    make_console,
+    quiet_tensorflow,
+    run_main,
+)
+from keras_frcnn.errors import UserError
+
+EPILOG = """\
+examples:
+  test_frcnn.py -p photos --run runs/vgg16
+  test_frcnn.py -p photo.jpg --saved_model exported --draw_thresh 0.8
+"""
+
+
+def entry_point() -> int:
+    """What ``test_frcnn.py`` calls; returns the exit code."""
+    return run_main(main)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; every default is named with its origin."""
+    parser = HelpfulParser(
+        prog="test_frcnn.py",
+        description="Detect objects in an image or in all images of a folder.",
+        epilog=EPILOG,
+    )
+    group = parser.add_argument_group("what to run on what")
+    group.add_argument(
+        "-p", "--path", required=True, metavar="PATH", help="image or folder, read recursively"
+    )
+    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
+    group.add_argument("--saved_model", metavar="DIR", help="an exported model, instead of --run")
+    group.add_argument(
+        "--out",
+        metavar="DIR",
+        default="detections",
+        help="where pictures and files go (default: detections)",
+    )
+    group = parser.add_argument_group("filters")
+    group.add_argument(
+        "--draw_thresh",
+        type=float,
+        default=0.6,
+        help="lowest score drawn (default: 0.6, script_faster_rcnn_demo.m:106; the lineage's was 0.8)",
+    )
+    group.add_argument(
+        "--score_thresh",
+        type=float,
+        default=0.05,
+        help="lowest score written (default: 0.05, test.py:227)",
+    )
+    group.add_argument(
+        "--nms_thresh",
+        type=float,
+        default=0.3,
+        help="IoU within a class (default: 0.3, test.py:264; the lineage's was 0.5)",
+    )
+    group.add_argument("--num_proposals", type=int, default=300, help="default: 300, config.py:162")
+    group.add_argument(
+        "-n",
+        "--num_rois",
+        type=int,
+        metavar="N",
+        help="RoIs that go through the head at once, to save memory; changes no result (default: all)",
+    )
+    group = parser.add_argument_group("lineage and machine")
+    group.add_argument(
+        "--config_filename",
+        metavar="FILE",
+        help="config.json of a run: the same as --run with its folder",
+    )
+    group.add_argument("--network", metavar="NAME", help="ignored: the run knows its network")
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use (default: all; -1: none)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs detection as the flags say.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    arguments = build_parser().parse_args(argv)
+    check(arguments)
+    path = existing_path(arguments.path, "The image path")
+    console = make_console()
+    quiet_tensorflow()
+    choose_devices(arguments.gpu, deterministic=False)
+    detect, class_names = load_detector(arguments)
+    run_on_images(arguments, path, detect, class_names, console)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuses flags that contradict each other or are out of range."""
+    if arguments.config_filename and not arguments.run:
+        arguments.run = str(existing_path(arguments.config_filename, "--config_filename").parent)
+    if bool(arguments.run) == bool(arguments.saved_model):
+        raise UserError("Give either --run DIR (made by train_frcnn.py) or --saved_model DIR.")
+    for flag in ("draw_thresh", "score_thresh", "nms_thresh"):
+        if not 0 <= getattr(arguments, flag) <= 1:
+            raise UserError(f"--{flag} must lie in 0 to 1, not {getattr(arguments, flag)}.")
+    if arguments.num_proposals < 1 or (arguments.num_rois is not None and arguments.num_rois < 1):
+        raise UserError("--num_proposals and --num_rois must be at least 1.")
+
+
+def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, ...]]:
+    """``image -> (ImageDetections, best score of each class or None)``, and the class names."""
+    from keras_frcnn.inference import load_predictor
+    from keras_frcnn.recipes import DetectionFilter
+
+    if arguments.saved_model:
+        from keras_frcnn.export import load_exported
+
+        exported = load_exported(arguments.saved_model)
+        return exported.detect, exported.class_names
+    predictor = load_predictor(
+        arguments.run,
+        DetectionFilter(score_threshold=arguments.score_thresh, nms_iou=arguments.nms_thresh),
+        number_of_proposals=arguments.num_proposals,
+        head_chunk=arguments.num_rois,
+    )
+    return predictor.detect, predictor.class_names
+
+
+def run_on_images(
+    arguments: argparse.Namespace,
+    path: Path,
+    detect: Callable,
+    class_names: tuple[str, ...],
+    console: Console,
+) -> None:
+    """Detects, draws and writes; unreadable images are named at the end, the rest is done."""
+    from keras_frcnn.data.images import find_images, read_image
+    from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
+
+    images, others = find_images(path)
+    if not images:
+        raise UserError(f"There is no image in {path} ({others} other files).")
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    root = path if path.is_dir() else path.parent
+    records, unreadable, seconds = [], [], []
+    best = np.zeros(len(class_names))
+    for file in track(images, "detecting", console=console, disable=not console.is_terminal):
+        name = file.relative_to(root)
+        try:
+            image = read_image(file)
+        except UserError as error:
+            unreadable.append(str(error))
+            continue
+        start = time.perf_counter()
+        detections, best_of_image = detect(image)
+        seconds.append(time.perf_counter() - start)
+        best = np.maximum(best, best_of_image)
+        keep = detections.scores >= arguments.score_thresh
+        detections = type(detections)(
+            detections.boxes_image[keep], detections.scores[keep], detections.classes[keep]
+        )
+        records += detection_records(name.as_posix(), file.stem, detections, class_names)
+        drawn = draw(image, detections, class_names, arguments.draw_thresh)
+        target = (out / name).with_name(name.name + ".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save(target)
+    write_json(out / "detections.json", records)
+    write_csv(out / "detections.csv", records)
+    report(console, out, records, best, class_names, seconds, others, unreadable, arguments)
+
+
+def draw(image: np.ndarray, detections, class_names: Sequence[str], threshold: float):
+    """The image with the detections that reach the drawing threshold."""
+    from keras_frcnn.visualize import class_colour, draw_detections
+
+    keep = detections.scores >= threshold
+    classes = detections.classes[keep]
+    return draw_detections(
+        image,
+        detections.boxes_image[keep],
+        [class_names[index - 1] for index in classes],
+        detections.scores[keep],
+        [class_colour(int(index)) for index in classes],
+    )
+
+
+def report(
+    console: Console,
+    out: Path,
+    records: list[dict],
+    best: np.ndarray,
+    class_names: Sequence[str],
+    seconds: list[float],
+    others: int,
+    unreadable: list[str],
+    arguments: argparse.Namespace,
+) -> None:
+    """What was done, on the screen.
+
+    Raises:
+        UserError: not one image could be read.
+    """
+    drawn = sum(record["score"] >= arguments.draw_thresh for record in records)
+    console.print(
+        f"{len(seconds)} images, {len(records)} detections from score {arguments.score_thresh:g}, "
+        f"{drawn} drawn from {arguments.draw_thresh:g}",
+        highlight=False,
+    )
+    if others:
+        console.print(f"{others} files that are no images were skipped", highlight=False)
+    for sentence in unreadable:
+        console.print(f"not read: {sentence}", highlight=False, style="yellow")
+    if not seconds:
+        raise UserError(f"None of the {len(unreadable)} images could be read.")
+    if not drawn:
+        order = np.argsort(-best)
+        scores = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in order[:20])
+        console.print(
+            f"nothing passed --draw_thresh; best score per class: {scores}", highlight=False
+        )
+    # The first image is traced and compiled with the function.
+    steady = seconds[1:] or seconds
+    console.print(
+        f"{np.median(steady):.3f} s an image (median"
+        + (f"; first {seconds[0]:.1f} s)" if len(seconds) > 1 else ")"),
+        highlight=False,
+    )
+    console.print(f"pictures, detections.json and detections.csv are in {out}", highlight=False)

@@ -1,0 +1,166 @@
+"""A SavedModel that serves without this package, and the reader of such models.
+
+Inputs, outputs and names follow the TensorFlow Object Detection API's exporter
+(exporter_lib_v2.py): ``detection_boxes`` (N, 100, 4) (ymin, xmin, ymax, xmax) in [0, 1] of the
+original size, ``detection_scores`` (N, 100), ``detection_classes`` (N, 100) 1-based and
+``num_detections`` (N,), all float32, padded with zeros, best first.
+
+Shapes and names
+----------------
+N  images. input_tensor  (N, H, W, 3) uint8 RGB, any H and W from 1.
+encoded  (N,) strings: JPEG or PNG files of different sizes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.inference import Predictor
+
+CLASS_NAMES_ASSET = "class_names.json"
+DETECTIONS = 100
+
+
+class ExportedDetector(tf.Module):
+    """The predictor with the signatures of the TensorFlow Object Detection API.
+
+    Args:
+        predictor: keeps at most 100 detections an image.
+        class_names_file: JSON list of the foreground classes, stored as an asset.
+    """
+
+    def __init__(self, predictor: Predictor, class_names_file: Path):
+        super().__init__(name="exported_detector")
+        self.predictor = predictor
+        self.class_names = tf.saved_model.Asset(str(class_names_file))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="input_tensor")]
+    )
+    def serve(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Detections of images of one size, of which EXIF orientation is the caller's business."""
+        found = self.predictor.predict(input_tensor)
+        height, width = tf.shape(input_tensor)[1], tf.shape(input_tensor)[2]
+        size = tf.cast(tf.stack((height, width, height, width)), tf.float32)
+        return {
+            "detection_boxes": found.boxes_image / size,
+            "detection_scores": found.scores,
+            "detection_classes": tf.cast(found.classes, tf.float32),
+            "num_detections": tf.cast(found.count, tf.float32),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")])
+    def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Detections of JPEG or PNG files of any sizes, one after the other.
+
+        Decoding is TensorFlow's: EXIF orientation is **not** applied, boxes refer to the pixels as
+        they are stored; send upright images, or decode them and call ``serving_default``.
+        """
+
+        def one(data: tf.Tensor) -> dict[str, tf.Tensor]:
+            image = decode(data)
+            return {name: value[0] for name, value in self.serve(image[None]).items()}
+
+        return tf.map_fn(
+            one,
+            encoded,
+            fn_output_signature={
+                "detection_boxes": tf.TensorSpec((DETECTIONS, 4), tf.float32),
+                "detection_scores": tf.TensorSpec((DETECTIONS,), tf.float32),
+                "detection_classes": tf.TensorSpec((DETECTIONS,), tf.float32),
+                "num_detections": tf.TensorSpec((), tf.float32),
+            },
+        )
+
+
+def decode(data: tf.Tensor) -> tf.Tensor:
+    """(H, W, 3) uint8 of a JPEG or PNG; with the exact inverse DCT the pixels are Pillow's."""
+    is_jpeg = tf.io.is_jpeg(data)
+    image = tf.cond(
+        is_jpeg,
+        lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_png(data, channels=3),
+    )
+    image.set_shape((None, None, 3))
+    return image
+
+
+def export(predictor: Predictor, folder: Path) -> None:
+    """Writes the SavedModel, weights inside.
+
+    Raises:
+        UserError: the folder exists and is not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} exists and is not empty; give another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    class_names_file = folder / CLASS_NAMES_ASSET
+    class_names_file.write_text(json.dumps(list(predictor.class_names)), encoding="utf-8")
+    module = ExportedDetector(predictor, class_names_file)
+    tf.saved_model.save(
+        module,
+        str(folder),
+        signatures={"serving_default": module.serve, "encoded": module.serve_encoded},
+    )
+    class_names_file.unlink()
+
+
+class LoadedDetector:
+    """An exported model, used as a predictor is.
+
+    Args:
+        folder: what :func:`export` wrote.
+    """
+
+    def __init__(self, folder: Path):
+        self._model = tf.saved_model.load(str(folder))
+        self._serve = self._model.signatures["serving_default"]
+        names = (folder / "assets" / CLASS_NAMES_ASSET).read_text(encoding="utf-8")
+        self.class_names: tuple[str, ...] = tuple(json.loads(names))
+
+    def detect(self, image: np.ndarray) -> tuple[ImageDetections, np.ndarray]:
+        """Detections of one (H, W, 3) uint8 image in pixels, and the best score of each class."""
+        outputs = self._serve(input_tensor=tf.constant(image[None]))
+        count = int(outputs["num_detections"][0])
+        size = np.tile(np.array(image.shape[:2], np.float32), 2)
+        scores = outputs["detection_scores"][0, :count].numpy()
+        classes = outputs["detection_classes"][0, :count].numpy().astype(np.int32)
+        boxes = outputs["detection_boxes"][0, :count].numpy() * size
+        best = np.zeros(len(self.class_names), np.float32)
+        np.maximum.at(best, classes - 1, scores)
+        return ImageDetections(boxes, scores, classes), best
+
+
+def load_exported(path: Path | str) -> LoadedDetector:
+    """Reads an exported model.
+
+    Raises:
+        UserError: the folder is not one, or was not written by this package.
+    """
+    folder = Path(path)
+    if not (folder / "saved_model.pb").is_file():
+        raise UserError(f"{folder} is no SavedModel: it has no saved_model.pb.")
+    if not (folder / "assets" / CLASS_NAMES_ASSET).is_file():
+        raise UserError(
+            f"{folder} was not exported by keras_frcnn: assets/{CLASS_NAMES_ASSET} is missing."
+        )
+    return LoadedDetector(folder)
+
+
+def largest_difference(first: ImageDetections, second: ImageDetections) -> tuple[float, float]:
+    """Largest differences of box corners in pixels and of scores; infinite if counts differ."""
+    same = len(first.scores) == len(second.scores) and np.array_equal(first.classes, second.classes)
+    if not same:
+        return float("inf"), float("inf")
+    if not len(first.scores):
+        return 0.0, 0.0
+    return (
+        float(np.abs(first.boxes_image - second.boxes_image).max()),
+        float(np.abs(first.scores - second.scores).max()),
+    )

@@ -1,0 +1,390 @@
+"""Decoding, sizes and the network's input, against TensorFlow's decoders and worked numbers.
+
+Shapes and names
+----------------
+H, W  40, 60 unless said: a size whose two sides cannot be confused.
+stored  (H, W, 3) uint8 pixels as an encoder was given them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from fractions import Fraction
+from math import floor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from keras_frcnn.data.images import (
+    _input_size_tensor,
+    find_images,
+    image_size,
+    input_size,
+    prepare_image,
+    read_image,
+)
+from keras_frcnn.errors import UserError
+
+MEANS_RGB = (123.68, 116.779, 103.939)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def smooth(height: int = 40, width: int = 60) -> np.ndarray:
+    """(height, width, 4) uint8 gradients, which JPEG keeps closely."""
+    y, x = np.mgrid[:height, :width]
+    planes = [y * 255 // height, x * 255 // width, (x + y) * 255 // (height + width), 20 + 2 * x]
+    return np.stack(planes, -1).astype(np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def without_adobe_marker(jpeg: bytes) -> bytes:
+    start = jpeg.index(b"\xff\xee")
+    return jpeg[:start] + jpeg[start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big") :]
+
+
+def oriented(kind: str, orientation: int, pixels: np.ndarray) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    if kind == "WEBP":
+        options = {"lossless": True}
+    return encoded(Image.fromarray(pixels), kind, exif=exif, **options)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_png_modes_have_the_pixels_of_tensorflow(mode):
+    data = encoded(Image.fromarray(noise(40, 60, 4), "RGBA").convert(mode), "PNG")
+    np.testing.assert_array_equal(read_image(data), tf.io.decode_png(data, channels=3).numpy())
+
+
+def test_colours_under_transparency_are_kept():
+    rgba = np.array([[[10, 20, 30, 0], [40, 50, 60, 255]]], np.uint8)
+    assert read_image(encoded(Image.fromarray(rgba), "PNG")).tolist() == [
+        [[10, 20, 30], [40, 50, 60]]
+    ]
+
+
+def test_transparent_palette_is_looked_up():
+    image = Image.fromarray(np.array([[0, 1, 2, 1]], np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    data = encoded(image, "PNG", transparency=1)
+    assert read_image(data).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 255, 0]]]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_jpeg_has_the_pixels_of_tensorflow(mode):
+    data = encoded(Image.fromarray(smooth()[..., :3]).convert(mode), "JPEG", quality=80)
+    expected = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    np.testing.assert_array_equal(read_image(data), expected)
+
+
+@pytest.mark.parametrize("adobe", [True, False])
+def test_cmyk_jpeg_has_the_pixels_of_tensorflow(adobe):
+    data = encoded(Image.fromarray(smooth(), "CMYK"), "JPEG", quality=90)
+    data = data if adobe else without_adobe_marker(data)
+    expected = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    assert expected.std() > 20
+    np.testing.assert_allclose(read_image(data).astype(int), expected.astype(int), atol=1)
+
+
+def test_white_cmyk_paper_is_white():
+    data = encoded(Image.new("CMYK", (16, 16), (0, 0, 0, 0)), "JPEG")
+    assert read_image(data).min() >= 253
+
+
+def test_16_bit_png_gives_its_high_byte_as_tensorflow():
+    grey = np.array([[0, 255, 256, 0x1234, 0x7FFF, 0x80FF, 65535]], np.uint16)
+    data = encoded(Image.fromarray(grey), "PNG")
+    assert read_image(data)[0, :, 0].tolist() == [0, 0, 1, 0x12, 0x7F, 0x80, 255]
+    np.testing.assert_array_equal(read_image(data), tf.io.decode_png(data, channels=3).numpy())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bit_png_of_every_kind_has_the_pixels_of_tensorflow(channels):
+    stored = np.random.default_rng(3).integers(0, 65536, (20, 30, channels)).astype(np.uint16)
+    data = tf.io.encode_png(stored).numpy()
+    expected = np.broadcast_to(stored[..., : 1 if channels < 3 else 3] >> 8, (20, 30, 3))
+    np.testing.assert_array_equal(read_image(data), expected)
+    np.testing.assert_array_equal(read_image(data), tf.io.decode_png(data, channels=3).numpy())
+
+
+def test_16_bit_tiff_gives_its_high_byte():
+    grey = np.array([[0, 0x1234, 65535]], np.uint16)
+    assert read_image(encoded(Image.fromarray(grey), "TIFF"))[0, :, 1].tolist() == [0, 0x12, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 7, 255]], np.int32), [0, 7, 255]),
+        (np.array([[-1000, 0, 1000]], np.int32), [0, 128, 255]),
+        (np.array([[0, 50_000, 100_000]], np.int32), [0, 128, 255]),
+        (np.array([[0.0, 0.25, 1.0]], np.float32), [0, 64, 255]),
+        (np.array([[0.0, 12.4, 255.0]], np.float32), [0, 12, 255]),
+        (np.array([[-1.0, 0.0, 1.0]], np.float32), [0, 128, 255]),
+        (np.array([[np.nan, 100.0, 200.0]], np.float32), [100, 100, 200]),
+        (np.array([[300.0, 300.0, 300.0]], np.float32), [0, 0, 0]),
+        (np.array([[np.nan, np.inf, -np.inf]], np.float32), [0, 0, 0]),
+    ],
+)
+def test_32_bit_greyscale_is_never_saturated(values, expected):
+    assert read_image(encoded(Image.fromarray(values), "TIFF"))[0, :, 2].tolist() == expected
+
+
+def test_first_frame_of_an_animation():
+    colours = ((200, 0, 0), (0, 200, 0))
+    first, second = (Image.new("RGB", (8, 6), colour) for colour in colours)
+    data = encoded(first, "GIF", save_all=True, append_images=[second], duration=50)
+    pixels = read_image(data)
+    assert pixels.shape == (6, 8, 3)
+    np.testing.assert_array_equal(pixels, np.broadcast_to(colours[0], (6, 8, 3)))
+    np.testing.assert_array_equal(pixels, tf.io.decode_gif(data).numpy()[0])
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP"])
+def test_other_kinds(kind):
+    stored = noise(6, 8, 3)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    np.testing.assert_array_equal(
+        read_image(encoded(Image.fromarray(stored), kind, **options)), stored
+    )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(kind, orientation):
+    data = oriented(kind, orientation, smooth()[..., :3])
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    pixels = read_image(data)
+    np.testing.assert_array_equal(pixels, expected)
+    assert pixels.shape == ((60, 40, 3) if orientation >= 5 else (40, 60, 3))
+    assert image_size(data) == pixels.shape[:2]
+
+
+def test_orientation_6_is_a_quarter_turn_clockwise():
+    stored = np.array([[[1] * 3, [2] * 3, [3] * 3], [[4] * 3, [5] * 3, [6] * 3]], np.uint8)
+    assert read_image(oriented("PNG", 6, stored))[..., 0].tolist() == [[4, 1], [5, 2], [6, 3]]
+
+
+def test_damaged_exif_leaves_the_photo_upright():
+    data = encoded(Image.fromarray(smooth()[..., :3]), "JPEG", exif=b"Exif\x00\x00nonsense" * 3)
+    assert read_image(data).shape == (40, 60, 3)
+    assert image_size(data) == (40, 60)
+
+
+def test_image_size_does_not_need_the_pixels(tmp_path):
+    data = oriented("JPEG", 8, noise(200, 300, 3))
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(data[: len(data) // 4])
+    assert image_size(path) == (300, 200)
+    with pytest.raises(UserError, match="cut.jpg"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("text.jpg", b"not an image"),
+        ("empty.png", b""),
+        ("cut.png", encoded(Image.fromarray(noise(40, 60, 3)), "PNG")[:2000]),
+        ("cut.gif", encoded(Image.fromarray(noise(40, 60)), "GIF")[:1200]),
+        ("cut.webp", encoded(Image.fromarray(noise(40, 60, 3)), "WEBP")[:300]),
+        ("drawing.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, contents):
+    path = tmp_path / name
+    path.write_bytes(contents)
+    with pytest.raises(UserError, match=name):
+        read_image(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_random_damage_raises_nothing_but_user_error():
+    random = np.random.default_rng(1)
+    image = Image.fromarray(smooth()[..., :3])
+    for kind in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"):
+        data = np.frombuffer(encoded(image, kind), np.uint8)
+        for _ in range(60):
+            damaged = data.copy()
+            damaged[random.integers(0, min(400, len(data)), 6)] = random.integers(0, 256, 6)
+            for read in (read_image, image_size):
+                try:
+                    read(damaged.tobytes())
+                except UserError as error:
+                    assert "object at 0x" not in str(error)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.jpg.*no such file"):
+        read_image(tmp_path / "gone.jpg")
+    with pytest.raises(UserError):
+        read_image(tmp_path)
+    with pytest.raises(UserError, match="gone"):
+        image_size(tmp_path / "gone.jpg")
+
+
+def test_decompression_bomb_is_refused(monkeypatch):
+    assert Image.MAX_IMAGE_PIXELS is not None
+    data = encoded(Image.new("RGB", (100, 100)), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_999)
+    with pytest.raises(UserError, match="10000 pixels"):
+        read_image(data)
+
+
+def test_find_images(tmp_path):
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    for name in ("z.JPG", "b/deep/a.Png", "b/c.tiff", "b/x.webp", "b/._c.tiff", "n.txt", "none"):
+        (tmp_path / name).write_bytes(b"")
+    images, skipped = find_images(tmp_path)
+    relative = [image.relative_to(tmp_path).as_posix() for image in images]
+    assert relative == ["b/c.tiff", "b/deep/a.Png", "b/x.webp", "z.JPG"]
+    assert skipped == 3
+    assert find_images(tmp_path / "n.txt") == ([tmp_path / "n.txt"], 0)
+    with pytest.raises(UserError, match="missing"):
+        find_images(tmp_path / "missing")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a privilege on Windows")
+def test_symbolic_links_are_followed_once(tmp_path):
+    outside, folder = tmp_path / "outside", tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "far.jpg").write_bytes(b"")
+    (folder / "sub" / "near.jpg").write_bytes(b"")
+    os.symlink(folder, folder / "sub" / "loop")
+    os.symlink(outside, folder / "a")
+    os.symlink(outside, folder / "again")
+    os.symlink(folder, outside / "back")
+    os.symlink(folder / "sub", folder / "a_sub")
+    images, skipped = find_images(folder)
+    relative = [image.relative_to(folder).as_posix() for image in images]
+    assert relative == ["a/far.jpg", "sub/near.jpg"]
+    assert skipped == 0
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (375, 500, (600, 800)),
+        (500, 375, (800, 600)),
+        (333, 500, (600, 901)),  # 500 * 600 / 333 = 900.9
+        (300, 500, (600, 1000)),
+        (281, 500, (562, 1000)),  # 1067.6 > 1000: factor 2
+        (100, 1000, (100, 1000)),
+        (600, 1000, (600, 1000)),
+        (1200, 2001, (600, 1000)),  # 1000.5 rounds to 1001 > 1000: factor 1000/2001, 599.7
+        (1, 5000, (1, 1000)),  # 0.2 is at least 1
+        (1, 1, (600, 600)),
+    ],
+)
+def test_input_size_worked(height, width, expected):
+    assert input_size(height, width, 600, 1000) == expected
+
+
+def exact_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
+    """The rule once more, in fractions."""
+    half = Fraction(1, 2)
+    factor = Fraction(short_side, min(height, width))
+    if floor(max(height, width) * factor + half) > long_side:
+        factor = Fraction(long_side, max(height, width))
+    return tuple(max(1, floor(side * factor + half)) for side in (height, width))
+
+
+@tf.function
+def all_sizes(sizes: tf.Tensor, short_side: int, long_side: int) -> tf.Tensor:
+    return tf.map_fn(lambda size: _input_size_tensor(size, short_side, long_side), sizes)
+
+
+def test_sizes_of_python_and_tensorflow_agree():
+    random = np.random.default_rng(2)
+    sizes = np.concatenate(
+        [random.integers(1, 1300, (2500, 2)), random.integers(1, 9000, (500, 2))]
+    )
+    limits = [(600, 1000), (300, 500), (400, 667)]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
+    def traced_scale(image):
+        return prepare_image(image, short_side=60, long_side=100, pixel_means_rgb=MEANS_RGB)[1]
+
+    for short_side, long_side in limits:
+        together = all_sizes(tf.constant(sizes, tf.int64), short_side, long_side).numpy()
+        for (height, width), found in zip(sizes.tolist(), together.tolist(), strict=True):
+            expected = exact_size(height, width, short_side, long_side)
+            assert tuple(found) == input_size(height, width, short_side, long_side) == expected
+            assert max(found) <= long_side
+    for height, width in ((37, 50), (50, 37), (33, 50), (7, 90), (120, 201)):
+        scale = traced_scale(np.zeros((height, width, 3), np.uint8)).numpy()
+        expected = np.array(input_size(height, width, 60, 100)) / (height, width)
+        np.testing.assert_allclose(scale, expected, rtol=1e-7)
+
+
+def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Half-pixel-centre bilinear resize without antialiasing, pixel by pixel."""
+    image = image.astype(np.float64)
+    result = np.zeros((height, width, 3))
+    for i in range(height):
+        for j in range(width):
+            y = np.clip((i + 0.5) * image.shape[0] / height - 0.5, 0, image.shape[0] - 1)
+            x = np.clip((j + 0.5) * image.shape[1] / width - 0.5, 0, image.shape[1] - 1)
+            y0, x0 = int(y), int(x)
+            y1, x1 = min(y0 + 1, image.shape[0] - 1), min(x0 + 1, image.shape[1] - 1)
+            top = image[y0, x0] * (1 - x + x0) + image[y0, x1] * (x - x0)
+            bottom = image[y1, x0] * (1 - x + x0) + image[y1, x1] * (x - x0)
+            result[i, j] = top * (1 - y + y0) + bottom * (y - y0)
+    return result
+
+
+@pytest.mark.parametrize(("short_side", "size"), [(30, (30, 45)), (9, (9, 14))])
+def test_prepare_image_is_a_plain_bilinear_resize_minus_means(short_side, size):
+    image = noise(20, 30, 3)
+    image_input, scale = prepare_image(
+        tf.constant(image), short_side=short_side, long_side=60, pixel_means_rgb=MEANS_RGB
+    )
+    assert image_input.dtype == scale.dtype == tf.float32
+    assert tuple(image_input.shape) == (*size, 3)
+    np.testing.assert_allclose(image_input, bilinear(image, *size) - MEANS_RGB, atol=1e-3)
+    np.testing.assert_allclose(scale, [size[0] / 20, size[1] / 30], rtol=1e-7)
+
+
+def test_prepare_image_of_a_batch_and_in_tf_data():
+    images = noise(2, 20, 30, 3)
+    options = {"short_side": 30, "long_side": 60, "pixel_means_rgb": MEANS_RGB}
+    batch, scale = prepare_image(tf.constant(images), **options)
+    dataset = tf.data.Dataset.from_tensor_slices(images).map(lambda i: prepare_image(i, **options))
+    for index, (image_input, scale_of_one) in enumerate(dataset):
+        np.testing.assert_array_equal(batch[index], image_input)
+        np.testing.assert_array_equal(scale, scale_of_one)
+
+
+def test_prepare_image_of_an_unchanged_size_is_exact():
+    image = noise(30, 45, 3)
+    image_input, scale = prepare_image(
+        tf.constant(image), short_side=30, long_side=60, pixel_means_rgb=(1.0, 2.0, 3.0)
+    )
+    np.testing.assert_array_equal(image_input, image.astype(np.float32) - (1, 2, 3))
+    assert scale.numpy().tolist() == [1.0, 1.0]
+
+
+def test_reading_writes_nothing(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(oriented("JPEG", 6, noise(20, 30, 3)))
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+    read_image(str(path))
+    image_size(path)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert [Path(entry) for entry in tmp_path.iterdir()] == [path]

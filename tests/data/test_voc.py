@@ -1,0 +1,421 @@
+"""Reading a VOC devkit: sets, ids, XML, images, classes, and two real devkits.
+
+Shapes and names
+----------------
+Generated images are 40 x 60 pixels (height x width); boxes_image (G, 4) half-open.
+"""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_frcnn.data.checks import summary
+from keras_frcnn.data.voc import (
+    VOC_CLASSES,
+    available_sets,
+    check_disjoint,
+    load_voc,
+    parse_sets,
+)
+from keras_frcnn.errors import UserError
+
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the real devkits of ../shared/data are absent"
+)
+
+
+def box_xml(xmin: object = 5, ymin: object = 3, xmax: object = 7, ymax: object = 9) -> str:
+    return (
+        f"<bndbox><xmin>{xmin}</xmin><ymin>{ymin}</ymin>"
+        f"<xmax>{xmax}</xmax><ymax>{ymax}</ymax></bndbox>"
+    )
+
+
+def object_xml(name: str = "dog", box: str | None = None, more: str = "") -> str:
+    return f"<object><name>{name}</name>{more}{box_xml() if box is None else box}</object>"
+
+
+def annotation(*parts: str) -> str:
+    return f"<annotation>{''.join(parts)}</annotation>"
+
+
+class Devkit:
+    """A VOC devkit in the making."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def file(self, year: int, folder: str, name: str) -> Path:
+        path = self.root / f"VOC{year}" / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def image(self, name: str, *, year: int = 2007, colour: int = 0) -> Path:
+        path = self.file(year, "JPEGImages", name)
+        Image.new("RGB", (60, 40), (colour, 0, 0)).save(path)
+        return path
+
+    def add(self, image_id: str, *parts: str, year: int = 2007) -> None:
+        self.image(f"{image_id}.jpg", year=year)
+        xml = annotation(*parts) if parts else annotation(object_xml())
+        self.file(year, "Annotations", f"{image_id}.xml").write_text(xml, encoding="utf-8")
+
+    def list(self, split: str, *ids: str, year: int = 2007) -> None:
+        text = "".join(f"{image_id}\n" for image_id in ids)
+        self.file(year, "ImageSets/Main", f"{split}.txt").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def devkit(tmp_path: Path) -> Devkit:
+    """VOC2007 with images 1 and 2 in train, 3 in val, 4 in no list."""
+    devkit = Devkit(tmp_path / "VOCdevkit")
+    for image_id in ("1", "2", "3", "4"):
+        devkit.add(image_id)
+    devkit.list("train", "2", "1")
+    devkit.list("val", "3")
+    devkit.list("trainval", "1", "2", "3")
+    return devkit
+
+
+def ids(dataset) -> list[str]:
+    return [example.image_id for example in dataset.examples]
+
+
+def kinds(dataset) -> list[str]:
+    return [problem.kind for problem in dataset.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2007:trainval+2012:trainval", (("2007", "trainval"), ("2012", "trainval"))),
+        ("07", (("2007", "trainval"),)),
+        ("12", (("2012", "trainval"),)),
+        ("07+12", (("2007", "trainval"), ("2012", "trainval"))),
+        ("07++12", (("2007", "trainval"), ("2007", "test"), ("2012", "trainval"))),
+        (" 2007:test ", (("2007", "test"),)),
+        ("07:test + 2020:my-set_2", (("2007", "test"), ("2020", "my-set_2"))),
+        ("2007:val+2007:val", (("2007", "val"),)),
+    ],
+)
+def test_parse_sets(text, expected):
+    assert parse_sets(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2007", "trainval", "2007:", "2007:../x", "1999:x", "07+", "7:a"]
+)
+def test_parse_sets_refuses(text):
+    with pytest.raises(UserError, match="2007:trainval"):
+        parse_sets(text)
+
+
+def test_official_order():
+    assert len(VOC_CLASSES) == 20 and list(VOC_CLASSES) == sorted(VOC_CLASSES)
+    assert (VOC_CLASSES[0], VOC_CLASSES[14], VOC_CLASSES[19]) == (
+        "aeroplane",
+        "person",
+        "tvmonitor",
+    )
+
+
+def test_available_sets(devkit):
+    for split in ("dog_train", "dog_trainval", "val_small"):
+        devkit.list(split, "1")
+    devkit.list("test", "1", year=2012)
+    assert available_sets(devkit.root) == (
+        ("2007", "train"),
+        ("2007", "trainval"),
+        ("2007", "val"),
+        ("2007", "val_small"),
+        ("2012", "test"),
+    )
+
+
+def test_only_listed_ids_in_the_order_of_the_list(devkit):
+    dataset = load_voc(devkit.root, "2007:train")
+    assert ids(dataset) == ["2", "1"]
+    assert dataset.sets == ("2007:train",) and dataset.problems == ()
+    example = dataset.examples[0]
+    assert (example.key, example.height, example.width) == ("VOC2007/2", 40, 60)
+    assert example.path == devkit.root / "VOC2007/JPEGImages/2.jpg"
+    assert example.boxes_image.tolist() == [[2, 4, 9, 7]]
+    assert example.boxes_image.dtype == np.float32
+
+
+def test_default_is_every_year_that_has_the_split(devkit):
+    devkit.add("9", year=2012)
+    devkit.list("trainval", "9", year=2012)
+    devkit.list("test", "9", year=2020)
+    dataset = load_voc(devkit.root, None)
+    assert [e.key for e in dataset.examples] == [f"VOC2007/{i}" for i in "123"] + ["VOC2012/9"]
+    assert dataset.sets == ("2007:trainval", "2012:trainval")
+    assert ids(load_voc(devkit.root, None, default_split="val")) == ["3"]
+
+
+def test_a_year_folder_itself_is_taken(devkit, monkeypatch):
+    devkit.add("9", year=2012)
+    devkit.list("trainval", "9", year=2012)
+    assert ids(load_voc(devkit.root / "VOC2007", None)) == ["1", "2", "3"]
+    monkeypatch.chdir(devkit.root / "VOC2012")
+    assert ids(load_voc(Path("."), None)) == ["9"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("gone", "does not exist"),
+        ("VOCdevkit/VOC2007/JPEGImages/1.jpg", "is a file"),
+        (".", "give .*VOCdevkit instead"),
+        ("VOCdevkit/VOC2007/JPEGImages", "give .*VOCdevkit instead"),
+        ("empty", "it holds nothing"),
+        ("mine", "rename it to VOC2007"),
+    ],
+)
+def test_wrong_folders_are_told_the_right_one(devkit, path, message):
+    base = devkit.root.parent
+    (base / "empty").mkdir()
+    (base / "mine" / "ImageSets").mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        load_voc(base / path, None)
+
+
+@pytest.mark.parametrize("sets", ["2007:test", "2012:trainval", "07+12"])
+def test_a_missing_set_is_told_with_those_there_are(devkit, sets):
+    with pytest.raises(UserError, match=r"found the sets: 2007:train, 2007:trainval, 2007:val"):
+        load_voc(devkit.root, sets)
+
+
+def test_a_missing_default_split(devkit):
+    with pytest.raises(UserError, match=r"Main/test\.txt of any year"):
+        load_voc(devkit.root, None, default_split="test")
+
+
+def test_list_forms(devkit):
+    devkit.add("my photo")
+    text = codecs.BOM_UTF8 + b"1\r\n\r\n  2  -1\r\n3\t1\r\nmy photo\r\n"
+    devkit.file(2007, "ImageSets/Main", "odd.txt").write_bytes(text)
+    dataset = load_voc(devkit.root, "2007:odd")
+    assert ids(dataset) == ["1", "2", "3", "my photo"]
+    assert dataset.problems == ()
+
+
+def test_repeated_ids_are_used_and_reported_once(devkit):
+    devkit.list("again", "2", "1", "2", "2")
+    dataset = load_voc(devkit.root, "2007:again+2007:val+2007:train")
+    assert ids(dataset) == ["2", "1", "3"]
+    assert kinds(dataset) == ["id repeated", "id repeated"]
+    assert "found it 4 times" in dataset.problems[0].reason
+
+
+@pytest.mark.parametrize("bad", ["../1", "a/b", "a\\b", "..", "/etc/passwd", "a\0b"])
+def test_ids_that_leave_the_folder_are_refused(devkit, bad):
+    devkit.list("bad", "1", bad)
+    dataset = load_voc(devkit.root, "2007:bad")
+    assert ids(dataset) == ["1"]
+    assert kinds(dataset) == ["id refused"] and dataset.problems[0].where == "line 2"
+
+
+def test_only_direct_objects_count(devkit):
+    part = f"<part><name>head</name>{box_xml(1, 1, 2, 2)}</part>"
+    nested = f"<wrapper>{object_xml('cat')}</wrapper>"
+    no_box = f"<object><name>dog</name>{part}</object>"
+    devkit.add("1", object_xml("person", part + box_xml()), nested, no_box)
+    dataset = load_voc(devkit.root, "2007:train", class_names=("person", "dog", "cat", "head"))
+    example = dataset.examples[1]
+    assert example.classes.tolist() == [1] and example.boxes_image.tolist() == [[2, 4, 9, 7]]
+    (problem,) = dataset.problems
+    assert (problem.kind, problem.where) == ("box unreadable", "object 2 (dog)")
+
+
+def test_difficult_is_optional(devkit):
+    flags = ("", "<difficult>1</difficult>", "<difficult>0</difficult>", "<difficult/>")
+    odd = "<difficult>maybe</difficult>"
+    devkit.add("1", *(object_xml(more=flag) for flag in (*flags, odd)))
+    dataset = load_voc(devkit.root, "2007:train")
+    assert dataset.examples[1].difficult.tolist() == [False, True, False, False, False]
+    assert [(p.kind, p.where) for p in dataset.problems] == [("flag unreadable", "object 5 (dog)")]
+
+
+@pytest.mark.parametrize(
+    ("size", "problems"),
+    [
+        ("<size><width>60</width><height>40</height><depth>3</depth></size>", []),
+        ("<size><width>0</width><height>0</height></size>", []),
+        ("<size><width/><height>x</height></size>", []),
+        ("<size><width>40</width><height>60</height></size>", ["size differs"]),
+        ("<size><width>61.0</width><height>40</height></size>", ["size differs"]),
+    ],
+)
+def test_written_size(devkit, size, problems):
+    devkit.add("1", size, object_xml())
+    dataset = load_voc(devkit.root, "2007:train")
+    assert kinds(dataset) == problems
+    assert (dataset.examples[1].height, dataset.examples[1].width) == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("xml", "kind"),
+    [
+        (
+            '<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>',
+            "annotation refused",
+        ),
+        (
+            '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>',
+            "annotation refused",
+        ),
+        ("<!DOCTYPE annotation><annotation/>", "annotation refused"),
+        ("<annotation><object>", "annotation unreadable"),
+        ("", "annotation unreadable"),
+        ("<html/>", "annotation unreadable"),
+        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "annotation unreadable"),
+    ],
+)
+def test_annotations_that_are_not_read(devkit, xml, kind):
+    path = devkit.file(2007, "Annotations", "1.xml")
+    path.write_text(xml, encoding="utf-8")
+    dataset = load_voc(devkit.root, "2007:train")
+    assert ids(dataset) == ["2"]
+    (problem,) = dataset.problems
+    assert (problem.kind, problem.file, problem.action) == (kind, str(path), "image dropped")
+
+
+def test_missing_annotation_and_image(devkit):
+    devkit.list("some", "1", "2", "77", "3")
+    devkit.file(2007, "JPEGImages", "1.jpg").unlink()
+    dataset = load_voc(devkit.root, "2007:some")
+    assert ids(dataset) == ["2", "3"]
+    assert sorted(kinds(dataset)) == ["annotation missing", "image missing"]
+    assert any("1.jpg" in problem.reason for problem in dataset.problems)
+
+
+def test_the_image_is_found_by_id_first(devkit):
+    folder = devkit.root / "VOC2007/JPEGImages"
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        (folder / name).unlink()
+    devkit.image("1.PNG")
+    devkit.image("2.png"), devkit.image("2.JPEG")
+    devkit.image("other.bmp")
+    devkit.add("1.v2")  # its stem must not be taken for the id 1
+    for image_id in "123":
+        text = annotation("<filename>C:\\photos\\..\\other.bmp</filename>", object_xml())
+        devkit.file(2007, "Annotations", f"{image_id}.xml").write_text(text)
+    dataset = load_voc(devkit.root, "2007:trainval")
+    assert [example.path.name for example in dataset.examples] == ["1.PNG", "2.JPEG", "other.bmp"]
+    assert dataset.problems == ()
+
+
+def test_the_filename_never_leaves_the_folder(devkit):
+    devkit.file(2007, "JPEGImages", "1.jpg").unlink()
+    Image.new("RGB", (60, 40)).save(devkit.root / "secret.jpg")
+    text = annotation("<filename>../../secret.jpg</filename>", object_xml())
+    devkit.file(2007, "Annotations", "1.xml").write_text(text)
+    assert kinds(load_voc(devkit.root, "2007:train")) == ["image missing"]
+
+
+def test_class_lists(devkit):
+    assert load_voc(devkit.root, "2007:train").class_names == VOC_CLASSES
+    devkit.add("1", object_xml("zebra", more="<difficult>1</difficult>"), object_xml("ant"))
+    dataset = load_voc(devkit.root, "2007:train")
+    assert dataset.class_names == ("ant", "dog", "zebra")
+    assert dataset.examples[1].classes.tolist() == [3, 1]
+    devkit.add("5", year=2020)
+    devkit.list("train", "5", year=2020)
+    assert load_voc(devkit.root, "2020:train").class_names == ("dog",)
+    assert load_voc(devkit.root, "2007:val+2020:train").class_names == ("dog",)
+
+
+def test_given_classes_make_others_unknown(devkit):
+    devkit.add("1", object_xml("zebra"), object_xml())
+    dataset = load_voc(devkit.root, "2007:train", class_names=["cat", "dog"])
+    assert dataset.class_names == ("cat", "dog")
+    assert [e.classes.tolist() for e in dataset.examples] == [[2], [2]]
+    assert [(p.kind, p.where) for p in dataset.problems] == [("class unknown", "object 1 (zebra)")]
+
+
+def test_images_without_objects_are_kept(devkit):
+    devkit.add("1", "<folder/>")
+    dataset = load_voc(devkit.root, "2007:train")
+    assert ids(dataset) == ["2", "1"] and dataset.examples[1].boxes_image.shape == (0, 4)
+
+
+def test_a_custom_devkit_without_any_object_is_an_error(devkit):
+    devkit.add("5", "<folder/>", year=2020)
+    devkit.list("train", "5", year=2020)
+    with pytest.raises(UserError, match="no class is known"):
+        load_voc(devkit.root, "2020:train")
+    assert len(load_voc(devkit.root, "2020:train", class_names=("dog",))) == 1
+
+
+def test_strict(devkit):
+    assert len(load_voc(devkit.root, "2007:train", strict=True)) == 2
+    devkit.add("1", object_xml(box=box_xml(9, 9, 9, 9)))
+    with pytest.raises(UserError, match=r"found 1 .*box degenerate"):
+        load_voc(devkit.root, "2007:train", strict=True)
+
+
+def test_progress(devkit):
+    calls = []
+    load_voc(devkit.root, "2007:trainval", progress=lambda *call: calls.append(call))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_check_disjoint(devkit, tmp_path):
+    train = load_voc(devkit.root, "2007:train")
+    check_disjoint(train, load_voc(devkit.root, "2007:val"))
+    with pytest.raises(UserError, match=r"found 2: VOC2007/1, VOC2007/2;"):
+        check_disjoint(train, load_voc(devkit.root, "2007:trainval"))
+    copy = Devkit(tmp_path / "copy")
+    copy.add("2")
+    copy.list("test", "2")
+    with pytest.raises(UserError, match=r"found 1: VOC2007/2;"):
+        check_disjoint(train, load_voc(copy.root, "2007:test"))
+    copy.image("2.jpg", colour=200)  # another data set that numbers its images alike
+    check_disjoint(train, load_voc(copy.root, "2007:test"))
+
+
+def test_nothing_is_written_into_the_devkit(devkit):
+    def contents() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in devkit.root.rglob("*")}
+
+    before = contents()
+    load_voc(devkit.root, None)
+    assert contents() == before
+
+
+@needs_shared
+def test_real_voc():
+    devkit = SHARED / "voc" / "VOCdevkit"
+    train, test = (load_voc(devkit, f"2007:{split}") for split in ("trainval", "test"))
+    check_disjoint(train, test)
+    counts = [summary(dataset) for dataset in (train, test)]
+    assert [count["images"] for count in counts] == [800, 200]
+    assert train.class_names == test.class_names == VOC_CLASSES
+    # 3111 <object> elements; their 342 <part> elements are none.
+    assert sum(count["objects"] for count in counts) == 3111
+    assert sum(count["difficult"] for count in counts) == 586
+    assert train.problems == test.problems == ()
+    (example,) = (e for d in (train, test) for e in d.examples if e.image_id == "002830")
+    assert (example.height, example.width) == (331, 500)
+    assert example.boxes_image[0].tolist() == [0, 189, 70, 287]
+    assert example.classes.tolist() == [14, 14, 14, 14, 15]
+
+
+@needs_shared
+def test_real_bccd():
+    dataset = load_voc(SHARED / "bccd" / "VOCdevkit" / "VOC2007", "2007:trainval+2007:test")
+    assert dataset.class_names == ("Platelets", "RBC", "WBC")
+    assert summary(dataset)["images"] == 364
+    assert summary(dataset)["objects"] == 4888 - 2
+    assert {(Path(p.file).stem, p.kind) for p in dataset.problems} == {
+        ("BloodImage_00338", "box degenerate"),
+        ("BloodImage_00343", "box degenerate"),
+    }
+    assert len(dataset.problems) == 2
