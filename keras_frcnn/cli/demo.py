@@ -77,7 +77,8 @@ SMALL = DemoSettings(
 )
 
 NETWORK = ("--network", "tiny", "--weights", "random")
-"""Objects are 28 to 112 pixels large, so the anchors are 32, 64 and 112."""
+
+# Objects are 28 to 112 pixels large, so the anchors are 32, 64 and 112.
 INPUT = ("--short_side", "240", "--long_side", "320", "--anchor_scales", "2,4,7")
 
 

@@ -27,7 +27,8 @@ class DataProblem:
         file: the file at fault.
         where: line or object within the file (``"object 3 (dog)"``, ``"line 12"``), or ``""``.
         reason: what was expected and what was found.
-        action: what was done: ``"clipped"``, ``"object dropped"``, ``"image dropped"``, ``"noted"``.
+        action: what was done: ``"clipped"``, ``"object dropped"``, ``"image dropped"`` or
+            ``"noted"``.
     """
 
     kind: str

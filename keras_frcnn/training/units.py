@@ -34,7 +34,7 @@ class TrainingUnit:
 
     @property
     def key(self) -> str:
-        """Names the unit in files and messages: ``"VOC2007/000005"``, mirrored with ``" flipped"``."""
+        """Names the unit in files and messages; ends in ``" flipped"`` where it is mirrored."""
         return self.example.key + (" flipped" if self.flipped else "")
 
     @property
