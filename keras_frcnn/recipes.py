@@ -85,8 +85,6 @@ class DetectorConfig:
     background_iou_low: float = 0.1  # fast_rcnn_config.m:31-32
     background_iou_high: float = 0.5
     sigma: float = 1.0
-    # None: per class over the data set; otherwise fixed (config.py:87-89).
-    fixed_delta_std: tuple[float, float, float, float] | None = None
     roi_pooling: str = "crop"
 
 
@@ -151,6 +149,8 @@ class Recipe:
     joint: StageSchedule = StageSchedule(70_000, 50_000)  # faster_rcnn_end2end/solver.prototxt
     joint_images_per_step: int = 2  # iter_size 2 of one image each
     joint_rois_per_image: int = 128
+    # Fixed, with means 0, where the four stages measure them (config.py:87-89).
+    joint_delta_std: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
     test_filter: DetectionFilter = field(default_factory=DetectionFilter)
     evaluation_filter: DetectionFilter = field(default_factory=DetectionFilter)
     # The devkit matches at IoU >= 0.5, PY's evaluator at > 0.5.

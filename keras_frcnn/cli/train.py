@@ -146,9 +146,10 @@ def train(
     """Shows the start screen, trains, says where the result is."""
     from keras_frcnn.data.checks import write_report
     from keras_frcnn.training.display import TrainingDisplay
+    from keras_frcnn.training.fitting import TrainingOptions
     from keras_frcnn.training.loop import TrainingStopped
     from keras_frcnn.training.pictures import save_labels
-    from keras_frcnn.training.stages import Trainer, TrainingOptions
+    from keras_frcnn.training.stages import Trainer
 
     run.write_training_images(dataset)
     write_report(dataset.problems, run.path / "data_report.txt")

@@ -14,6 +14,7 @@ boxes_image  half-open (y1, x1, y2, x2) in pixels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,12 +131,18 @@ def _random_thing(
     shape = (art.OBJECT_SHAPES if is_object else art.DISTRACTOR_SHAPES)[name]
     posed = art.random_pose(rng, shape, side)
     centre = rng.uniform((0.0, 0.0), (height, width))
-    # Drawn with a margin, so that the part beyond the picture's border is known as well.
-    margin = int(side) + 2
-    whole = art.draw_mask(posed, centre + margin, height + 2 * margin, width + 2 * margin)
-    inside = whole[margin:-margin, margin:-margin]
-    whole_box = tight_box(whole) - margin
-    return _Thing(name if is_object else None, inside, float(whole.sum()), whole_box)
+    # Shapes are not quite centred on their origin, so the patch is twice as large as the shape.
+    patch_side = 2 * math.ceil(side) + 4
+    corner = np.floor(centre - patch_side / 2).astype(np.int32)
+    patch = art.draw_mask(posed, centre - corner, patch_side, patch_side)
+    whole_box = tight_box(patch) + np.tile(corner, 2)
+    mask = np.zeros((height, width), np.float32)
+    top, left = np.maximum(corner, 0)
+    bottom, right = np.minimum(corner + patch_side, (height, width))
+    mask[top:bottom, left:right] = patch[
+        top - corner[0] : bottom - corner[0], left - corner[1] : right - corner[1]
+    ]
+    return _Thing(name if is_object else None, mask, float(patch.sum()), whole_box)
 
 
 def _fits(thing: _Thing, below: list[_Thing]) -> bool:

@@ -84,9 +84,7 @@ class OpenLayerFile:
     @property
     def layers(self) -> dict[str, dict[str, tuple[int, ...]]]:
         return {
-            layer: {
-                weight: tuple(dataset.shape) for weight, dataset in datasets.items()
-            }
+            layer: {weight: tuple(dataset.shape) for weight, dataset in datasets.items()}
             for layer, datasets in self._datasets.items()
         }
 
@@ -126,9 +124,7 @@ def write_arrays(
     path = Path(path)
     text = json.dumps({"format_version": FORMAT_VERSION, "metadata": metadata})
     if len(text.encode()) > MAX_METADATA_BYTES:
-        raise ValueError(
-            f"The metadata of a weight file may take {MAX_METADATA_BYTES} bytes."
-        )
+        raise ValueError(f"The metadata of a weight file may take {MAX_METADATA_BYTES} bytes.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with h5py.File(temporary, "w") as file:
@@ -170,9 +166,7 @@ def open_layers(path: str | Path) -> Iterator[OpenLayerFile]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(
-            f"There is no weight file {path}; give the path of a Keras HDF5 file."
-        )
+        raise UserError(f"There is no weight file {path}; give the path of a Keras HDF5 file.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -221,15 +215,9 @@ def _find_arrays(path: Path, file: h5py.File) -> OpenLayerFile:
             weights[weight] = _member(path, group, stored_name)
             _check_array(path, f"{group_name}/{stored_name}", weights[weight])
         if weights:
-            name = (
-                group_name
-                if is_ours
-                else FOREIGN_LAYER_NAMES.get(group_name, group_name)
-            )
+            name = group_name if is_ours else FOREIGN_LAYER_NAMES.get(group_name, group_name)
             layers[name] = weights
-    return OpenLayerFile(
-        path, metadata, layers, None if is_ours else _first_image_layer(layers)
-    )
+    return OpenLayerFile(path, metadata, layers, None if is_ours else _first_image_layer(layers))
 
 
 def _member(path: Path, parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
@@ -247,9 +235,7 @@ def _member(path: Path, parent: h5py.Group, name: str) -> h5py.Group | h5py.Data
 def _check_array(path: Path, name: str, dataset: h5py.Dataset) -> None:
     """Compare what an array's header claims with what the file holds, before it is read."""
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise UserError(
-            f"{path} does not hold the array {name} itself; give a full file."
-        )
+        raise UserError(f"{path} does not hold the array {name} itself; give a full file.")
     if dataset.dtype.kind != "f" or dataset.shape is None:
         raise UserError(
             f"{name} in {path} should be an array of floats, not {dataset.dtype} of shape"

@@ -83,16 +83,11 @@ class LoadReport:
             ("new (initial weights)", self.new),
             ("ignored (not in this network)", self.ignored),
         ):
-            lines.append(
-                f"  {len(names):3d} {title}"
-                + (f": {', '.join(names)}" if names else "")
-            )
+            lines.append(f"  {len(names):3d} {title}" + (f": {', '.join(names)}" if names else ""))
         return "\n".join(lines + [f"      {phrase}" for phrase in self.reinitialised])
 
 
-def write_layers(
-    path: str | Path, layers: Sequence[keras.layers.Layer], metadata: dict
-) -> None:
+def write_layers(path: str | Path, layers: Sequence[keras.layers.Layer], metadata: dict) -> None:
     """Write the weights of built layers, atomically; see ``write_arrays``.
 
     Args:
@@ -106,15 +101,9 @@ def write_layers(
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for layer in layers:
         if layer.name in arrays:
-            raise ValueError(
-                f"Two layers are called {layer.name!r}; names must be unique."
-            )
-        arrays[layer.name] = {
-            name: weight.numpy() for name, weight in _weights(layer).items()
-        }
-    write_arrays(
-        path, {name: weights for name, weights in arrays.items() if weights}, metadata
-    )
+            raise ValueError(f"Two layers are called {layer.name!r}; names must be unique.")
+        arrays[layer.name] = {name: weight.numpy() for name, weight in _weights(layer).items()}
+    write_arrays(path, {name: weights for name, weights in arrays.items() if weights}, metadata)
 
 
 def load_layers(
@@ -166,9 +155,7 @@ def load_layers(
         loaded=loaded,
         new=tuple(name for name in network if name not in loaded),
         ignored=tuple(name for name in found if name not in network),
-        reinitialised=tuple(
-            f"{name}: {text}" for name, text in differences.items() if text
-        ),
+        reinitialised=tuple(f"{name}: {text}" for name, text in differences.items() if text),
     )
 
 
@@ -186,11 +173,11 @@ def imagenet_file(network: str, folder: str | Path = WEIGHTS_FOLDER) -> Path:
         UserError: a network without ImageNet weights, a wrong file in ``folder``, or no way to
             fetch it.
     """
-    advice = "Give a weight file with --input_weight_path FILE, or start without with --weights random"
+    advice = (
+        "Give a weight file with --input_weight_path FILE, or start without with --weights random"
+    )
     if network not in IMAGENET_FILES:
-        raise UserError(
-            f"There are no ImageNet weights of {network} in Keras' layout. {advice}."
-        )
+        raise UserError(f"There are no ImageNet weights of {network} in Keras' layout. {advice}.")
     address_folder, name, md5 = IMAGENET_FILES[network]
     by_hand = Path(folder) / name
     if by_hand.is_file():
@@ -203,12 +190,8 @@ def imagenet_file(network: str, folder: str | Path = WEIGHTS_FOLDER) -> Path:
         return by_hand
     address = f"{KERAS_APPLICATIONS}/{address_folder}/{name}"
     try:
-        return Path(
-            keras.utils.get_file(name, address, cache_subdir="models", file_hash=md5)
-        )
-    except (
-        Exception
-    ) as error:  # get_file raises a bare Exception for an address out of reach
+        return Path(keras.utils.get_file(name, address, cache_subdir="models", file_hash=md5))
+    except Exception as error:  # get_file raises a bare Exception for an address out of reach
         raise UserError(
             f"The ImageNet weights of {network} could not be fetched ({error}). {advice}, or put"
             f" {address} into {folder}."

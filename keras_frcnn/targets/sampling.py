@@ -5,7 +5,7 @@ Shapes and names
 A  candidates (anchors or RoIs) of one image.
 mask  (A,) bool, who may be drawn.
 labels  (A,) int32: 1 positive, 0 negative, -1 not sampled.
-seed  (2,) int32; different draws of one step use seeds folded from it.
+seed  (2,) int32.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import math
 from typing import Any
 
 import tensorflow as tf
-
-POSITIVE_DRAW, NEGATIVE_DRAW = 0, 1
 
 
 def random_subset(mask: Any, count: Any, seed: Any) -> tf.Tensor:
@@ -80,8 +78,8 @@ def sample_positives_and_negatives(
         Two (A,) bool masks.
     """
     most_positives = math.floor(size * positive_fraction + 0.5)
-    fold_in = tf.random.experimental.stateless_fold_in
-    positives = random_subset(positive, most_positives, fold_in(seed, POSITIVE_DRAW))
+    # One seed serves both: every candidate has a random key of its own, and nobody is in both sets.
+    positives = random_subset(positive, most_positives, seed)
     still_wanted = size - tf.math.count_nonzero(positives, dtype=tf.int32)
-    negatives = random_subset(negative, still_wanted, fold_in(seed, NEGATIVE_DRAW))
+    negatives = random_subset(negative, still_wanted, seed)
     return positives, negatives

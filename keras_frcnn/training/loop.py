@@ -105,7 +105,15 @@ def run_stage(
     with stop_on_signal() as request:
         for iteration in range(first_iteration, schedule.iterations):
             before = time.monotonic()
-            batches = tuple(next(iterator) for _ in range(batches_per_step))
+            try:
+                batches = tuple(next(iterator) for _ in range(batches_per_step))
+            except tf.errors.OpError as error:
+                # The generator's own exception is only in the text of TensorFlow's.
+                reason = str(error.message).strip().splitlines()[0]
+                raise UserError(
+                    f"A training image could not be read at iteration {iteration + 1} of stage "
+                    f"{stage}: {reason}. Mend the file and go on with --resume."
+                ) from error
             pending.waited += time.monotonic() - before
             rate = schedule.rate_at(iteration)
             metrics = step.run(

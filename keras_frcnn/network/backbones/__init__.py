@@ -73,13 +73,9 @@ def build_backbone(name: str, precision: str = "float32", seed: int = 0) -> Back
         UserError: a name or precision that does not exist.
     """
     if name not in _MODULES:
-        raise UserError(
-            f"--network must be one of {', '.join(NETWORKS)}, not {name!r}."
-        )
+        raise UserError(f"--network must be one of {', '.join(NETWORKS)}, not {name!r}.")
     if precision not in POLICIES:
-        raise UserError(
-            f"--precision must be one of {', '.join(POLICIES)}, not {precision!r}."
-        )
+        raise UserError(f"--precision must be one of {', '.join(POLICIES)}, not {precision!r}.")
     module = _MODULES[name]
     policy = POLICIES[precision]
     return Backbone(

@@ -27,9 +27,7 @@ def layer_seed(seed: int, layer_name: str) -> int:
     return zlib.crc32(f"{seed}/{layer_name}".encode()) & 0x7FFFFFFF
 
 
-def he_normal(
-    seed: int, layer_name: str, gain: float = 1.0
-) -> keras.initializers.Initializer:
+def he_normal(seed: int, layer_name: str, gain: float = 1.0) -> keras.initializers.Initializer:
     """He's initialiser (fan in, truncated normal) with its variance multiplied by ``gain``."""
     return keras.initializers.VarianceScaling(
         scale=2.0 * gain,
@@ -41,9 +39,7 @@ def he_normal(
 
 def normal(seed: int, layer_name: str, stddev: float) -> keras.initializers.Initializer:
     """N(0, stddev), the initialiser of the Caffe networks."""
-    return keras.initializers.RandomNormal(
-        stddev=stddev, seed=layer_seed(seed, layer_name)
-    )
+    return keras.initializers.RandomNormal(stddev=stddev, seed=layer_seed(seed, layer_name))
 
 
 @keras.utils.register_keras_serializable(package="keras_frcnn")
@@ -104,9 +100,7 @@ class FullyConnectedHead:
                 name=name,
                 dtype=policy,
             )
-            for name, initializer in zip(
-                ("fc6", "fc7"), kernel_initializers, strict=True
-            )
+            for name, initializer in zip(("fc6", "fc7"), kernel_initializers, strict=True)
         ]
         self.uses_dropout = dropout_rate > 0
         self._dropouts = [
@@ -114,9 +108,7 @@ class FullyConnectedHead:
             for index, name in enumerate(("drop6", "drop7"))
         ]
 
-    def __call__(
-        self, pooled: tf.Tensor, dropout_seed: tf.Tensor | None = None
-    ) -> tf.Tensor:
+    def __call__(self, pooled: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
         """Map pooled (R, p, p, F) to (R, D) features.
 
         Dropout is applied only where a ``dropout_seed`` is given.

@@ -43,9 +43,7 @@ class FrozenBatchNormalization(keras.layers.Layer):
     def build(self, input_shape) -> None:
         def weight(name: str, start: str):
             shape = (input_shape[-1],)
-            return self.add_weight(
-                name=name, shape=shape, initializer=start, trainable=False
-            )
+            return self.add_weight(name=name, shape=shape, initializer=start, trainable=False)
 
         self.gamma = weight("gamma", "ones")
         self.beta = weight("beta", "zeros")
@@ -82,9 +80,7 @@ class _Bottleneck:
             return FrozenBatchNormalization(name=f"{name}_{index}_bn", dtype="float32")
 
         def relu(suffix):
-            return keras.layers.Activation(
-                "relu", name=f"{name}_{suffix}", dtype=policy
-            )
+            return keras.layers.Activation("relu", name=f"{name}_{suffix}", dtype=policy)
 
         self._shortcut = []
         if has_projection:
@@ -131,14 +127,10 @@ class Conv5Head:
     def __init__(self, policy: str, seed: int):
         self._blocks = _stage("conv5", 512, 3, 1, policy, seed)
         # float32: an average over 49 cells in bfloat16 would lose most of its digits.
-        self._average = keras.layers.GlobalAveragePooling2D(
-            name="roi_average", dtype="float32"
-        )
+        self._average = keras.layers.GlobalAveragePooling2D(name="roi_average", dtype="float32")
         self.layers = [layer for block in self._blocks for layer in block.weight_layers]
 
-    def __call__(
-        self, pooled: tf.Tensor, dropout_seed: tf.Tensor | None = None
-    ) -> tf.Tensor:
+    def __call__(self, pooled: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
         """Map pooled (R, 7, 7, 1024) to (R, 2048) float32 features."""
         x = pooled
         for block in self._blocks:

@@ -37,9 +37,7 @@ class WithinChannelNormalization(keras.layers.Layer):
     1 in half precision for most inputs.
     """
 
-    def __init__(
-        self, size: int = 3, alpha: float = 5e-5, beta: float = 0.75, **kwargs
-    ):
+    def __init__(self, size: int = 3, alpha: float = 5e-5, beta: float = 0.75, **kwargs):
         super().__init__(**kwargs)
         self.size = size
         self.alpha = alpha
@@ -76,9 +74,7 @@ def build_base(policy: str, seed: int) -> keras.Model:
     """Build conv1 to conv5 (ZF stage1_fast_rcnn_train.pt:28-161) with random weights."""
     image = keras.Input((None, None, 3), name="image")
     # Pixels have a standard deviation of about 64; with this gain features start near unit size.
-    x = _padded_convolution(
-        image, 96, 7, 2, "conv1", policy, he_normal(seed, "conv1", 1 / 64**2)
-    )
+    x = _padded_convolution(image, 96, 7, 2, "conv1", policy, he_normal(seed, "conv1", 1 / 64**2))
     x = WithinChannelNormalization(name="norm1", dtype="float32")(x)
     x = _ceil_pool(x, "pool1", policy)
     x = _padded_convolution(x, 256, 5, 2, "conv2", policy, he_normal(seed, "conv2"))
@@ -97,9 +93,7 @@ def build_head(policy: str, seed: int) -> FullyConnectedHead:
 
 def _padded_convolution(x, filters, kernel_size, strides, name, policy, initializer):
     """Padded by half the kernel on all four sides as in Caffe: "same" depends on the size."""
-    x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad", dtype=policy)(
-        x
-    )
+    x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad", dtype=policy)(x)
     return keras.layers.Conv2D(
         filters,
         kernel_size,
@@ -117,7 +111,5 @@ def _ceil_pool(x, name, policy):
     One more cell at the far side rounds up for every size. Zeros serve as Caffe's -inf because the
     input has passed a ReLU and every window has a real cell in it.
     """
-    x = keras.layers.ZeroPadding2D(((1, 2), (1, 2)), name=f"{name}_pad", dtype=policy)(
-        x
-    )
+    x = keras.layers.ZeroPadding2D(((1, 2), (1, 2)), name=f"{name}_pad", dtype=policy)(x)
     return keras.layers.MaxPooling2D(3, strides=2, name=name, dtype=policy)(x)

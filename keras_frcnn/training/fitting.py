@@ -1,0 +1,235 @@
+"""Fitting some layers of a network to the training images: feeding, resuming, logging.
+
+Shapes and names
+----------------
+unit  one training image in one orientation, U  units of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.recipes import StageSchedule
+from keras_frcnn.runs import RunConfig, RunFolder
+from keras_frcnn.training.checkpoint import Checkpoints
+from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.feature_cache import FeatureCache, feature_shapes, plan_cache
+from keras_frcnn.training.loop import run_stage
+from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer, tensorflow_variable
+from keras_frcnn.training.passes import fill_feature_cache
+from keras_frcnn.training.proposal_store import ProposalStore
+from keras_frcnn.training.step import TrainingStep
+from keras_frcnn.training.units import training_units, unit_order
+from keras_frcnn.visualize import save_curves
+
+TITLES = {
+    0: "joint training",
+    1: "stage 1/4, RPN",
+    2: "stage 2/4, Fast R-CNN",
+    3: "stage 3/4, RPN on shared convolutions",
+    4: "stage 4/4, Fast R-CNN on shared convolutions",
+}
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How, not what, to train: nothing here changes a result.
+
+    Attributes:
+        initial_weights: the file that stages 1 and 2 start from; ``None``: random.
+        feature_cache: ``auto``, ``memory``, ``disk`` or ``off``.
+        cache_budget: GiB for it; ``None``: by what is free.
+        checkpoint_seconds: time between checkpoints.
+        workers: decoding threads.
+    """
+
+    initial_weights: Path | None
+    feature_cache: str = "auto"
+    cache_budget: float | None = None
+    checkpoint_seconds: float = 600.0
+    workers: int = 2
+
+
+class Fitting:
+    """What all stages of a run share: its images, its options, its logs, its feature cache.
+
+    Args:
+        config: what to train.
+        dataset: the training images.
+        run: an existing run folder.
+        options: how to train.
+        display: where progress is shown.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        run: RunFolder,
+        options: TrainingOptions,
+        display: TrainingDisplay,
+    ):
+        self.config = config
+        self.recipe = config.recipe
+        self.run = run
+        self.options = options
+        self.display = display
+        self.units = training_units(dataset.examples, config.flips)
+        self.cache: FeatureCache | None = None
+        self.writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+
+    def close(self) -> None:
+        """Frees the feature cache and closes the event file."""
+        self.writer.close()
+        if self.cache is not None:
+            self.cache.close()
+            self.cache = None
+
+    def records(self, store: ProposalStore | None) -> Callable[[int], dict]:
+        """``unit index -> record``: pixels, or features once they are cached, and proposals."""
+        cache = self.cache
+
+        def make_record(index: int) -> dict:
+            return unit_record(
+                index,
+                self.units[index],
+                self.recipe.image,
+                proposals_image=None if store is None else store.boxes_of(index),
+                features=None if cache is None else cache.get(index),
+            )
+
+        return make_record
+
+    def compute_features(self, model: FasterRcnn) -> None:
+        """Fills the cache for stages 3 and 4, once, where there is room."""
+        if self.cache is not None:
+            return
+        shapes = feature_shapes(model, self.units)
+        size = int(np.prod(shapes, axis=1).sum()) * 2
+        plan = plan_cache(
+            size, self.run.path, self.options.feature_cache, self.options.cache_budget
+        )
+        self.display.say(f"feature cache: {plan.text()}")
+        if plan.place == "off":
+            return
+        file = self.run.path / "features.bin" if plan.place == "disk" else None
+        dtype = tf.bfloat16 if self.config.precision == "bfloat16" else tf.float16
+        cache = FeatureCache(shapes, dtype, file)
+        fill_feature_cache(model, self.units, self.records(None), cache, self.display.passes)
+        self.cache = cache
+
+    def eligible(self, stage: int) -> np.ndarray:
+        """Units that can give RoIs: with a lower background IoU above 0, those with objects."""
+        if self.recipe.detector.background_iou_low <= 0:
+            return np.arange(len(self.units))
+        has_objects = np.array([len(unit.example.classes) > 0 for unit in self.units])
+        left_out = [
+            unit.key for unit, kept in zip(self.units, has_objects, strict=True) if not kept
+        ]
+        if left_out:
+            self.display.say(
+                f"stage {stage}: {len(left_out)} images without objects give no RoI and are left "
+                f"out: {', '.join(left_out[:5])}{' ...' if len(left_out) > 5 else ''}"
+            )
+        return np.flatnonzero(has_objects)
+
+    def fit(
+        self,
+        model: FasterRcnn,
+        stage: int,
+        schedule: StageSchedule,
+        objective,
+        trained_layers: Sequence,
+        *,
+        images_per_step: int,
+        batches_per_step: int,
+        make_record,
+        eligible: np.ndarray,
+    ) -> None:
+        """Trains some layers for one stage, from its newest checkpoint on.
+
+        Args:
+            objective: ``(batch, seed) -> metrics``, see :mod:`keras_frcnn.training.step`.
+            trained_layers: what the optimizer changes; everything else stays as it is.
+            images_per_step: images of a batch.
+            batches_per_step: batches whose gradients are averaged.
+            make_record: of :meth:`records`.
+            eligible: units that this stage sees.
+        """
+        variables = [
+            tensorflow_variable(weight)
+            for layer in trained_layers
+            for weight in layer.trainable_weights
+        ]
+        optimizer = MomentumOptimizer(variables, self.recipe.optimizer)
+        loss_scale = LossScale(dynamic=self.config.precision == "float16")
+        checkpoints = Checkpoints(self.run.checkpoints, stage)
+        first, _, notes = checkpoints.restore(optimizer, loss_scale)
+        for note in notes:
+            self.display.say(note)
+        if first:
+            self.display.say(f"going on after iteration {first}")
+        self.run.forget_metrics_after(stage, first)
+        channels = None if self.cache is None else model.backbone.channels
+        feature_dtype = None if self.cache is None else self.cache.dtype
+        units = [self.units[index] for index in eligible]
+
+        def order():
+            positions = unit_order(
+                units,
+                images_per_step * batches_per_step,
+                seed=self.config.seed,
+                stage=stage,
+                first_iteration=first,
+                iterations=schedule.iterations,
+            )
+            return (int(eligible[position]) for position in positions)
+
+        dataset = batches(
+            make_record,
+            order,
+            self.recipe.image,
+            images_per_step=images_per_step,
+            feature_channels=channels,
+            feature_dtype=feature_dtype,
+            workers=self.options.workers,
+        )
+        step = TrainingStep(
+            objective,
+            optimizer,
+            batch_signature(images_per_step, channels, feature_dtype),
+            batches_per_step=batches_per_step,
+            loss_scale=loss_scale,
+        )
+        with self.display.stage(stage, TITLES[stage], schedule.iterations, first) as line:
+            run_stage(
+                step,
+                dataset,
+                schedule,
+                stage=stage,
+                seed=self.config.seed,
+                first_iteration=first,
+                batches_per_step=batches_per_step,
+                unit_name=lambda index: self.units[index].key,
+                display=line,
+                log=self._log,
+                save_checkpoint=lambda done: checkpoints.save(done, optimizer, loss_scale, {}),
+                checkpoint_seconds=self.options.checkpoint_seconds,
+            )
+        if self.run.metrics_file.exists():
+            save_curves(self.run.metrics_file, self.run.path / "curves.png")
+
+    def _log(self, record: dict) -> None:
+        self.run.append_metrics(record)
+        with self.writer.as_default(step=record["iteration"]):
+            for name, value in record.items():
+                if name not in ("stage", "iteration"):
+                    tf.summary.scalar(f"stage{record['stage']}/{name}", value)

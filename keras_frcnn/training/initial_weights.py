@@ -1,0 +1,43 @@
+"""What stages 1, 2 and joint training start from.
+
+Shapes and names
+----------------
+class outputs  the layers ``cls_score`` and ``bbox_pred``, whose rows belong to classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.weight_files import open_layers
+from keras_frcnn.network.weights import LoadReport, load_layers
+
+CLASS_OUTPUTS = ("cls_score", "bbox_pred")
+
+
+def load_initial_weights(model: FasterRcnn, path: Path) -> LoadReport:
+    """Loads every layer that the file has; class outputs only where the classes are the same.
+
+    A file of this package names its classes. With other ones, even if as many, the class outputs
+    keep their initial weights: a row learnt for "cat" must not serve as "dog".
+
+    Raises:
+        UserError: as :func:`keras_frcnn.network.weights.load_layers`.
+    """
+    with open_layers(path) as file:
+        class_names = file.metadata.get("class_names")
+    if class_names is None or tuple(class_names) == model.class_names:
+        return load_layers(model.all_layers, path)
+    kept = [layer for layer in model.all_layers if layer.name not in CLASS_OUTPUTS]
+    report = load_layers(kept, path)
+    return dataclasses.replace(
+        report,
+        new=(*report.new, *CLASS_OUTPUTS),
+        ignored=tuple(name for name in report.ignored if name not in CLASS_OUTPUTS),
+        reinitialised=(
+            f"cls_score, bbox_pred: the file's classes are {', '.join(class_names)}; this run's "
+            f"are {', '.join(model.class_names)}",
+        ),
+    )
