@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.simple import load_simple

@@ -82,13 +82,21 @@ class Checkpoints:
         Returns:
             ``(iteration, state, notes)``: 0 and ``{}`` without a checkpoint; ``notes`` has one
             sentence for each damaged file that was passed over.
+
+        Raises:
+            UserError: the newest good checkpoint is of another network or recipe.
         """
         notes: list[str] = []
-        for path in self.files():
+        files = self.files()
+        for path, older in zip(files, [*files[1:], None], strict=True):
             try:
                 return *_read(path, optimizer, loss_scale), notes
-            except (OSError, KeyError, ValueError) as error:
-                notes.append(f"{path} is damaged ({error}); the one before it is used.")
+            except UserError:  # a ValueError, but not a damaged file
+                raise
+            # h5py: RuntimeError and TypeError for damaged headers and attributes.
+            except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+                instead = f"{older.name} is used" if older else "the stage starts again"
+                notes.append(f"{path} is damaged ({error}); {instead}.")
         return 0, {}, notes
 
     def clear(self) -> None:

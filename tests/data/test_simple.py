@@ -65,6 +65,17 @@ def test_tolerated_forms(folder):
     assert dataset.examples[2].boxes_image.shape == (0, 4)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_path(folder):
+    dataset = load_simple(listed(folder, b"\xef\xbb\xbfimg/a.png,1,1,5,5,dog\n"))
+    assert dataset.problems == () and dataset.examples[0].image_id == "img/a.png"
+
+
+def test_only_the_first_line_can_be_a_header(folder):
+    text = "path,x1,y1,x2,y2,class\nimg/a.png,1,1,5,5,dog\npath,x1,y1,x2,y2,class\n"
+    dataset = load_simple(listed(folder, text))
+    assert [(p.kind, p.where) for p in dataset.problems] == [("image missing", "line 3")]
+
+
 def test_every_bad_line_has_its_number_and_reason(folder):
     text = (
         "img/a.png,1,2,30,20,dog\n"  # 1

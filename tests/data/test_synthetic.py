@@ -146,10 +146,15 @@ def test_some_objects_overlap(test_scenes):
     assert len(partly_hidden) >= 10
 
 
-def test_training_and_test_pictures_come_from_different_streams():
-    train = synthetic.train_scene(5, 0, SIZE).picture
-    test = synthetic.test_scene(5, 0, SIZE).picture
-    assert np.abs(train.astype(int) - test).mean() > 10
+def test_every_picture_has_a_random_stream_of_its_own(monkeypatch):
+    monkeypatch.setattr(synthetic, "draw_scene", lambda rng, *_, **__: rng.random())
+    draws = [
+        scene(seed, index, SIZE)
+        for scene in (synthetic.train_scene, synthetic.test_scene)
+        for seed in range(3)
+        for index in range(10)
+    ]
+    assert len(set(draws)) == 2 * 3 * 10
 
 
 def test_some_training_pictures_are_empty():

@@ -93,6 +93,15 @@ def test_full_image_counts_and_deltas():
         assert np.abs(np.array(encoded) - deltas[k]).max(axis=1).min() < 1e-5
 
 
+def test_positives_that_were_not_drawn_have_no_deltas():
+    anchors = [[0.0, 0.0, 100.0, 90.0]] * 40 + [[150.0, 150.0, 190.0, 190.0]] * 40
+    settings = SETTINGS | {"minibatch_size": 10}
+    targets = rpn_targets(anchors, 200, 200, [[0.0, 0, 100, 100]], [0, 0], **settings)
+    labels = targets.labels.numpy()
+    assert ((labels == 1).sum(), (labels == 0).sum()) == (5, 5)
+    np.testing.assert_array_equal(np.any(targets.deltas.numpy() != 0, axis=1), labels == 1)
+
+
 def test_image_without_objects_is_all_background():
     anchors = anchor_grid(base_anchors(), 38, 50)
     labels, deltas = rpn_targets(anchors, 600, 800, np.zeros((0, 4)), [0, 0], **SETTINGS)
