@@ -1,11 +1,17 @@
-"""``python -m keras_frcnn COMMAND``."""
+"""``python -m keras_frcnn COMMAND``.
+
+Shapes and names
+----------------
+command  a module of :mod:`keras_frcnn.cli` whose ``main`` takes the arguments that follow.
+"""
 
 from __future__ import annotations
 
+import difflib
 import sys
 from importlib import import_module
 
-from keras_frcnn.cli.common import quiet_tensorflow, run_main
+from keras_frcnn.cli.common import run_main
 
 COMMANDS = {
     "train": "train Faster R-CNN (the same as train_frcnn.py)",
@@ -31,15 +37,19 @@ def usage() -> str:
 
 
 def main() -> int:
-    """Runs the command named first; returns the exit code."""
+    """Runs the command named first; returns the exit code.
+
+    A command starts TensorFlow only after its flags are understood: ``--help`` needs no seconds.
+    """
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(usage())
         return 0 if len(sys.argv) > 1 else 2
     name = sys.argv[1]
     if name not in COMMANDS:
-        print(f"unknown command {name!r}\n\n{usage()}", file=sys.stderr)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        print(f"error: unknown command {name!r}.{hint}\n\n{usage()}", file=sys.stderr)
         return 2
-    quiet_tensorflow()
     return run_main(import_module(f"keras_frcnn.cli.{name}").main, sys.argv[2:])
 
 

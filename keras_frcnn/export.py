@@ -14,6 +14,7 @@ encoded  (N,) strings: JPEG or PNG files of different sizes.
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from keras_frcnn.inference import Predictor
 
 CLASS_NAMES_ASSET = "class_names.json"
 DETECTIONS = 100
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class ExportedDetector(tf.Module):
@@ -60,16 +62,22 @@ class ExportedDetector(tf.Module):
         """Detections of JPEG or PNG files of any sizes, one after the other.
 
         Decoding is TensorFlow's: EXIF orientation is **not** applied, boxes refer to the pixels as
-        they are stored; send upright images, or decode them and call ``serving_default``.
+        they are stored; send upright images, or decode them and call ``serving_default``. A string
+        that is neither JPEG nor PNG is an InvalidArgumentError that names its index in the batch;
+        a damaged file is TensorFlow's own InvalidArgumentError.
         """
 
-        def one(data: tf.Tensor) -> dict[str, tf.Tensor]:
+        def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+            data, index = inputs
+            is_image = tf.io.is_jpeg(data) | (tf.strings.substr(data, 0, 8) == PNG_SIGNATURE)
+            message = "encoded takes JPEG or PNG files; this entry is neither (index in the batch):"
+            tf.debugging.Assert(is_image, [message, index])
             image = decode(data)
             return {name: value[0] for name, value in self.serve(image[None]).items()}
 
         return tf.map_fn(
             one,
-            encoded,
+            (encoded, tf.range(tf.size(encoded))),
             fn_output_signature={
                 "detection_boxes": tf.TensorSpec((DETECTIONS, 4), tf.float32),
                 "detection_scores": tf.TensorSpec((DETECTIONS,), tf.float32),
@@ -95,20 +103,31 @@ def export(predictor: Predictor, folder: Path) -> None:
     """Writes the SavedModel, weights inside.
 
     Raises:
-        UserError: the folder exists and is not empty.
+        UserError: as :func:`check_unused`.
     """
+    check_unused(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        class_names_file = Path(temporary) / CLASS_NAMES_ASSET
+        class_names_file.write_text(json.dumps(list(predictor.class_names)), encoding="utf-8")
+        module = ExportedDetector(predictor, class_names_file)
+        tf.saved_model.save(
+            module,
+            str(folder),
+            signatures={"serving_default": module.serve, "encoded": module.serve_encoded},
+        )
+
+
+def check_unused(folder: Path) -> None:
+    """Makes sure that a SavedModel can be written to a folder.
+
+    Raises:
+        UserError: it is a file, or not empty.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a new folder as --out.")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is not empty; give another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    class_names_file = folder / CLASS_NAMES_ASSET
-    class_names_file.write_text(json.dumps(list(predictor.class_names)), encoding="utf-8")
-    module = ExportedDetector(predictor, class_names_file)
-    tf.saved_model.save(
-        module,
-        str(folder),
-        signatures={"serving_default": module.serve, "encoded": module.serve_encoded},
-    )
-    class_names_file.unlink()
 
 
 class LoadedDetector:
@@ -116,16 +135,23 @@ class LoadedDetector:
 
     Args:
         folder: what :func:`export` wrote.
+
+    Raises:
+        ValueError, KeyError, OSError, tf.errors.OpError: it cannot be read.
     """
 
     def __init__(self, folder: Path):
+        names = json.loads((folder / "assets" / CLASS_NAMES_ASSET).read_text(encoding="utf-8"))
+        self.class_names: tuple[str, ...] = tuple(names)
         self._model = tf.saved_model.load(str(folder))
         self._serve = self._model.signatures["serving_default"]
-        names = (folder / "assets" / CLASS_NAMES_ASSET).read_text(encoding="utf-8")
-        self.class_names: tuple[str, ...] = tuple(json.loads(names))
 
     def detect(self, image: np.ndarray) -> tuple[ImageDetections, np.ndarray]:
-        """Detections of one (H, W, 3) uint8 image in pixels, and the best score of each class."""
+        """Detections of one (H, W, 3) uint8 image in pixels, and the best score of each class.
+
+        The export knows no scores below its threshold: the best score of a class without detection
+        is 0.
+        """
         outputs = self._serve(input_tensor=tf.constant(image[None]))
         count = int(outputs["num_detections"][0])
         size = np.tile(np.array(image.shape[:2], np.float32), 2)
@@ -141,7 +167,7 @@ def load_exported(path: Path | str) -> LoadedDetector:
     """Reads an exported model.
 
     Raises:
-        UserError: the folder is not one, or was not written by this package.
+        UserError: the folder is not one, was not written by this package, or is damaged.
     """
     folder = Path(path)
     if not (folder / "saved_model.pb").is_file():
@@ -150,7 +176,11 @@ def load_exported(path: Path | str) -> LoadedDetector:
         raise UserError(
             f"{folder} was not exported by keras_frcnn: assets/{CLASS_NAMES_ASSET} is missing."
         )
-    return LoadedDetector(folder)
+    try:
+        return LoadedDetector(folder)
+    except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder} is damaged ({reason}); export the run again.") from error
 
 
 def largest_difference(first: ImageDetections, second: ImageDetections) -> tuple[float, float]:

@@ -9,6 +9,7 @@ images  (N, H, W, 3) uint8 RGB, any H and W from 1.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,6 +195,20 @@ def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:
     return model
 
 
+def result_stage(run: RunFolder) -> int:
+    """The stage whose weights are the result of a run: 4, or 2 where it stopped before (unshared).
+
+    Raises:
+        UserError: no run lies here, or it was to train the RPN only.
+    """
+    config = run.read_config()
+    if config.mode == "joint" or 4 in config.stages:
+        return 4
+    if 2 in config.stages:
+        return 2
+    raise UserError(f"{run.path} holds no detector: it was trained with --stages 1.")
+
+
 def load_predictor(
     run_path: Path | str,
     detection_filter: DetectionFilter | None = None,
@@ -207,25 +222,29 @@ def load_predictor(
     Args:
         run_path: the run folder.
         detection_filter: default: the recipe's for testing.
-        stage: ``2`` gives the unshared variant (RPN of stage 1, detector of stage 2); default: the
-            final network.
+        stage: ``2`` gives the unshared variant (RPN of stage 1, detector of stage 2), ``4`` the
+            final network; default: :func:`result_stage`.
         number_of_proposals: default: the recipe's 300.
         head_chunk: see :class:`Predictor`.
 
     Raises:
-        UserError: as :func:`load_model`.
+        UserError: as :func:`load_model` and :func:`result_stage`, or stage 2 of joint training.
     """
     run = RunFolder(run_path)
+    if stage is None:
+        stage = result_stage(run)
+    elif stage == 2 and run.read_config().mode == "joint":
+        raise UserError(f"{run.path} was trained with --mode joint, which has no stage 2.")
     if stage == 2:
         model, detector_model = load_model(run, "stage1"), load_model(run, "stage2")
     else:
         model, detector_model = load_model(run), None
     proposals = model.recipe.test_proposals
     if number_of_proposals is not None:
-        before = max(proposals.before_nms or 0, number_of_proposals)
-        proposals = ProposalConfig(
-            before, number_of_proposals, proposals.nms_iou, proposals.min_size_image
-        )
+        before = proposals.before_nms
+        if before is not None:
+            before = max(before, number_of_proposals)
+        proposals = dataclasses.replace(proposals, before_nms=before, after_nms=number_of_proposals)
     return Predictor(
         model,
         model.recipe.test_filter if detection_filter is None else detection_filter,

@@ -6,7 +6,7 @@
 ``proposals/``      ``stage1.h5``, ``stage3.h5``
 ``checkpoints/``    the stage that is being trained
 ``data_report.txt`` what the checks of the data found
-``training_images.txt``  keys and file sizes of the training images
+``training_images.txt``  keys, file names and digests of the training images
 
 Shapes and names
 ----------------
@@ -15,6 +15,7 @@ run  a folder of this layout.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -96,7 +97,7 @@ class RunFolder:
 
     @property
     def training_images_file(self) -> Path:
-        """Keys and file sizes of the training images."""
+        """Keys, file names and digests of the training images."""
         return self.path / "training_images.txt"
 
     def weights_file(self, name: str) -> Path:
@@ -112,17 +113,27 @@ class RunFolder:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
-    def create(self, config: RunConfig, command: Sequence[str]) -> None:
-        """Makes the folder and its configuration.
+    def check_unused(self) -> None:
+        """Makes sure that a new run can be written here.
 
         Raises:
-            UserError: the folder already holds a run or other files.
+            UserError: the folder already holds a run or other files, or is a file.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"The run folder {self.path} is a file; give another --out or --name.")
         if self.path.exists() and any(self.path.iterdir()):
             raise UserError(
                 f"The run folder {self.path} exists and is not empty; give another --out or "
                 "--name, or go on with it by --resume."
             )
+
+    def create(self, config: RunConfig, command: Sequence[str]) -> None:
+        """Makes the folder and its configuration.
+
+        Raises:
+            UserError: as :meth:`check_unused`.
+        """
+        self.check_unused()
         for folder in (self.path, self.path / "weights", self.path / "proposals"):
             folder.mkdir(parents=True, exist_ok=True)
         values = {
@@ -132,6 +143,12 @@ class RunFolder:
             **_config_json(config),
         }
         write_text(self.config_file, json.dumps(values, indent=2) + "\n")
+
+    def copy_config(self, target: Path) -> None:
+        """Writes the configuration to another file too, which :func:`find_run` leads back from."""
+        values = json.loads(self.config_file.read_text(encoding="utf-8"))
+        values["run"] = str(self.path.resolve())
+        write_text(target, json.dumps(values, indent=2) + "\n")
 
     def read_config(self) -> RunConfig:
         """The configuration, every field checked.
@@ -159,15 +176,15 @@ class RunFolder:
         return from_json(known, RunConfig, str(self.config_file))
 
     def write_training_images(self, dataset: Dataset) -> None:
-        """Lists the training images with their sizes in bytes in ``training_images.txt``."""
-        lines = [f"{key}\t{size}\n" for key, size in sorted(_image_sizes(dataset))]
+        """Lists the training images in ``training_images.txt``: key, file name and digest."""
+        lines = [f"{key}\t{name}\t{digest}\n" for key, name, digest in _identities(dataset)]
         write_text(self.training_images_file, "".join(lines))
 
     def check_not_trained_on(self, dataset: Dataset) -> None:
         """Makes sure that no image of a test set was trained on.
 
-        An image is the same where year, id and file size are; another devkit may well have its
-        own ``VOC2007/000001``.
+        An image is the same where the name and the contents of its file are, whichever list or
+        devkit it is read from; another devkit may well have its own ``VOC2007/000001``.
 
         Raises:
             UserError: naming the first images in both.
@@ -175,13 +192,13 @@ class RunFolder:
         if not self.training_images_file.is_file():
             return
         lines = self.training_images_file.read_text(encoding="utf-8").splitlines()
-        trained = {tuple(line.rsplit("\t", 1)) for line in lines}
-        both = [key for key, size in _image_sizes(dataset) if (key, str(size)) in trained]
+        trained = {tuple(line.split("\t")[1:]) for line in lines}
+        both = [key for key, name, digest in _identities(dataset) if (name, digest) in trained]
         if both:
             raise UserError(
                 f"{len(both)} of the {len(dataset)} images were in the training set of {self.path} "
                 f"(such as {', '.join(both[:3])}): a figure measured on them says nothing. Choose "
-                "other image sets with --set."
+                "other images."
             )
 
     def check_same(self, config: RunConfig) -> None:
@@ -220,11 +237,19 @@ class RunFolder:
         write_text(self.metrics_file, "".join(line + "\n" for line in kept))
 
 
-def _image_sizes(dataset: Dataset) -> list[tuple[str, int]]:
-    return [(example.key, example.path.stat().st_size) for example in dataset.examples]
+def _identities(dataset: Dataset) -> list[tuple[str, str, str]]:
+    """Key, file name and digest of the contents of every image."""
+    return [
+        (
+            example.key,
+            example.path.name,
+            hashlib.blake2b(example.path.read_bytes(), digest_size=16).hexdigest(),
+        )
+        for example in dataset.examples
+    ]
 
 
-_ABOUT = ("format", "versions", "command")
+_ABOUT = ("format", "versions", "command", "run")
 
 
 def _config_json(config: RunConfig) -> dict[str, Any]:
@@ -261,6 +286,21 @@ def latest_run_folder(parent: Path, name: str) -> RunFolder:
             f"There is no run called {name!r} under {parent} to resume; start it without --resume."
         )
     return RunFolder(found[-1][1])
+
+
+def find_run(config_file: Path) -> RunFolder:
+    """The run of a ``config.json``: its folder, or the run that it was copied from.
+
+    Raises:
+        UserError: it is no configuration of a run.
+    """
+    try:
+        values = json.loads(config_file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{config_file} is not readable JSON: {error}.") from error
+    if not isinstance(values, dict) or not isinstance(values.get("run", ""), str):
+        raise UserError(f"{config_file} is not the configuration of a run.")
+    return RunFolder(values.get("run", config_file.parent))
 
 
 def _numbered(parent: Path, name: str) -> list[tuple[int, Path]]:

@@ -35,10 +35,19 @@ def tiny_recipe():
         training_proposals=dataclasses.replace(paper.training_proposals, after_nms=60),
         joint_proposals=dataclasses.replace(paper.joint_proposals, after_nms=60),
         stages=tuple(
-            recipes.StageSchedule(iterations=3, drop_at=2, learning_rate=0.01) for _ in range(4)
+            recipes.StageSchedule(iterations=4, drop_at=2, learning_rate=0.01) for _ in range(4)
         ),
         joint=recipes.StageSchedule(iterations=2, drop_at=1, learning_rate=0.01),
     )
+
+
+@pytest.fixture(scope="session")
+def vgg():
+    """A random VGG-16 for the 20 classes of VOC, half a gigabyte: made once."""
+    from keras_frcnn.network.faster_rcnn import FasterRcnn
+    from keras_frcnn.recipes import PAPER
+
+    return FasterRcnn("vgg16", tuple(f"class{index}" for index in range(20)), PAPER, seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the command lines share: errors, devices, help with defaults, data.
+"""What the command lines share: errors, flags and their help, devices, TensorFlow's start.
 
 Shapes and names
 ----------------
@@ -9,42 +9,201 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import logging
+import math
 import os
+import re
+import shutil
 import sys
+import tempfile
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
 from keras_frcnn.errors import UserError
 
+Result = TypeVar("Result")
+
+# Paths that cannot be used: always something that the user named.
+_PATH_ERRORS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+}
+# Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
+_NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
+_HELP_WIDTH = 100
+_HELP_COLUMN = 28
+
+# Where the lines of other people's code that the help of the flags cites are found.
+ORIGINS = """\
+origins of the defaults:
+  *.py, *.pt      rbgirshick/py-faster-rcnn @781a917, the Python code
+  *.m             ShaoqingRen/faster_rcnn @49ad099, the MATLAB code of the paper
+  section         of the paper, arXiv:1506.01497
+  lineage         yhenon/keras-frcnn and its forks
+  ours            a choice of this package
+"""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Every flag with its value once, line breaks of the help text kept, at most 100 columns."""
+
+    def __init__(self, prog: str):
+        width = min(shutil.get_terminal_size().columns, _HELP_WIDTH) - 2
+        super().__init__(prog, max_help_position=_HELP_COLUMN, width=width)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return [line for part in text.splitlines() for line in textwrap.wrap(part, width)]
+
 
 class HelpfulParser(argparse.ArgumentParser):
-    """Suggests the nearest flag where one is misspelt."""
+    """Suggests the nearest flag where one is misspelt; all errors are :class:`UserError`."""
 
     def __init__(self, *args, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def parse_args(self, args=None, namespace=None):
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            known = [option for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else " See --help."
-            self.error(f"unknown argument {unknown[0]!r}.{hint}")
+            self.error(f"unknown argument {unknown[0]!r}.{self._hint(unknown[0])}")
         return values
 
+    def _hint(self, unknown: str) -> str:
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown.split("=")[0], known, n=1)
+        return f" Did you mean {near[0]}?" if near else " See --help."
+
     def error(self, message: str):
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(2)
+        """Raises.
+
+        Raises:
+            UserError: always, with the message of argparse.
+        """
+        raise UserError(f"{self.prog}: {message}")
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A type of flags: whole numbers from ``least`` to ``most``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or value < least or (most is not None and value > most):
+            limits = f"from {least} up" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"expected a whole number {limits}, not {text!r}")
+        return value
+
+    return parse
+
+
+def number(least: float, most: float | None = None, *, above: bool = False) -> Callable:
+    """A type of flags: finite numbers from ``least`` (or ``above`` it) to ``most``."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        low = value > least if above else value >= least
+        if not (low and math.isfinite(value) and (most is None or value <= most)):
+            limits = f"above {least:g}" if above else f"from {least:g}"
+            limits += " up" if most is None and not above else ""
+            limits += "" if most is None else f" to {most:g}"
+            raise argparse.ArgumentTypeError(f"expected a number {limits}, not {text!r}")
+        return value
+
+    return parse
+
+
+def add_filter_flags(group) -> None:
+    """The flags of testing and export that say which detections there are."""
+    share = number(0, 1)
+    group.add_argument(
+        "--score_thresh",
+        type=share,
+        default=0.05,
+        metavar="SCORE",
+        help="lowest score of a detection\ndefault: 0.05 (test.py:227)",
+    )
+    group.add_argument(
+        "--nms_thresh",
+        type=share,
+        default=0.3,
+        metavar="IOU",
+        help="above which a worse detection of the same class is dropped\n"
+        "default: 0.3 (test.py:264; 0.5 in the lineage)",
+    )
+    group.add_argument(
+        "--num_proposals",
+        type=whole_number(1),
+        default=300,
+        metavar="N",
+        help="proposals of an image\ndefault: 300 (config.py:162)",
+    )
 
 
 def quiet_tensorflow() -> None:
-    """Keeps TensorFlow's start-up notes off the screen; call before it is imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Starts TensorFlow and keeps its notes off the screen; call before it is imported elsewhere.
+
+    Some notes are printed before TensorFlow looks at its log level, so what the process writes to
+    stderr is held back while it starts; it is shown where the start fails. Without an NVIDIA device
+    the lines that TensorFlow logs as errors are hidden too: a driver that is not there, attributes
+    that its own optimizer does not know. True errors come as exceptions. With a device, what is
+    logged about it is shown if TensorFlow does not find it. ``TF_CPP_MIN_LOG_LEVEL=0`` shows all.
+    """
+    has_device = any(Path(file).exists() for file in _NVIDIA_FILES)
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_device else "3") in ("0", "1"):
+        return
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+    def start() -> list:
+        import tensorflow as tf
+
+        return tf.config.list_physical_devices("GPU")
+
+    gpus, notes = _hold_back_stderr(start)
+    if has_device and not gpus:
+        lines = notes.splitlines(keepends=True)
+        sys.stderr.write("".join(line for line in lines if re.search("(?i)gpu|cuda", line)))
+
+
+def _hold_back_stderr(action: Callable[[], Result]) -> tuple[Result, str]:
+    """Runs an action; returns its result and what the process, C++ code included, sent to stderr.
+
+    Where the action raises, that is shown after all.
+    """
+    sys.stderr.flush()
+    try:
+        stderr = os.dup(2)
+    except OSError:  # a process without stderr
+        return action(), ""
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        failed = True
+        try:
+            result = action()
+            failed = False
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            text = file.read().decode(errors="replace")
+            if failed:
+                sys.stderr.write(text)
+    return result, text
 
 
 def run_main(
@@ -59,6 +218,11 @@ def run_main(
         main(argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _PATH_ERRORS or error.filename is None:
+            raise
+        print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
@@ -84,13 +248,14 @@ def choose_devices(gpu: str | None, deterministic: bool) -> str:
         if gpu.strip().lower() in ("-1", "cpu", "none"):
             chosen = []
         else:
-            try:
-                chosen = [found[int(number)] for number in gpu.split(",")]
-            except (ValueError, IndexError) as error:
+            parts = [part.strip() for part in gpu.split(",")]
+            there = {str(index) for index in range(len(found))}
+            if not set(parts) <= there:
                 raise UserError(
                     f"--gpu {gpu} names a GPU that is not here: TensorFlow sees {len(found)} "
                     "(numbers start at 0, -1 means none)."
-                ) from error
+                )
+            chosen = [found[int(part)] for part in dict.fromkeys(parts)]
     tf.config.set_visible_devices(chosen, "GPU")
     for device in chosen:
         tf.config.experimental.set_memory_growth(device, True)
@@ -113,24 +278,45 @@ def existing_path(text: str, what: str) -> Path:
     return path
 
 
+def output_file(text: str, flag: str) -> Path:
+    """A file that can be written later; asked before hours of work, nothing is written yet.
+
+    Raises:
+        UserError: it is a folder, or no file can be made there.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise UserError(f"{flag} takes a file, and {text} is a folder; add a file name.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
+        raise UserError(f"{flag} {text} cannot be written: check the permissions of {above}.")
+    return path
+
+
 def numbers(text: str, kind: type, flag: str, count: int | None = None) -> tuple:
     """Parses ``"1,2,3"``.
 
     Raises:
-        UserError: not numbers, not positive, or not as many as ``count``.
+        UserError: not numbers, not positive and finite, or not as many as ``count``.
     """
+    what = "whole numbers" if kind is int else "numbers"
     try:
         values = tuple(kind(part) for part in text.replace(" ", "").split(","))
     except ValueError as error:
-        raise UserError(f"{flag} takes numbers separated by commas, not {text!r}.") from error
+        raise UserError(f"{flag} takes {what} separated by commas, not {text!r}.") from error
     if count is not None and len(values) != count:
-        raise UserError(f"{flag} takes {count} numbers separated by commas, not {text!r}.")
-    if any(not value > 0 for value in values):
-        raise UserError(f"{flag} takes numbers above 0, not {text!r}.")
+        raise UserError(f"{flag} takes {count} {what} separated by commas, not {text!r}.")
+    if any(not (value > 0 and math.isfinite(value)) for value in values):
+        raise UserError(f"{flag} takes {what} above 0, not {text!r}.")
     return values
 
 
 def make_console() -> Console:
-    """The console of a command: wide enough for one progress line where output is piped."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    """The console of a command: plain text, wide enough for one progress line where it is piped.
+
+    Without markup, so that brackets in the name of a file are shown as they are.
+    """
+    console = Console(markup=False, emoji=False, highlight=False)
+    if console.is_terminal:
+        return console
+    return Console(markup=False, emoji=False, highlight=False, width=160)

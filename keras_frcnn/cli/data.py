@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.simple import load_simple
@@ -39,15 +39,28 @@ def load_dataset(
     Raises:
         UserError: as :func:`load_voc` and :func:`load_simple`.
     """
-    with console.status(f"reading and checking {path} ..."):
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(f"reading and checking {path}", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
         if parser == "simple":
             if sets is not None:
                 raise UserError("Image sets belong to VOC devkits; with -o simple leave them out.")
-            return load_simple(path, class_names=class_names, strict=strict)
+            return load_simple(path, class_names=class_names, strict=strict, progress=progress)
         return load_voc(
             path,
             sets,
             class_names=class_names,
             strict=strict,
             default_split=default_split,
+            progress=progress,
         )

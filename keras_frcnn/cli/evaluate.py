@@ -18,21 +18,25 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_frcnn.cli.common import (
+    ORIGINS,
     HelpfulParser,
     choose_devices,
     existing_path,
     make_console,
+    number,
     quiet_tensorflow,
+    whole_number,
 )
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder, write_text
 
-EPILOG = """\
+EPILOG = f"""\
+{ORIGINS}
 examples:
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --set 2007:test
-  python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --set 2007:test --stage 2
-  python -m keras_frcnn evaluate --detections detections.json -p VOCdevkit --set 2007:test
+  python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
+  python -m keras_frcnn evaluate --detections detections.json -p VOCdevkit
 """
 
 
@@ -40,49 +44,81 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
     parser = HelpfulParser(
         prog="python -m keras_frcnn evaluate",
+        usage="python -m keras_frcnn evaluate -p PATH --run DIR [flags]\n"
+        "       python -m keras_frcnn evaluate -p PATH --detections FILE [flags]",
         description="PASCAL VOC average precision, 11-point and area, per class and mean.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("what to evaluate on what")
+    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
+    group.add_argument(
+        "--detections",
+        metavar="FILE",
+        help="detections of any program, instead of --run: a JSON list of {file_name or image_id, "
+        "class_name or category_id, bbox [x, y, width, height], score}",
+    )
     group.add_argument(
         "-p",
         "--path",
         required=True,
         metavar="PATH",
-        help="VOCdevkit folder, or text file of -o simple",
-    )
-    group.add_argument("-o", "--parser", choices=("pascal_voc", "simple"), default="pascal_voc")
-    group.add_argument(
-        "--set", metavar="SETS", help="image sets (default: every test set that exists)"
-    )
-    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
-    group.add_argument(
-        "--detections",
-        metavar="FILE",
-        help="detections of any program, instead of --run: JSON list of {file_name or image_id, "
-        "class_name or category_id, bbox [x, y, width, height], score}",
+        help="VOCdevkit folder, or the text file of -o simple",
     )
     group.add_argument(
-        "--out", metavar="DIR", help="where evaluation.json goes (default: the run folder)"
+        "-o",
+        "--parser",
+        metavar="LAYOUT",
+        choices=("pascal_voc", "simple"),
+        default="pascal_voc",
+        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
+        "default: pascal_voc (lineage)",
+    )
+    group.add_argument(
+        "--set",
+        metavar="SETS",
+        help="such as 2007:test\ndefault: every test set that exists (ours)",
+    )
+    group.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where evaluation.json goes\n"
+        "default: the run folder; the current folder with --detections (ours)",
     )
     group = parser.add_argument_group("how")
     group.add_argument(
         "--stage",
         type=int,
         choices=(2, 4),
-        default=4,
-        help="2: the unshared variant, RPN of stage 1 and detector of stage 2 (default: 4, the result)",
+        metavar="2|4",
+        help="2: the unshared variant, RPN of stage 1 and detector of stage 2\n"
+        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
     )
-    group.add_argument("--num_proposals", type=int, help="default: 300, config.py:162")
+    group.add_argument(
+        "--num_proposals",
+        type=whole_number(1),
+        metavar="N",
+        help="proposals of an image\ndefault: 300 (config.py:162)",
+    )
     group.add_argument(
         "--iou",
-        type=float,
+        type=number(0, 1, above=True),
         default=0.5,
-        help="least IoU of a true positive (default: 0.5, the devkit's)",
+        metavar="IOU",
+        help="least IoU of a true positive\ndefault: 0.5 (VOCevaldet.m of the devkit)",
     )
-    group.add_argument("--images", type=int, metavar="N", help="the first N images only")
-    group.add_argument("--strict", action="store_true", help="stop at any problem in the data")
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use (default: all; -1: none)")
+    group.add_argument(
+        "--images",
+        type=whole_number(1),
+        metavar="N",
+        help="the first N images only\ndefault: all",
+    )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="stop at any problem in the data\n"
+        "default: leave out what is wrong and report it (ours)",
+    )
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
     return parser
 
 
@@ -93,8 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    if bool(arguments.run) == bool(arguments.detections):
-        raise UserError("Give either --run DIR or --detections FILE.")
+    check(arguments)
     path = existing_path(arguments.path, "The data path")
     console = make_console()
     quiet_tensorflow()
@@ -106,11 +141,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     from keras_frcnn.evaluation.voc import print_table
 
     print_table(evaluation["result"], console)
-    name = "evaluation.json" if arguments.stage == 4 else f"evaluation-stage{arguments.stage}.json"
+    name = "evaluation.json"
+    if arguments.stage == 2:
+        name = "evaluation-stage2.json"
     target = Path(arguments.out or arguments.run or ".") / name
     record = {**evaluation["result"].to_json(), **evaluation["about"]}
     write_text(target, json.dumps(record, indent=2) + "\n")
-    console.print(f"written to {target}", highlight=False)
+    console.print(f"written to {target}", soft_wrap=True)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuses flags that contradict each other and files that are not there.
+
+    Raises:
+        UserError: see above.
+    """
+    if (arguments.run is None) == (arguments.detections is None):
+        raise UserError("Give either --run DIR or --detections FILE.")
+    if arguments.run is not None:
+        RunFolder(arguments.run).read_config()
+    else:
+        existing_path(arguments.detections, "--detections")
+        for flag in ("stage", "num_proposals"):
+            if getattr(arguments, flag) is not None:
+                raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
+    if arguments.out is not None and Path(arguments.out).is_file():
+        raise UserError(f"--out {arguments.out} is a file; give a folder.")
 
 
 def load_test_data(
@@ -129,10 +185,18 @@ def load_test_data(
         default_split="test",
     )
     if dataset.problems:
+        first = dataset.problems[0]
         console.print(
-            f"{len(dataset.problems)} problems in the data, the first: "
-            f"{dataset.problems[0].file} {dataset.problems[0].reason}",
-            highlight=False,
+            f"{len(dataset.problems)} problems in the data, the first: {first.file}, "
+            f"{first.where or 'as a whole'}: {first.reason} [{first.action}]",
+            style="yellow",
+            soft_wrap=True,
+        )
+    unknown = sum(problem.kind == "class unknown" for problem in dataset.problems)
+    if unknown and not dataset.number_of_objects:
+        raise UserError(
+            f"None of the objects in {' + '.join(dataset.sets)} is of a class that the run knows "
+            f"({', '.join(dataset.class_names)}): evaluate on the kind of data it was trained on."
         )
     if arguments.images is not None:
         dataset = dataclasses.replace(dataset, examples=dataset.examples[: arguments.images])
@@ -145,17 +209,18 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.voc import evaluate_voc, keep_best_per_class
-    from keras_frcnn.inference import load_predictor
+    from keras_frcnn.inference import load_predictor, result_stage
 
     run = RunFolder(arguments.run)
     config = run.read_config()
     dataset = load_test_data(arguments, path, config.class_names, console)
     run.check_not_trained_on(dataset)
     recipe = config.recipe
+    stage = arguments.stage or result_stage(run)
     predictor = load_predictor(
         arguments.run,
         recipe.evaluation_filter,
-        stage=arguments.stage,
+        stage=stage,
         number_of_proposals=arguments.num_proposals,
     )
     images = in_parallel(
@@ -178,10 +243,10 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         iou_threshold=arguments.iou,
         strictly_greater=recipe.evaluation_strictly_greater,
     )
-    console.print(f"{len(dataset)} images, {seconds:.2f} s an image", highlight=False)
+    console.print(f"{len(dataset)} images, {seconds:.2f} s an image")
     about = {
         "run": str(run.path),
-        "stage": arguments.stage,
+        "stage": stage,
         "proposals": predictor.proposals.after_nms,
         "network": config.network,
         "recipe": recipe.name,
@@ -199,6 +264,6 @@ def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -
     dataset = load_test_data(arguments, path, None, console)
     detections, notes = read_json(file, dataset)
     for note in notes:
-        console.print(note, highlight=False)
+        console.print(note)
     result = evaluate_voc(dataset, detections, iou_threshold=arguments.iou)
     return {"result": result, "about": {"detections": str(file)}}

@@ -8,6 +8,7 @@ boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the image, EXIF orie
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,16 +18,22 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_frcnn.cli.common import (
+    ORIGINS,
     HelpfulParser,
+    add_filter_flags,
     choose_devices,
     existing_path,
     make_console,
+    number,
     quiet_tensorflow,
     run_main,
+    whole_number,
 )
 from keras_frcnn.errors import UserError
+from keras_frcnn.runs import RunFolder, find_run
 
-EPILOG = """\
+EPILOG = f"""\
+{ORIGINS}
 examples:
   test_frcnn.py -p photos --run runs/vgg16
   test_frcnn.py -p photo.jpg --saved_model exported --draw_thresh 0.8
@@ -42,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
     parser = HelpfulParser(
         prog="test_frcnn.py",
+        usage="test_frcnn.py -p PATH (--run DIR | --saved_model DIR) [flags]",
         description="Detect objects in an image or in all images of a folder.",
         epilog=EPILOG,
     )
@@ -52,46 +60,42 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
     group.add_argument("--saved_model", metavar="DIR", help="an exported model, instead of --run")
     group.add_argument(
+        "--config_filename",
+        metavar="FILE",
+        help="config.json of a run, or the copy that train_frcnn.py --config_filename wrote, "
+        "instead of --run (lineage)",
+    )
+    group.add_argument(
         "--out",
         metavar="DIR",
         default="detections",
-        help="where pictures and files go (default: detections)",
+        help="where pictures, detections.json and detections.csv go\ndefault: detections (ours)",
     )
     group = parser.add_argument_group("filters")
     group.add_argument(
         "--draw_thresh",
-        type=float,
+        type=number(0, 1),
         default=0.6,
-        help="lowest score drawn (default: 0.6, script_faster_rcnn_demo.m:106; the lineage's was 0.8)",
+        metavar="SCORE",
+        help="lowest score that is drawn\n"
+        "default: 0.6 (script_faster_rcnn_demo.m:106; 0.8 in the lineage)",
     )
-    group.add_argument(
-        "--score_thresh",
-        type=float,
-        default=0.05,
-        help="lowest score written (default: 0.05, test.py:227)",
-    )
-    group.add_argument(
-        "--nms_thresh",
-        type=float,
-        default=0.3,
-        help="IoU within a class (default: 0.3, test.py:264; the lineage's was 0.5)",
-    )
-    group.add_argument("--num_proposals", type=int, default=300, help="default: 300, config.py:162")
+    add_filter_flags(group)
+    group = parser.add_argument_group("machine")
     group.add_argument(
         "-n",
         "--num_rois",
-        type=int,
+        type=whole_number(1),
         metavar="N",
-        help="RoIs that go through the head at once, to save memory; changes no result (default: all)",
+        help="RoIs that go through the head at once: less memory, the same detections\n"
+        "default: all (ours; 32 in the lineage)",
     )
-    group = parser.add_argument_group("lineage and machine")
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
     group.add_argument(
-        "--config_filename",
-        metavar="FILE",
-        help="config.json of a run: the same as --run with its folder",
+        "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
     )
-    group.add_argument("--network", metavar="NAME", help="ignored: the run knows its network")
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use (default: all; -1: none)")
+    # An export has these inside; only what was typed can contradict it.
+    parser.set_defaults(nms_thresh=None, num_proposals=None)
     return parser
 
 
@@ -102,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    check(arguments)
     path = existing_path(arguments.path, "The image path")
+    check(arguments, path)
     console = make_console()
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False)
@@ -111,21 +115,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     run_on_images(arguments, path, detect, class_names, console)
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Refuses flags that contradict each other or are out of range."""
-    if arguments.config_filename and not arguments.run:
-        arguments.run = str(existing_path(arguments.config_filename, "--config_filename").parent)
-    if bool(arguments.run) == bool(arguments.saved_model):
-        raise UserError("Give either --run DIR (made by train_frcnn.py) or --saved_model DIR.")
-    for flag in ("draw_thresh", "score_thresh", "nms_thresh"):
-        if not 0 <= getattr(arguments, flag) <= 1:
-            raise UserError(f"--{flag} must lie in 0 to 1, not {getattr(arguments, flag)}.")
-    if arguments.num_proposals < 1 or (arguments.num_rois is not None and arguments.num_rois < 1):
-        raise UserError("--num_proposals and --num_rois must be at least 1.")
+def check(arguments: argparse.Namespace, path: Path) -> None:
+    """Refuses flags that contradict each other; ``--config_filename`` becomes ``--run``.
+
+    Raises:
+        UserError: see above.
+    """
+    given = [arguments.run, arguments.saved_model, arguments.config_filename]
+    if sum(value is not None for value in given) != 1:
+        raise UserError(
+            "Give one of --run DIR (made by train_frcnn.py), --saved_model DIR (made by export) "
+            "and --config_filename FILE (of a run)."
+        )
+    if arguments.saved_model is not None:
+        for flag in ("nms_thresh", "num_proposals"):
+            if getattr(arguments, flag) is not None:
+                raise UserError(
+                    f"--{flag} is fixed in an exported model; give it to export, or use --run."
+                )
+    if arguments.config_filename is not None:
+        file = existing_path(arguments.config_filename, "--config_filename")
+        arguments.run = str(find_run(file).path)
+    if arguments.run is not None:
+        RunFolder(arguments.run).read_config()
+    folder, out = path.resolve(), Path(arguments.out).expanduser().resolve()
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {arguments.out} is a file; give a folder.")
+    if path.is_dir() and out.is_relative_to(folder):
+        raise UserError(
+            f"--out {arguments.out} lies inside the image folder {arguments.path}: its pictures "
+            "would be taken for images next time. Give a folder elsewhere."
+        )
 
 
 def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, ...]]:
-    """``image -> (ImageDetections, best score of each class or None)``, and the class names."""
+    """``image -> (ImageDetections, best score of each class)``, and the class names."""
     from keras_frcnn.inference import load_predictor
     from keras_frcnn.recipes import DetectionFilter
 
@@ -134,9 +158,12 @@ def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, .
 
         exported = load_exported(arguments.saved_model)
         return exported.detect, exported.class_names
+    chosen = DetectionFilter(score_threshold=arguments.score_thresh)
+    if arguments.nms_thresh is not None:
+        chosen = dataclasses.replace(chosen, nms_iou=arguments.nms_thresh)
     predictor = load_predictor(
         arguments.run,
-        DetectionFilter(score_threshold=arguments.score_thresh, nms_iou=arguments.nms_thresh),
+        chosen,
         number_of_proposals=arguments.num_proposals,
         head_chunk=arguments.num_rois,
     )
@@ -157,7 +184,7 @@ def run_on_images(
     images, others = find_images(path)
     if not images:
         raise UserError(f"There is no image in {path} ({others} other files).")
-    out = Path(arguments.out)
+    out = Path(arguments.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     root = path if path.is_dir() else path.parent
     records, unreadable, seconds = [], [], []
@@ -221,26 +248,25 @@ def report(
     drawn = sum(record["score"] >= arguments.draw_thresh for record in records)
     console.print(
         f"{len(seconds)} images, {len(records)} detections from score {arguments.score_thresh:g}, "
-        f"{drawn} drawn from {arguments.draw_thresh:g}",
-        highlight=False,
+        f"{drawn} drawn from {arguments.draw_thresh:g}"
     )
     if others:
-        console.print(f"{others} files that are no images were skipped", highlight=False)
+        console.print(f"{others} files that are no images were skipped")
     for sentence in unreadable:
-        console.print(f"not read: {sentence}", highlight=False, style="yellow")
+        console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)
     if not seconds:
         raise UserError(f"None of the {len(unreadable)} images could be read.")
     if not drawn:
         order = np.argsort(-best)
         scores = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in order[:20])
+        note = " (0: none that the exported model returns)" if arguments.saved_model else ""
         console.print(
-            f"nothing passed --draw_thresh; best score per class: {scores}", highlight=False
+            f"nothing passed --draw_thresh; best score per class{note}: {scores}", soft_wrap=True
         )
     # The first image is traced and compiled with the function.
     steady = seconds[1:] or seconds
     console.print(
         f"{np.median(steady):.3f} s an image (median"
-        + (f"; first {seconds[0]:.1f} s)" if len(seconds) > 1 else ")"),
-        highlight=False,
+        + (f"; first {seconds[0]:.1f} s)" if len(seconds) > 1 else ")")
     )
-    console.print(f"pictures, detections.json and detections.csv are in {out}", highlight=False)
+    console.print(f"pictures, detections.json and detections.csv are in {out}", soft_wrap=True)

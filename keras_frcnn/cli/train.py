@@ -22,7 +22,8 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     run_main,
 )
-from keras_frcnn.cli.train_flags import build_parser, recipe_from, stages_from
+from keras_frcnn.cli.train_flags import build_parser
+from keras_frcnn.cli.train_recipe import check_flags, recipe_from, stages_from
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import (
@@ -51,28 +52,48 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     arguments.network = {"vgg": "vgg16"}.get(arguments.network, arguments.network)
+    # First what takes no time: nobody should wait for the data's checks to learn of a wrong flag.
+    check_flags(arguments)
     path = existing_path(arguments.path, "The data path")
+    run = existing_run(arguments) if arguments.resume else new_run(arguments)
     console = make_console()
     quiet_tensorflow()
     device = choose_devices(arguments.gpu, arguments.deterministic)
+    initial = initial_weights(arguments)
     dataset = load_data(arguments, path, console)
     config = run_config(arguments, dataset)
-    initial = initial_weights(arguments)
-    run = open_run(arguments, config)
+    if arguments.resume:
+        run.check_same(config)
+    else:
+        check_weights(config, initial)
+        run.create(config, command_line())
+    if arguments.config_filename is not None:
+        run.copy_config(Path(arguments.config_filename).expanduser())
     train(arguments, dataset, config, run, initial, device, console)
 
 
 def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Dataset:
-    """The checked training images."""
+    """The checked training images.
+
+    Raises:
+        UserError: as :func:`load_dataset`, or no object is left to train on.
+    """
     from keras_frcnn.cli.data import load_dataset
 
-    return load_dataset(
+    dataset = load_dataset(
         path,
         arguments.parser,
         arguments.train_set,
         strict=arguments.strict,
         console=console,
     )
+    if not any(len(example.without_difficult().classes) for example in dataset.examples):
+        first = f"; the first problem: {dataset.problems[0].reason}" if dataset.problems else ""
+        raise UserError(
+            f"None of the {len(dataset)} images in {' + '.join(dataset.sets)} has an object that "
+            f"is sound and not difficult{first}. There is nothing to learn from them."
+        )
+    return dataset
 
 
 def run_config(arguments: argparse.Namespace, dataset: Dataset) -> RunConfig:
@@ -88,7 +109,7 @@ def run_config(arguments: argparse.Namespace, dataset: Dataset) -> RunConfig:
         seed=arguments.seed,
         flips=arguments.flips,
         class_names=dataset.class_names,
-        initial_weights=arguments.input_weight_path or arguments.weights,
+        initial_weights=arguments.input_weight_path or arguments.weights or "imagenet",
         stages=() if arguments.mode == "joint" else stages_from(arguments.stages),
         data={
             "path": str(arguments.path),
@@ -122,16 +143,38 @@ def initial_weights(arguments: argparse.Namespace) -> Path | None:
     return imagenet_file(arguments.network)
 
 
-def open_run(arguments: argparse.Namespace, config: RunConfig) -> RunFolder:
-    """The run folder: a new one, or with ``--resume`` the one of the same command."""
-    name = arguments.name or config.network
-    if arguments.resume:
-        run = RunFolder(arguments.out) if arguments.out else latest_run_folder(RUNS, name)
-        run.check_same(config)
-        return run
-    run = RunFolder(arguments.out) if arguments.out else new_run_folder(RUNS, name)
-    run.create(config, command_line())
+def existing_run(arguments: argparse.Namespace) -> RunFolder:
+    """The run that ``--resume`` goes on with: the newest of the command's name, or ``--out``."""
+    if arguments.out:
+        run = RunFolder(arguments.out)
+    else:
+        run = latest_run_folder(RUNS, arguments.name or arguments.network)
+    run.read_config()
     return run
+
+
+def new_run(arguments: argparse.Namespace) -> RunFolder:
+    """The folder of a new run: ``--out``, or the next number of the command's name."""
+    if arguments.out:
+        run = RunFolder(arguments.out)
+    else:
+        run = new_run_folder(RUNS, arguments.name or arguments.network)
+    run.check_unused()
+    return run
+
+
+def check_weights(config: RunConfig, initial: Path | None) -> None:
+    """Loads the initial weights once before there is a run folder: they may not fit.
+
+    Raises:
+        UserError: they do not.
+    """
+    from keras_frcnn.network.faster_rcnn import FasterRcnn
+    from keras_frcnn.training.initial_weights import load_initial_weights
+
+    if initial is not None:
+        model = FasterRcnn(config.network, config.class_names, config.recipe)
+        load_initial_weights(model, initial)
 
 
 def train(
@@ -172,16 +215,13 @@ def train(
         console.print(str(stop))
         raise SystemExit(130) from stop
     final = run.weights_file(FINAL)
-    for source, target in (
-        (final, arguments.output_weight_path),
-        (run.config_file, arguments.config_filename),
-    ):
-        if target is not None and source.exists():
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    console.print(f"Done. The run is in {run.path}")
-    if final.exists():
-        console.print(f"Try it: python test_frcnn.py -p IMAGES --run {run.path}", highlight=False)
+    if arguments.output_weight_path is not None:
+        target = Path(arguments.output_weight_path).expanduser()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(final, target)
+    console.print(f"Done. The run is in {run.path}", soft_wrap=True)
+    if final.exists() or run.weights_file("stage2").exists():
+        console.print(f"Try it: python test_frcnn.py -p IMAGES --run {run.path}", soft_wrap=True)
 
 
 def show_start(
@@ -212,8 +252,9 @@ def show_start(
     kinds = counts["problems"]
     table.add_row(
         "data",
-        f"{' + '.join(dataset.sets)}: {counts['images']} images ({counts['images_without_objects']} without "
-        f"objects), {counts['objects']} objects ({counts['difficult']} difficult, left out), "
+        f"{config.data['path']}, {' + '.join(dataset.sets)}: {counts['images']} images "
+        f"({counts['images_without_objects']} without objects), {counts['objects']} objects "
+        f"({counts['difficult']} difficult, left out), "
         f"{len(dataset.class_names)} classes; mirrored images {'on' if config.flips else 'off'}",
     )
     problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"

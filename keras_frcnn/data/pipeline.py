@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.data.images import input_size, prepare_image, read_image
+from keras_frcnn.errors import UserError
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.recipes import ImageConfig
 
@@ -116,7 +117,7 @@ def batches(
     feature_channels: int | None = None,
     feature_dtype: tf.DType | None = None,
     workers: int = 2,
-) -> tf.data.Dataset:
+) -> Iterator[dict[str, tf.Tensor]]:
     """Batches of exactly ``images_per_step`` units, padded at the bottom and right with zeros.
 
     Padding comes after the means are subtracted, as the sources do (blob.py:13-29); true sizes
@@ -124,16 +125,19 @@ def batches(
 
     Args:
         make_record: unit index to :func:`unit_record`; runs in threads.
-        order: gives the unit indices, afresh for each iteration over the data set.
+        order: gives the unit indices.
         config: input size and means.
         images_per_step: N.
         feature_channels: F where ``make_record`` brings features instead of pixels.
         feature_dtype: what the 16 bits of those features are.
         workers: decoding threads.
 
-    Returns:
-        A data set of dictionaries with the entries of :data:`BATCH_SIGNATURE`, ``features``
-        (N, h, w, F) in place of ``image`` with ``feature_channels``.
+    Yields:
+        Dictionaries with the entries of :data:`BATCH_SIGNATURE`, ``features`` (N, h, w, F) in place
+        of ``image`` with ``feature_channels``.
+
+    Raises:
+        UserError: ``make_record`` did, because an image has become unreadable, say.
     """
     signature = {
         name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in BATCH_SIGNATURE.items()
@@ -161,12 +165,25 @@ def batches(
             record["features"] = tf.bitcast(record["features"], feature_dtype)
         return record
 
-    dataset = tf.data.Dataset.from_generator(
-        lambda: in_parallel(make_record, order(), workers=workers, ahead=4 * workers),
-        output_signature=signature,
-    )
+    failures: list[UserError] = []
+
+    def records() -> Iterator[dict[str, Any]]:
+        try:
+            yield from in_parallel(make_record, order(), workers=workers, ahead=4 * workers)
+        except UserError as error:
+            failures.append(error)
+            raise
+
+    dataset = tf.data.Dataset.from_generator(records, output_signature=signature)
     dataset = dataset.map(to_input, num_parallel_calls=2, deterministic=True)
-    return dataset.padded_batch(images_per_step, drop_remainder=True).prefetch(2)
+    dataset = dataset.padded_batch(images_per_step, drop_remainder=True).prefetch(2)
+    try:
+        yield from dataset
+    except tf.errors.OpError:
+        # tf.data makes a page of C++ and Python frames of it.
+        if failures:
+            raise failures[0] from None
+        raise
 
 
 def batch_signature(

@@ -18,9 +18,6 @@ from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.network.suppression import suppress
 from keras_frcnn.recipes import ProposalConfig
 
-# Below every logit difference that float32 convolutions can give, above -inf of masked anchors.
-_LOWEST_SCORE = -1e30
-
 
 class Proposals(NamedTuple):
     """Regions of interest of each image, best first, zero-padded.
@@ -68,19 +65,25 @@ def select_proposals(
     sides = boxes[..., 2:] - boxes[..., :2]
     large_enough = tf.reduce_all(sides >= config.min_size_image * scales[:, None, :], axis=-1)
     ranking = tf.where(large_enough, ranking, -float("inf"))
+    best = tf.shape(ranking)[1]
     if config.before_nms is not None:
-        best = tf.minimum(config.before_nms, tf.shape(ranking)[1])
-        ranking, index = tf.math.top_k(ranking, best)
-        boxes = tf.gather(boxes, index, batch_dims=1)
+        best = tf.minimum(config.before_nms, best)
+    ranking, index = tf.math.top_k(ranking, best)
+    boxes = tf.gather(boxes, index, batch_dims=1)
+    # Suppression goes by place, counted down to 1: the CPU kernel takes no score below -1, and
+    # equal logits keep their order on every machine.
+    places = tf.cast(tf.range(best, 0, -1), tf.float32)
+    places = tf.where(ranking > -float("inf"), places, 0.0)
     kept = suppress(
         boxes[:, :, None],
-        ranking[:, :, None],
+        places[:, :, None],
         per_class=config.after_nms,
         in_total=config.after_nms,
         iou_threshold=config.nms_iou,
-        score_threshold=_LOWEST_SCORE,
+        score_threshold=0.0,
         on_gpu=on_gpu,
     )
     valid = tf.sequence_mask(kept.count, config.after_nms)
-    scores = tf.where(valid, tf.sigmoid(kept.scores), 0.0)
+    index = tf.where(valid, best - tf.cast(kept.scores, tf.int32), 0)
+    scores = tf.where(valid, tf.sigmoid(tf.gather(ranking, index, batch_dims=1)), 0.0)
     return Proposals(kept.boxes, scores, kept.count)

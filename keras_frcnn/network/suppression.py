@@ -1,7 +1,8 @@
 """Non-maximum suppression with the kernel that the machine has.
 
 ``tf.image.combined_non_max_suppression`` is the fastest exact one on the CPU but has no GPU kernel;
-``tf.image.non_max_suppression`` has one and keeps the same boxes. Both suppress at IoU > threshold.
+``tf.image.non_max_suppression`` has one and keeps the same boxes, but for the order of equal
+scores. Both suppress at IoU > threshold.
 
 Shapes and names
 ----------------
@@ -53,9 +54,13 @@ def suppress(
         scores: (N, B, C) float32; entries at or below ``score_threshold`` never come back.
         per_class, in_total: the most boxes kept of a class and of an image.
         iou_threshold: a box is dropped when its IoU with a better one of its class exceeds it.
-        score_threshold: see ``scores``.
+        score_threshold: see ``scores``; at least -1.
         on_gpu: which kernel; default: the one of the machine.
     """
+    # combined_non_max_suppression sorts its own padding, zero boxes of score -1, among the results:
+    # boxes with a lower score would come back as zeros.
+    if score_threshold < -1:
+        raise ValueError(f"score_threshold must be at least -1, received {score_threshold}")
     if gpu_present() if on_gpu is None else on_gpu:
         return _suppress_one_by_one(
             boxes, scores, per_class, in_total, iou_threshold, score_threshold

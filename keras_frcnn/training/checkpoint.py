@@ -88,7 +88,7 @@ class Checkpoints:
         """
         notes: list[str] = []
         files = self.files()
-        for path, older in zip(files, [*files[1:], None], strict=True):
+        for path, older in zip(files, [*files[1:], None], strict=False):
             try:
                 return *_read(path, optimizer, loss_scale), notes
             except UserError:  # a ValueError, but not a damaged file

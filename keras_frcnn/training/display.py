@@ -1,4 +1,4 @@
-"""What the terminal shows while training: one progress line, or a plain line now and then.
+"""What the terminal shows while training: a progress bar, or a plain line now and then.
 
 Shapes and names
 ----------------
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 Item = TypeVar("Item")
 
@@ -58,9 +59,9 @@ class TrainingDisplay:
         self.seconds_per_iteration: dict[int, float] = {}
         self._last_plain = 0.0
 
-    def say(self, text: str) -> None:
-        """Prints one line."""
-        self.console.print(text, highlight=False)
+    def say(self, text: str, style: str | None = None) -> None:
+        """Prints one line as it is: brackets in the name of a file are no markup."""
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def passes(self, items: Sequence[Item], description: str) -> Iterator[Item]:
         """Iterates with a progress bar, or with a line every half minute."""
@@ -70,7 +71,7 @@ class TrainingDisplay:
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("left"),
@@ -104,8 +105,18 @@ class TrainingDisplay:
         )
 
 
+class _StageProgress(Progress):
+    """A bar with the times left, the losses below it: one line of 80 columns is too short."""
+
+    detail = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.detail)
+
+
 class StageDisplay:
-    """The line of one stage; made by :meth:`TrainingDisplay.stage`."""
+    """The progress of one stage; made by :meth:`TrainingDisplay.stage`."""
 
     def __init__(self, display: TrainingDisplay, stage: int, title: str, total: int, done: int):
         self.display = display
@@ -118,18 +129,18 @@ class StageDisplay:
         self._task = None
 
     def __enter__(self) -> StageDisplay:
-        self.display.say(f"[bold]{self.title}[/bold]: {self.total} iterations")
+        self.display.say(f"{self.title}: {self.total} iterations", style="bold")
         if self.display.console.is_terminal:
-            self._progress = Progress(
+            self._progress = _StageProgress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[detail]}"),
+                TextColumn("{task.fields[left]}"),
                 console=self.display.console,
             )
             self._progress.start()
             self._task = self._progress.add_task(
-                self.title, total=self.total, completed=self.first, detail=""
+                self.title.split(",")[0], total=self.total, completed=self.first, left=""
             )
         return self
 
@@ -141,21 +152,20 @@ class StageDisplay:
         """Shows a metrics record after ``done`` iterations."""
         elapsed = time.monotonic() - self.start
         seconds = elapsed / max(done - self.first, 1)
-        left = seconds * (self.total - done)
-        everything = self.display.left_of_all(self.number, left, seconds)
+        left_of_stage = seconds * (self.total - done)
+        left_of_all = self.display.left_of_all(self.number, left_of_stage, seconds)
+        left = f"left {duration(left_of_stage)}, all {duration(left_of_all)}"
         detail = "  ".join(
             f"{_SHORT[name]} {record[name]:.3f}" for name in _SHORT if name in record
         )
         if "foreground_rois" in record:
             detail += f"  fg/bg {record['foreground_rois']:.0f}/{record['background_rois']:.0f}"
-        detail += (
-            f"  {record['images_per_second']:.2f} img/s  wait {100 * record['waiting']:.0f}%"
-            f"  left {duration(left)}, all {duration(everything)}"
-        )
+        detail += f"  {record['images_per_second']:.2f} img/s  wait {100 * record['waiting']:.0f}%"
         if self._progress is not None:
-            self._progress.update(self._task, completed=done, detail=detail)
+            self._progress.detail = detail
+            self._progress.update(self._task, completed=done, left=left)
             return
         now = time.monotonic()
         if last or now - self.display._last_plain > PLAIN_INTERVAL:
             self.display._last_plain = now
-            self.display.say(f"{self.title} {done}/{self.total}  {detail}")
+            self.display.say(f"{self.title} {done}/{self.total}  {detail}  {left}")

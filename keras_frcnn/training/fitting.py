@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
+from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.runs import RunConfig, RunFolder
@@ -122,12 +123,16 @@ class Fitting:
             return
         file = self.run.path / "features.bin" if plan.place == "disk" else None
         dtype = tf.bfloat16 if self.config.precision == "bfloat16" else tf.float16
-        cache = FeatureCache(shapes, dtype, file)
-        fill_feature_cache(model, self.units, self.records(None), cache, self.display.passes)
-        self.cache = cache
+        make_record = self.records(None)  # of pixels, as there is no cache yet
+        self.cache = FeatureCache(shapes, dtype, file)
+        fill_feature_cache(model, self.units, make_record, self.cache, self.display.passes)
 
     def eligible(self, stage: int) -> np.ndarray:
-        """Units that can give RoIs: with a lower background IoU above 0, those with objects."""
+        """Units that can give RoIs: with a lower background IoU above 0, those with objects.
+
+        Raises:
+            UserError: there is none.
+        """
         if self.recipe.detector.background_iou_low <= 0:
             return np.arange(len(self.units))
         has_objects = np.array([len(unit.example.classes) > 0 for unit in self.units])
@@ -138,6 +143,12 @@ class Fitting:
             self.display.say(
                 f"stage {stage}: {len(left_out)} images without objects give no RoI and are left "
                 f"out: {', '.join(left_out[:5])}{' ...' if len(left_out) > 5 else ''}"
+            )
+        if not has_objects.any():
+            raise UserError(
+                f"None of the {len(self.units)} training images has an object that is not "
+                "difficult, so the detector has nothing to learn from; look at data_report.txt, "
+                "or give images with objects."
             )
         return np.flatnonzero(has_objects)
 
@@ -209,6 +220,11 @@ class Fitting:
             batches_per_step=batches_per_step,
             loss_scale=loss_scale,
         )
+
+        def save_checkpoint(done: int) -> None:
+            checkpoints.save(done, optimizer, loss_scale, {})
+            self._draw_curves()
+
         with self.display.stage(stage, TITLES[stage], schedule.iterations, first) as line:
             run_stage(
                 step,
@@ -221,9 +237,12 @@ class Fitting:
                 unit_name=lambda index: self.units[index].key,
                 display=line,
                 log=self._log,
-                save_checkpoint=lambda done: checkpoints.save(done, optimizer, loss_scale, {}),
+                save_checkpoint=save_checkpoint,
                 checkpoint_seconds=self.options.checkpoint_seconds,
             )
+        self._draw_curves()
+
+    def _draw_curves(self) -> None:
         if self.run.metrics_file.exists():
             save_curves(self.run.metrics_file, self.run.path / "curves.png")
 

@@ -133,7 +133,7 @@ def run_stage(
             if (due and not finished) or stopping:
                 save_checkpoint(done)
                 last_checkpoint = time.monotonic()
-            if stopping and not finished:
+            if stopping:
                 raise TrainingStopped(
                     f"{request.signal_name} received: stopped after iteration {done} of stage "
                     f"{stage}; a checkpoint is written, go on with --resume."

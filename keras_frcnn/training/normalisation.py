@@ -24,8 +24,8 @@ from keras_frcnn.targets.statistics import (
 )
 from keras_frcnn.training.units import TrainingUnit
 
-# Caffe's code adds eps to the variance before the root (fast_rcnn_prepare_image_roidb.m:58-96).
-_EPSILON = 1e-14
+# A deviation below it is the rounding of the float32 sums, not a spread to divide by.
+_EPSILON = 1e-3
 
 
 def rpn_statistics(
@@ -49,6 +49,7 @@ def rpn_statistics(
             gt_boxes,
             positive_iou=config.rpn.positive_iou,
             negative_iou=config.rpn.negative_iou,
+            keep_cross_boundary=config.rpn.keep_cross_boundary,
         )
 
     totals = [np.zeros(()), np.zeros(4), np.zeros(4)]

@@ -99,9 +99,16 @@ class ProposalStore:
                 f"{path} holds proposals of {len(store.keys)} other images than the {len(keys)} of "
                 "this run; delete it to compute them again."
             )
-        consistent = store.offsets.shape == (len(keys) + 1,) and (
-            store.offsets[-1] == len(store.boxes_image) == len(store.scores)
+        total = len(store.scores)
+        consistent = (
+            store.offsets.shape == (len(keys) + 1,)
+            and store.boxes_image.shape == (total, 4)
+            and (store.offsets[0], store.offsets[-1]) == (0, total)
+            and np.all(np.diff(store.offsets) >= 0)
         )
         if not consistent:
-            raise UserError(f"{path} is inconsistent: offsets and boxes do not fit together.")
+            raise UserError(
+                f"{path} is inconsistent: offsets, boxes and scores do not fit together; delete it "
+                "to compute it again."
+            )
         return store

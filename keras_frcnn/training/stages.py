@@ -68,14 +68,17 @@ class Trainer:
 
     def train(self) -> None:
         """Runs every stage that was asked for and is not finished yet."""
-        if self.config.mode == "joint":
-            self._joint()
-        else:
-            for stage in self.config.stages:
-                getattr(self, f"_stage{stage}")()
-            if 4 in self.config.stages:
-                self._write_final()
-        self.fitting.close()
+        try:
+            if self.config.mode == "joint":
+                self._joint()
+            else:
+                for stage in self.config.stages:
+                    getattr(self, f"_stage{stage}")()
+                if 4 in self.config.stages:
+                    self._write_final()
+        finally:
+            # A run that stops half-way must not leave gigabytes of features behind.
+            self.fitting.close()
 
     def _stage1(self) -> None:
         """RPN, from the initial weights."""

@@ -130,6 +130,43 @@ def test_ranking_where_the_softmax_saturates(on_gpu):
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
+def test_unlikely_boxes_come_back_too(on_gpu):
+    # Most anchors of a trained network have large negative logits; their boxes are what the
+    # detector's background is drawn from.
+    anchors = np.array([[0, 0, 20, 20], [30, 30, 60, 60], [70, 0, 99, 40]], "f")
+    logits = np.array([[[30, 0], [0, 5], [3, 0]]], "f")
+    found = select_proposals(
+        logits,
+        np.zeros((1, 3, 4), "f"),
+        anchors,
+        np.array([[100, 100]], np.int32),
+        np.ones((1, 2), "f"),
+        ProposalConfig(after_nms=10),
+        on_gpu=on_gpu,
+    )
+    assert int(found.count[0]) == 3
+    np.testing.assert_array_equal(found.boxes_input[0, :3], anchors[[1, 2, 0]])
+    expected = 1 / (1 + np.exp(-np.array([5.0, -3.0, -30.0])))
+    np.testing.assert_allclose(found.scores[0, :3], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_equal_logits_keep_the_order_of_the_anchors(on_gpu):
+    corners = 25.0 * np.arange(30)
+    anchors = np.stack((corners, corners, corners + 20, corners + 20), 1).astype("f")
+    found = select_proposals(
+        np.zeros((1, 30, 2), "f"),
+        np.zeros((1, 30, 4), "f"),
+        anchors,
+        np.array([[1000, 1000]], np.int32),
+        np.ones((1, 2), "f"),
+        ProposalConfig(after_nms=30),
+        on_gpu=on_gpu,
+    )
+    np.testing.assert_array_equal(found.boxes_input[0], anchors)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
 def test_nothing_large_enough(on_gpu):
     found = select_proposals(
         np.zeros((1, 5, 2), "f"),

@@ -22,7 +22,7 @@ def iou(a, b):
 
 
 def loop(boxes, scores, per_class, in_total, iou_threshold, score_threshold):
-    """Of one image: list of (score, class, box), best first; ties by class, then by index."""
+    """Of one image: list of (score, class, box), best first."""
     found = []
     for class_index in range(scores.shape[1]):
         own = boxes[:, 0 if boxes.shape[1] == 1 else class_index].astype(float)
@@ -66,15 +66,16 @@ def test_random_boxes(on_gpu, classes_of_boxes):
     rng = np.random.default_rng(classes_of_boxes)
     boxes = random_boxes(rng, 2, 60, classes_of_boxes)
     scores = rng.uniform(0, 1, (2, 60, 3)).astype("f")
+    scores[:, ::7] = -rng.uniform(0, 0.9, scores[:, ::7].shape)  # negative scores are scores
     scores[0, :15] = -1.0  # masked
     scores[1, ::2] = -np.inf
-    scores[:, 30:33] = scores[:, 33:36]  # ties
     for per_class, in_total, iou_threshold, score_threshold in (
         (60, 180, 0.3, 0.05),
         (60, 200, 0.7, 0.5),  # more room than boxes: padding
         (4, 9, 0.3, 0.0),  # both limits bind
         (60, 10, 0.99, 0.0),
         (60, 20, 0.5, 2.0),  # nothing is left
+        (60, 190, 0.5, -1.0),  # the lowest threshold; the masked stay out
     ):
         kept = suppress(
             boxes,
@@ -126,8 +127,17 @@ def test_pixels_are_not_clipped_to_the_unit_square(on_gpu):
     np.testing.assert_array_equal(kept.boxes[0, 0], [-5, -7, 300, 400])
 
 
+def test_a_threshold_that_the_cpu_kernel_cannot_keep_is_refused():
+    """The kernel returns zeros in place of boxes that score less than its padding, -1."""
+    settings = {"per_class": 9, "in_total": 9, "iou_threshold": 0.5}
+    with pytest.raises(ValueError, match="at least -1"):
+        suppress(
+            np.zeros((1, 3, 1, 4), "f"), np.zeros((1, 3, 1), "f"), **settings, score_threshold=-2.0
+        )
+
+
 @pytest.mark.parametrize("on_gpu", [False, True])
-def test_no_boxes_at_all_and_limits_that_are_tensors(on_gpu):
+def test_limits_that_are_tensors(on_gpu):
     @tf.function(
         input_signature=[
             tf.TensorSpec((None, None, 1, 4), tf.float32),
@@ -135,12 +145,12 @@ def test_no_boxes_at_all_and_limits_that_are_tensors(on_gpu):
         ]
     )
     def run(boxes, scores):
-        most = tf.shape(boxes)[1]
+        most = tf.shape(boxes)[1] + 1
         return suppress(
             boxes,
             scores,
             per_class=most,
-            in_total=2 * most + 1,
+            in_total=2 * most,
             iou_threshold=0.5,
             score_threshold=0.0,
             on_gpu=on_gpu,
@@ -148,7 +158,7 @@ def test_no_boxes_at_all_and_limits_that_are_tensors(on_gpu):
 
     kept = run(np.zeros((2, 0, 1, 4), "f"), np.zeros((2, 0, 2), "f"))
     np.testing.assert_array_equal(kept.count, [0, 0])
-    np.testing.assert_array_equal(kept.boxes, np.zeros((2, 1, 4)))
+    np.testing.assert_array_equal(kept.boxes, np.zeros((2, 2, 4)))
     rng = np.random.default_rng(9)
     boxes, scores = random_boxes(rng, 1, 12, 1), rng.uniform(0, 1, (1, 12, 2)).astype("f")
-    check(run(boxes, scores), boxes, scores, 25, 12, 0.5, 0.0)
+    check(run(boxes, scores), boxes, scores, 26, 13, 0.5, 0.0)

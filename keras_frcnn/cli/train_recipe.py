@@ -1,0 +1,195 @@
+"""What the flags of ``train_frcnn.py`` change in a recipe, and which of them do not go together.
+
+Shapes and names
+----------------
+arguments  the parsed flags; ``None`` where the recipe's own value stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from keras_frcnn.cli.common import numbers, output_file
+from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import (
+    PY_FASTER_RCNN,
+    RECIPES,
+    AnchorConfig,
+    DetectorConfig,
+    ImageConfig,
+    Recipe,
+)
+
+
+def recipe_from(arguments: argparse.Namespace, passes_of: Callable[[int], int]) -> Recipe:
+    """The recipe that the flags ask for.
+
+    Args:
+        arguments: of :func:`build_parser`.
+        passes_of: ``images_per_step -> iterations of one pass``; used by ``--num_epochs``.
+
+    Raises:
+        UserError: flags that contradict each other or are out of range.
+    """
+    joint = arguments.mode == "joint"
+    if joint and arguments.recipe == "paper":
+        raise UserError(
+            "--mode joint exists in the py-faster-rcnn recipe only; leave --recipe out."
+        )
+    name = arguments.recipe or (PY_FASTER_RCNN.name if joint else "paper")
+    recipe = RECIPES[name]
+    recipe = dataclasses.replace(
+        recipe,
+        image=_image(recipe, arguments),
+        anchors=_anchors(recipe, arguments),
+        rpn=_with(
+            recipe.rpn,
+            positive_iou=arguments.rpn_positive_iou,
+            negative_iou=arguments.rpn_negative_iou,
+            minibatch_size=arguments.rpn_minibatch,
+        ),
+        detector=_detector(recipe, arguments),
+        optimizer=_with(
+            recipe.optimizer,
+            momentum=arguments.momentum,
+            weight_decay=arguments.weight_decay,
+        ),
+        joint_rois_per_image=arguments.num_rois or recipe.joint_rois_per_image,
+        **{
+            part: _with(getattr(recipe, part), min_size_image=arguments.min_size)
+            for part in ("training_proposals", "joint_proposals", "test_proposals")
+        },
+    )
+    if recipe.rpn.negative_iou > recipe.rpn.positive_iou:
+        raise UserError("--rpn_negative_iou must not exceed --rpn_positive_iou.")
+    return _schedules(recipe, arguments, joint, passes_of)
+
+
+def _with(part, **changes):
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(part, **given)
+
+
+def _image(recipe: Recipe, arguments: argparse.Namespace) -> ImageConfig:
+    short = arguments.short_side or recipe.image.short_side
+    proportional = round(recipe.image.long_side * short / recipe.image.short_side)
+    long = arguments.long_side or proportional
+    if long < short:
+        raise UserError(f"--long_side {long} must not be below the short side {short}.")
+    return _with(recipe.image, short_side=short, long_side=long)
+
+
+def _anchors(recipe: Recipe, arguments: argparse.Namespace) -> AnchorConfig:
+    changes = {}
+    for name, flag in (
+        ("anchor_scales", "--anchor_scales"),
+        ("anchor_ratios", "--anchor_ratios"),
+    ):
+        text = getattr(arguments, name)
+        if text is not None:
+            changes[name.removeprefix("anchor_")] = numbers(text, float, flag)
+    return dataclasses.replace(recipe.anchors, **changes)
+
+
+def _detector(recipe: Recipe, arguments: argparse.Namespace) -> DetectorConfig:
+    low = high = None
+    if arguments.background_iou is not None:
+        low, high = _interval(arguments.background_iou, "--background_iou")
+    detector = _with(
+        recipe.detector,
+        foreground_iou=arguments.foreground_iou,
+        background_iou_low=low,
+        background_iou_high=high,
+        rois_per_step=arguments.num_rois,
+        roi_pooling=arguments.roi_pooling,
+    )
+    joint = arguments.mode == "joint"
+    if not joint and detector.rois_per_step < detector.images_per_step:
+        raise UserError(f"--num_rois must be at least {detector.images_per_step}, one an image.")
+    return detector
+
+
+def _interval(text: str, flag: str) -> tuple[float, float]:
+    """``"0.1,0.5"`` to two numbers in 0 to 1, the first below the second."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{flag} takes LOW,HIGH such as 0.1,0.5, not {text!r}.") from error
+    if not 0 <= low < high <= 1:
+        raise UserError(f"{flag} takes LOW,HIGH with 0 <= LOW < HIGH <= 1, not {text!r}.")
+    return low, high
+
+
+def _schedules(recipe: Recipe, arguments, joint: bool, passes_of) -> Recipe:
+    schedules = (recipe.joint,) if joint else recipe.stages
+    lengths = [schedule.iterations for schedule in schedules]
+    if arguments.iterations is not None and arguments.num_epochs is not None:
+        raise UserError("--iterations and --num_epochs exclude each other; give one of them.")
+    if arguments.iterations is not None:
+        lengths = numbers(arguments.iterations, int, "--iterations", len(schedules))
+    elif arguments.num_epochs is not None:
+        per_step = [recipe.rpn.images_per_step, recipe.detector.images_per_step] * 2
+        if joint:
+            per_step = [recipe.joint_images_per_step]
+        lengths = [max(1, round(arguments.num_epochs * passes_of(count))) for count in per_step]
+    rates = [schedule.learning_rate for schedule in schedules]
+    if arguments.learning_rate is not None:
+        rates = numbers(arguments.learning_rate, float, "--learning_rate")
+        if len(rates) == 1:
+            rates = rates * len(schedules)
+        if len(rates) != len(schedules):
+            raise UserError(
+                f"--learning_rate takes 1 or {len(schedules)} numbers, not {len(rates)}."
+            )
+    scaled = tuple(
+        dataclasses.replace(schedule.scaled_to(length), learning_rate=rate)
+        for schedule, length, rate in zip(schedules, lengths, rates, strict=True)
+    )
+    if joint:
+        return dataclasses.replace(recipe, joint=scaled[0])
+    return dataclasses.replace(recipe, stages=scaled)
+
+
+def stages_from(text: str | None) -> tuple[int, ...]:
+    """``"1,2"`` to ``(1, 2)``; ``None`` to all four.
+
+    Raises:
+        UserError: anything but the first stages in order.
+    """
+    if text is None:
+        return (1, 2, 3, 4)
+    stages: Sequence[int] = numbers(text, int, "--stages")
+    if tuple(stages) != tuple(range(1, len(stages) + 1)) or len(stages) > 4:
+        raise UserError(f"--stages takes 1, 1,2, 1,2,3 or 1,2,3,4, not {text!r}.")
+    return tuple(stages)
+
+
+def check_flags(arguments: argparse.Namespace) -> None:
+    """Refuses what can be seen to be wrong without the data.
+
+    Raises:
+        UserError: flags that contradict each other, are out of range, or name files that cannot be
+            written.
+    """
+    recipe_from(arguments, lambda images: 1)
+    stages = stages_from(arguments.stages)
+    if arguments.mode == "joint" and arguments.stages is not None:
+        raise UserError("--stages belongs to --mode alternating; --mode joint has one stage.")
+    if arguments.weights is not None and arguments.input_weight_path is not None:
+        raise UserError("--weights and --input_weight_path exclude each other; give one of them.")
+    if arguments.name is not None and arguments.out is not None:
+        raise UserError("--name and --out exclude each other; give one of them.")
+    if arguments.name is not None and Path(arguments.name).name != arguments.name:
+        raise UserError(f"--name {arguments.name} is no plain name; a folder elsewhere is --out.")
+    if arguments.output_weight_path is not None:
+        output_file(arguments.output_weight_path, "--output_weight_path")
+        if 4 not in stages:
+            raise UserError(
+                "--output_weight_path takes the final weights, which come after stage 4; leave it "
+                "or --stages out."
+            )
+    if arguments.config_filename is not None:
+        output_file(arguments.config_filename, "--config_filename")

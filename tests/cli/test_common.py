@@ -1,0 +1,267 @@
+"""What every command promises: one sentence for a mistake, readable help, a quiet TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import keras_frcnn.__main__ as package_main
+from keras_frcnn.cli import common
+from keras_frcnn.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("train", "test", "evaluate", "export", "demo")
+# Flags that have no default: they name something, or switch something on.
+WITHOUT_DEFAULT = {
+    *("--help", "--path", "--run", "--saved_model", "--detections", "--no-hf", "--resume"),
+    *("--config_filename", "--network", "--out"),
+}
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    return import_module(f"keras_frcnn.cli.{name}").build_parser()
+
+
+def refusal(action, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        action(*arguments)
+    return str(caught.value)
+
+
+# --- flags -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--num_epoch", "--num_epochs"),
+        ("--iteration=3", "--iterations"),
+        ("--shortside", "--short_side"),
+        ("--no_hf", "--no-hf"),
+    ],
+)
+def test_a_misspelt_flag_names_the_nearest(typed, meant):
+    message = refusal(parser_of("train").parse_args, ["-p", "data", typed, "2"])
+    assert f"{typed!r}" in message
+    assert message.endswith(f"Did you mean {meant}?")
+
+
+def test_an_unknown_flag_without_a_near_one_points_to_the_help():
+    message = refusal(parser_of("train").parse_args, ["-p", "data", "--xyzzy"])
+    assert message.endswith("unknown argument '--xyzzy'. See --help.")
+
+
+def test_flags_are_never_completed():
+    # argparse would take --stage for --stages: a typing error that means something else.
+    assert "--stages" in refusal(parser_of("train").parse_args, ["-p", "x", "--stage", "1"])
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "ten", "", "nan"])
+def test_whole_number_refuses(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="a whole number from 1 up, not"):
+        common.whole_number(1)(text)
+
+
+def test_whole_number_and_number_take_their_limits():
+    assert common.whole_number(1, 5)("5") == 5
+    assert common.number(0, 1)("0") == 0.0
+    assert common.number(0, 1)("1") == 1.0
+    assert common.number(0, above=True)("1e-9") == 1e-9
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-0.1", "1.01", "x"])
+def test_number_refuses_what_is_not_finite_or_outside(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="a number from 0 to 1, not"):
+        common.number(0, 1)(text)
+
+
+def test_number_above_refuses_the_limit_itself():
+    with pytest.raises(argparse.ArgumentTypeError, match="a number above 0, not '0'"):
+        common.number(0, above=True)("0")
+
+
+def test_numbers():
+    assert common.numbers("8, 16,32", float, "--anchor_scales") == (8.0, 16.0, 32.0)
+    assert common.numbers("1,2", int, "--stages", 2) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "count", "words"),
+    [
+        ("1,2", int, 4, "--flag takes 4 whole numbers separated by commas, not '1,2'"),
+        ("1,,2", int, None, "whole numbers separated by commas"),
+        ("1.5", int, None, "whole numbers separated by commas"),
+        ("0,1", float, None, "--flag takes numbers above 0"),
+        ("inf", float, None, "numbers above 0"),
+        ("nan", float, None, "numbers above 0"),
+        ("", float, None, "numbers separated by commas, not ''"),
+    ],
+)
+def test_numbers_refuses(text, kind, count, words):
+    assert words in refusal(common.numbers, text, kind, "--flag", count)
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def test_a_missing_path_is_named_with_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refusal(common.existing_path, "VOCdevkti", "The data path")
+    assert message == f"The data path VOCdevkti does not exist (looked from {tmp_path})."
+
+
+def test_an_output_file_is_checked_before_anything_is_written(tmp_path):
+    assert common.output_file(str(tmp_path / "new" / "a.hdf5"), "--f") == tmp_path / "new/a.hdf5"
+    assert not (tmp_path / "new").exists()
+    assert "is a folder" in refusal(common.output_file, str(tmp_path), "--f")
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refusal(common.output_file, str(tmp_path / "file/a"), "--f")
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+def raising(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+def test_run_main_turns_mistakes_into_one_line(command, tmp_path):
+    assert command(raising(UserError("No such thing."))).refused("No such thing.")
+    error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "x"))
+    assert command(raising(error)).refused(f"{tmp_path / 'x'} cannot be used: Permission denied.")
+    assert command(raising(KeyboardInterrupt())).code == 130
+    assert command(lambda argv: None) == type(command(lambda argv: None))(0, "", "")
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("no file, no number"), KeyError(1)])
+def test_run_main_hides_no_bug(command, error):
+    with pytest.raises(type(error)):
+        command(raising(error))
+
+
+# --- the package's own command line ------------------------------------------------------------
+
+
+def test_commands_are_listed_and_a_misspelt_one_is_suggested(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["keras_frcnn", "--help"])
+    assert package_main.main() == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+    monkeypatch.setattr(sys, "argv", ["keras_frcnn", "evalute"])
+    assert package_main.main() == 2
+    assert "unknown command 'evalute'. Did you mean evaluate?" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["keras_frcnn", "evaluate", "--runn", "x", "-p", "y"])
+    assert package_main.main() == 2
+    assert "Did you mean --run?" in capsys.readouterr().err
+
+
+# --- help --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_the_terminal(name, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = parser_of(name).format_help()
+    widest = max(text.splitlines(), key=len)
+    assert len(widest) <= min(columns, 100), widest
+    assert "  -p, --path PATH" in text or name in ("export", "demo")
+
+
+@pytest.mark.parametrize("name", ["train", "test", "evaluate", "export"])
+def test_every_flag_is_in_a_group_and_tells_its_default(name):
+    parser = parser_of(name)
+    assert [action.option_strings for action in parser._optionals._group_actions] == [
+        ["-h", "--help"]
+    ]
+    for action in parser._actions:
+        flag = action.option_strings[-1]
+        assert action.help, flag
+        if flag not in WITHOUT_DEFAULT or (flag == "--network" and name == "train"):
+            assert re.search(r"(^|\n)default: \S", action.help), flag
+
+
+def test_the_defaults_told_are_the_defaults_used():
+    parser = parser_of("train")
+    arguments = parser.parse_args(["-p", "data"])
+    for action in parser._actions:
+        told = re.search(r"default: ([\w.-]+)", action.help or "")
+        value = getattr(arguments, action.dest, None)
+        if told is None or value is None or isinstance(value, bool):
+            continue
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        assert told[1] == shown, action.dest
+
+
+# --- TensorFlow --------------------------------------------------------------------------------
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("TF_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_flags_are_understood_without_starting_tensorflow():
+    names = ", ".join(f"keras_frcnn.cli.{name}" for name in COMMANDS)
+    done = python(
+        f"import sys, keras_frcnn.__main__, {names}\n"
+        f"[sys.modules[name].build_parser().format_help() for name in '{names}'.split(', ')]\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+@pytest.mark.slow
+def test_tensorflow_starts_and_trains_without_a_word():
+    done = python(
+        "from keras_frcnn.cli.common import choose_devices, quiet_tensorflow\n"
+        "quiet_tensorflow()\n"
+        "print(choose_devices(None, deterministic=False))\n"
+        "import tensorflow as tf\n"
+        "data = tf.data.Dataset.range(3).map(lambda x: x + 1, num_parallel_calls=2)\n"
+        "print([int(x) for x in data])"
+    )
+    assert done.stdout.endswith("[1, 2, 3]\n")
+    assert done.stderr == ""
+
+
+def test_what_is_held_back_is_shown_when_the_start_fails(capfd):
+    def fail():
+        os.write(2, b"the reason\n")
+        raise ImportError("no such library")
+
+    with pytest.raises(ImportError):
+        common._hold_back_stderr(fail)
+    assert capfd.readouterr().err == "the reason\n"
+    assert common._hold_back_stderr(lambda: os.write(2, b"noise")) == (5, "noise")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
+
+
+@pytest.mark.parametrize("text", ["7", "a", "0,99", "-2", "", "0.5"])
+def test_a_gpu_that_is_not_there(text):
+    message = refusal(common.choose_devices, text, False)
+    assert f"--gpu {text} names a GPU that is not here" in message
+
+
+def test_brackets_in_names_are_shown_as_they_are(capsys):
+    common.make_console().print("photos/IMG [edited] :car: [/b].jpg", style="yellow")
+    assert capsys.readouterr().out == "photos/IMG [edited] :car: [/b].jpg\n"

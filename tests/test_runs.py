@@ -1,0 +1,203 @@
+"""Run folders: configuration, numbering, never overwritten, metrics, the training images.
+
+Shapes and names
+----------------
+run  a folder of the layout of :mod:`keras_frcnn.runs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.runs import (
+    RunFolder,
+    find_run,
+    latest_run_folder,
+    new_run_folder,
+    versions,
+    write_text,
+)
+
+
+@pytest.fixture
+def config(run_config):
+    return run_config()
+
+
+@pytest.fixture
+def run(config, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "tiny")
+    folder.create(config, ["train_frcnn.py", "-p", "devkit"])
+    return folder
+
+
+def rewrite(run, **changes):
+    values = json.loads(run.config_file.read_text())
+    values.update(changes)
+    run.config_file.write_text(json.dumps(values))
+
+
+def test_configuration_round_trip(run, config):
+    assert run.read_config() == config
+    values = json.loads(run.config_file.read_text())
+    assert values["command"] == ["train_frcnn.py", "-p", "devkit"]
+    assert values["versions"] == versions()
+    assert {"keras_frcnn", "python", "tensorflow", "keras", "numpy"} <= set(values["versions"])
+    assert values["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"netwrok": "tiny"}, r"config\.json has the unknown field 'netwrok'"),
+        ({"seed": "5"}, r"config\.json\.seed should be of type int, not '5'"),
+        ({"flips": 1}, r"config\.json\.flips should be of type bool"),
+        ({"class_names": "cat"}, r"config\.json\.class_names should be a list"),
+        ({"class_names": ["cat", 3]}, r"config\.json\.class_names\[1\] should be of type str"),
+        ({"recipe": {"name": "paper"}}, r"config\.json\.recipe lacks the field 'image'"),
+        ({"format": 99}, "format 99.*newer keras_frcnn"),
+        ({"format": "1"}, "is not the configuration of a run"),
+    ],
+)
+def test_a_damaged_configuration_is_refused_by_field(run, changes, message):
+    rewrite(run, **changes)
+    with pytest.raises(UserError, match=message):
+        run.read_config()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not readable JSON"), ("[1]", "not the configuration of a run"), ("", "not readable")],
+)
+def test_what_is_no_configuration_is_refused(run, text, message):
+    run.config_file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        run.read_config()
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not a run folder: it has no config.json"):
+        RunFolder(tmp_path).read_config()
+
+
+def test_a_run_is_never_overwritten(run, config, tmp_path):
+    before = run.config_file.read_text()
+    with pytest.raises(UserError, match="exists and is not empty"):
+        run.create(config, [])
+    assert run.config_file.read_text() == before
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "a.jpg").write_text("x")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        RunFolder(foreign).create(config, [])
+    assert [path.name for path in foreign.iterdir()] == ["a.jpg"]
+    with pytest.raises(UserError, match="is a file"):
+        RunFolder(foreign / "a.jpg").create(config, [])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    RunFolder(empty).create(config, [])
+    assert RunFolder(empty).read_config() == config
+
+
+def test_folders_are_numbered(run, tmp_path, config):
+    parent = tmp_path / "runs"
+    assert new_run_folder(parent / "none", "tiny").path == parent / "none" / "tiny"
+    assert new_run_folder(parent, "zf").path == parent / "zf"
+    assert new_run_folder(parent, "tiny").path == parent / "tiny-2"
+    for name in ("tiny-2", "tiny-9", "tiny-b", "tiny-10-x", "atiny-50"):
+        (parent / name).mkdir()
+    # The next after the highest, so that a run that was deleted does not come back.
+    assert new_run_folder(parent, "tiny").path == parent / "tiny-10"
+    (parent / "tiny-10").write_text("a file takes its number too")
+    assert new_run_folder(parent, "tiny").path == parent / "tiny-11"
+    assert new_run_folder(parent, "t.ny").path == parent / "t.ny"
+
+
+def test_the_latest_run_is_the_one_with_the_highest_number(run, tmp_path):
+    parent = tmp_path / "runs"
+    assert latest_run_folder(parent, "tiny").path == parent / "tiny"
+    for name in ("tiny-2", "tiny-10", "tiny-9"):
+        (parent / name).mkdir()
+    assert latest_run_folder(parent, "tiny").path == parent / "tiny-10"
+    with pytest.raises(UserError, match="no run called 'zf'"):
+        latest_run_folder(parent, "zf")
+
+
+def test_resuming_needs_the_same_configuration(run, config):
+    run.check_same(config)
+    recipe = config.recipe
+    rpn = dataclasses.replace(recipe.rpn, sigma=2.0)
+    changed = dataclasses.replace(config, recipe=dataclasses.replace(recipe, rpn=rpn))
+    with pytest.raises(UserError, match=r"recipe\.rpn\.sigma = 1\.0, this command asks for 2\.0"):
+        run.check_same(changed)
+    with pytest.raises(UserError, match="with seed = 5, this command asks for 6"):
+        run.check_same(dataclasses.replace(config, seed=6))
+    with pytest.raises(UserError, match="data.ids_hash"):
+        run.check_same(dataclasses.replace(config, data={**config.data, "ids_hash": "other"}))
+
+
+def test_a_copied_configuration_leads_back(run, config, tmp_path):
+    copy = tmp_path / "elsewhere" / "config.json"
+    run.copy_config(copy)
+    assert find_run(copy).path == run.path.resolve()
+    assert find_run(copy).read_config() == config
+    assert find_run(run.config_file).path == run.path
+    copy.write_text('{"run": 5}')
+    with pytest.raises(UserError, match="not the configuration"):
+        find_run(copy)
+
+
+def metrics_of(run):
+    lines = run.metrics_file.read_text().splitlines()
+    return [(record["stage"], record["iteration"]) for record in map(json.loads, lines)]
+
+
+def test_metrics_after_a_checkpoint_are_forgotten(run):
+    run.forget_metrics_after(1, 0)
+    assert not run.metrics_file.exists()
+    for stage in (1, 2, 3):
+        for iteration in (20, 40):
+            run.append_metrics({"stage": stage, "iteration": iteration, "loss": 1.5})
+    with open(run.metrics_file, "a") as stream:
+        stream.write('{"stage": 3, "iter')  # cut off by a crash
+    run.forget_metrics_after(2, 20)
+    assert metrics_of(run) == [(1, 20), (1, 40), (2, 20)]
+    run.append_metrics({"stage": 2, "iteration": 40, "loss": 1.0})
+    run.forget_metrics_after(2, 40)
+    assert metrics_of(run) == [(1, 20), (1, 40), (2, 20), (2, 40)]
+
+
+def test_training_images_are_told_from_a_test_set(run, demo_dataset):
+    run.check_not_trained_on(demo_dataset)  # nothing is known yet
+    train = dataclasses.replace(demo_dataset, examples=demo_dataset.examples[:3])
+    test = dataclasses.replace(demo_dataset, examples=demo_dataset.examples[3:])
+    run.write_training_images(train)
+    run.check_not_trained_on(test)
+    with pytest.raises(UserError, match="3 of the 4 images were in the training set.*000001"):
+        run.check_not_trained_on(demo_dataset)
+
+
+def test_the_same_id_in_another_devkit_is_another_image(run, demo_dataset, tmp_path):
+    run.write_training_images(demo_dataset)
+    other = tmp_path / "000001.jpg"
+    other.write_bytes(b"another size")
+    example = dataclasses.replace(demo_dataset.examples[0], path=other)
+    run.check_not_trained_on(dataclasses.replace(demo_dataset, examples=(example,)))
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "a.txt"
+    write_text(path, "größe")
+    assert path.read_text(encoding="utf-8") == "größe"
+
+    def fail(*arguments):
+        raise OSError("no")
+
+    monkeypatch.setattr("keras_frcnn.runs.os.replace", fail)
+    with pytest.raises(OSError, match="no"):
+        write_text(path, "b")
+    assert path.read_text(encoding="utf-8") == "größe"

@@ -1,0 +1,194 @@
+"""Checkpoints: bit-exact, whole or not at all, and never another network's.
+
+Shapes and names
+----------------
+iteration  solver iterations already done.
+"""
+
+from __future__ import annotations
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import OptimizerConfig
+from keras_frcnn.training.checkpoint import Checkpoints
+from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
+
+STATE = {"std": [0.1, 0.2]}
+
+
+def optimizer_of(*shapes, seed=0):
+    """Variables and velocities with random values."""
+    rng = np.random.default_rng(seed)
+    variables = [tf.Variable(rng.normal(size=shape).astype("f")) for shape in shapes]
+    optimizer = MomentumOptimizer(variables, OptimizerConfig())
+    for velocity in optimizer.velocities:
+        velocity.assign(rng.normal(size=velocity.shape))
+    return optimizer
+
+
+def values(optimizer):
+    held = (*optimizer.variables_trained, *optimizer.velocities)
+    return [variable.numpy() for variable in held]
+
+
+def assert_same(one, other):
+    for left, right in zip(values(one), values(other), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Checkpoints of iterations 10 and 20, and the optimizers as they were."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    optimizers = {}
+    for iteration in (10, 20):
+        scale = LossScale(dynamic=True)
+        scale.scale.assign(2.0**iteration)
+        scale.good_steps.assign(iteration)
+        optimizers[iteration] = optimizer_of((3, 4), (4,), seed=iteration)
+        checkpoints.save(iteration, optimizers[iteration], scale, STATE)
+    return checkpoints, optimizers
+
+
+def test_restores_the_newest_bit_by_bit(saved):
+    checkpoints, optimizers = saved
+    optimizer, scale = optimizer_of((3, 4), (4,)), LossScale(dynamic=True)
+    assert checkpoints.restore(optimizer, scale) == (20, STATE, [])
+    assert_same(optimizer, optimizers[20])
+    assert (float(scale.scale), int(scale.good_steps)) == (2.0**20, 20)
+
+
+def test_nothing_to_restore(tmp_path):
+    optimizer = optimizer_of((3,))
+    before = values(optimizer)
+    checkpoints = Checkpoints(tmp_path / "none", 1)
+    assert checkpoints.restore(optimizer, LossScale(dynamic=False)) == (0, {}, [])
+    np.testing.assert_array_equal(values(optimizer)[0], before[0])
+
+
+def test_only_the_newest_two_of_the_own_stage_are_kept(saved):
+    checkpoints, optimizers = saved
+    other = Checkpoints(checkpoints.folder, 1)
+    other.save(5, optimizers[10], LossScale(dynamic=False), {})
+    checkpoints.save(100_000, optimizers[20], LossScale(dynamic=False), {})
+    names = sorted(path.name for path in checkpoints.folder.iterdir())
+    assert names == ["stage1-00000005.h5", "stage2-00000020.h5", "stage2-00100000.h5"]
+    assert checkpoints.files()[0].name == "stage2-00100000.h5"
+    checkpoints.clear()
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["stage1-00000005.h5"]
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garbage(path):
+    path.write_bytes(b"nothing of use")
+
+
+def no_velocity(path):
+    with h5py.File(path, "r+") as file:
+        del file["0001/velocity"]
+
+
+def no_iteration(path):
+    with h5py.File(path, "r+") as file:
+        del file.attrs["iteration"]
+
+
+def other_format(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = "something else"
+
+
+def broken_state(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["state"] = "{"
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, garbage, no_velocity, no_iteration, other_format, broken_state]
+)
+def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
+    checkpoints, optimizers = saved
+    damage(checkpoints.files()[0])
+    optimizer = optimizer_of((3, 4), (4,))
+    iteration, state, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    assert (iteration, state) == (10, STATE)
+    assert_same(optimizer, optimizers[10])
+    (note,) = notes
+    assert "stage2-00000020.h5 is damaged (" in note
+    assert note.endswith("stage2-00000010.h5 is used.")
+
+
+def test_any_flipped_byte_is_survived(saved):
+    """Wherever a file is hurt, a checkpoint is restored; never an exception of the HDF5 library."""
+    checkpoints, _ = saved
+    newest = checkpoints.files()[0]
+    whole = newest.read_bytes()
+    optimizer = optimizer_of((3, 4), (4,))
+    rng = np.random.default_rng(0)
+    fell_back = 0
+    for _ in range(300):
+        hurt = bytearray(whole)
+        for position in rng.integers(0, len(whole), 20):
+            hurt[position] ^= int(rng.integers(1, 256))
+        newest.write_bytes(bytes(hurt))
+        try:
+            iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+        except UserError as error:  # a shape that was hurt
+            assert "another network or recipe" in str(error)
+            continue
+        assert len(notes) == (iteration == 10)
+        fell_back += iteration == 10
+    assert fell_back > 50
+
+
+def test_all_damaged_starts_the_stage_again(saved):
+    checkpoints, _ = saved
+    for path in checkpoints.files():
+        garbage(path)
+    optimizer = optimizer_of((3, 4), (4,))
+    before = values(optimizer)
+    iteration, state, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    assert (iteration, state, len(notes)) == (0, {}, 2)
+    assert notes[-1].endswith("the stage starts again.")
+    for old, new in zip(before, values(optimizer), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((3, 4), (5,)), r"has the shape \(4,\), expected \(5,\).*another network"),
+        (((3, 4),), r"holds 2 variables, this stage trains 1.*another network"),
+    ],
+)
+def test_another_network_is_refused_and_nothing_assigned(saved, shapes, message):
+    checkpoints, _ = saved
+    optimizer = optimizer_of(*shapes)
+    before = values(optimizer)
+    with pytest.raises(UserError, match=message):
+        checkpoints.restore(optimizer, LossScale(dynamic=True))
+    for old, new in zip(before, values(optimizer), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_save_that_fails_leaves_the_older_ones(saved, monkeypatch):
+    checkpoints, optimizers = saved
+
+    def no_room(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "replace", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(30, optimizers[10], LossScale(dynamic=True), {})
+    optimizer = optimizer_of((3, 4), (4,))
+    assert checkpoints.restore(optimizer, LossScale(dynamic=True))[0] == 20
+    assert_same(optimizer, optimizers[20])

@@ -1,0 +1,175 @@
+"""The loop of a stage: records, checkpoints, stopping, a loss that is not finite.
+
+Shapes and names
+----------------
+done  finished iterations.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import StageSchedule
+from keras_frcnn.training import loop
+from keras_frcnn.training.loop import TrainingStopped, run_stage, stop_on_signal
+
+
+class FakeStep:
+    """Returns a loss that counts iterations; ``bad`` maps a call to its loss."""
+
+    def __init__(self, bad=None, at=None):
+        self.bad = bad or {}
+        self.at = at or {}
+        self.calls = []
+
+    def run(self, batches, rate, seed):
+        self.calls.append((float(rate), seed.numpy().tolist()))
+        number = len(self.calls)
+        self.at.get(number, lambda: None)()
+        return {"loss": tf.constant(self.bad.get(number, float(number))), "rois": tf.constant(2.0)}
+
+
+class Display:
+    def __init__(self):
+        self.shown = []
+
+    def update(self, done, record, *, last=False):
+        self.shown.append((done, last))
+
+
+def run(step, *, iterations=50, first=0, images=1, batches=1, seconds=1e9):
+    records, saved, display = [], [], Display()
+    units = tf.data.Dataset.range(1000).map(lambda unit: {"unit": tf.cast(unit, tf.int32)})
+    run_stage(
+        step,
+        units.skip(first * images * batches).batch(images),
+        StageSchedule(iterations, 30, 0.1),
+        stage=3,
+        seed=7,
+        first_iteration=first,
+        batches_per_step=batches,
+        unit_name=lambda unit: f"image-{unit}",
+        display=display,
+        log=records.append,
+        save_checkpoint=saved.append,
+        checkpoint_seconds=seconds,
+    )
+    return records, saved, display
+
+
+def test_records_are_means_over_their_iterations():
+    records, saved, display = run(FakeStep())
+    assert [record["iteration"] for record in records] == [20, 40, 50]
+    assert [record["loss"] for record in records] == [10.5, 30.5, 45.5]
+    assert [record["stage"] for record in records] == [3, 3, 3]
+    assert display.shown == [(20, False), (40, False), (50, True)]
+    assert saved == []
+    assert all(0 <= record["waiting"] <= 1 for record in records)
+    assert all(record["images_per_second"] > 0 for record in records)
+
+
+def test_rate_and_seed_are_functions_of_the_iteration():
+    whole, resumed = FakeStep(), FakeStep()
+    run(whole)
+    run(resumed, first=20)
+    assert resumed.calls == whole.calls[20:]
+    rates = [rate for rate, _ in whole.calls]
+    np.testing.assert_allclose(rates, [0.1] * 30 + [0.01] * 20)
+    seeds = [tuple(seed) for _, seed in whole.calls]
+    assert len(set(seeds)) == 50
+    assert seeds[0] == (7 * 8 + 3, 0)
+
+
+def test_checkpoints_are_written_when_due_and_not_at_the_end():
+    _, saved, _ = run(FakeStep(), iterations=4, seconds=-1.0)
+    assert saved == [1, 2, 3]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(loss):
+    saved = []
+    with pytest.raises(UserError) as error:
+        run(FakeStep(bad={23: loss}), images=2, batches=2)
+    # Iteration 23 sees units 88 to 91.
+    message = str(error.value)
+    assert "at iteration 23 of stage 3" in message
+    assert "Images of this iteration: image-88, image-89, image-90, image-91." in message
+    assert saved == []
+
+
+def test_no_checkpoint_of_a_loss_that_is_not_finite():
+    step = FakeStep(bad={3: float("nan")})
+    with pytest.raises(UserError, match="iteration 3"):
+        run(step, iterations=9, seconds=-1.0)
+    assert len(step.calls) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [2, 5])
+def test_a_signal_stops_after_the_iteration_with_a_checkpoint(number, at):
+    """In the last iteration too, so that the next stage does not begin."""
+    saved = []
+    step = FakeStep(at={at: lambda: signal.raise_signal(number)})
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(TrainingStopped) as stopped:
+        units = tf.data.Dataset.range(9).map(lambda unit: {"unit": [unit]})
+        run_stage(
+            step,
+            units,
+            StageSchedule(5, 3, 0.1),
+            stage=1,
+            seed=0,
+            first_iteration=0,
+            batches_per_step=1,
+            unit_name=str,
+            display=Display(),
+            log=lambda record: None,
+            save_checkpoint=saved.append,
+            checkpoint_seconds=1e9,
+        )
+    assert len(step.calls) == at
+    assert saved == [at]
+    assert f"stopped after iteration {at} of stage 1" in str(stopped.value)
+    assert "--resume" in str(stopped.value)
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_handlers_come_back_after_an_error():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyError), stop_on_signal():
+        assert signal.getsignal(signal.SIGTERM) is not before
+        raise KeyError
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_file_that_went_missing_is_one_sentence():
+    def units():
+        yield {"unit": [0]}
+        raise UserError("photo.jpg cannot be read.")
+
+    signature = {"unit": tf.TensorSpec((1,), tf.int32)}
+    dataset = tf.data.Dataset.from_generator(units, output_signature=signature)
+    with pytest.raises(UserError, match=r"iteration 2 of stage 1: .*photo\.jpg cannot be read"):
+        run_stage(
+            FakeStep(),
+            dataset,
+            StageSchedule(5, 3, 0.1),
+            stage=1,
+            seed=0,
+            first_iteration=0,
+            batches_per_step=1,
+            unit_name=str,
+            display=Display(),
+            log=lambda record: None,
+            save_checkpoint=lambda done: None,
+            checkpoint_seconds=1e9,
+        )
+
+
+def test_log_interval():
+    assert loop.LOG_EVERY == 20
