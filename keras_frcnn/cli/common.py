@@ -305,7 +305,8 @@ def numbers(text: str, kind: type, flag: str, count: int | None = None) -> tuple
     except ValueError as error:
         raise UserError(f"{flag} takes {what} separated by commas, not {text!r}.") from error
     if count is not None and len(values) != count:
-        raise UserError(f"{flag} takes {count} {what} separated by commas, not {text!r}.")
+        expected = "one number" if count == 1 else f"{count} {what} separated by commas"
+        raise UserError(f"{flag} takes {expected}, not {text!r}.")
     if any(not (value > 0 and math.isfinite(value)) for value in values):
         raise UserError(f"{flag} takes {what} above 0, not {text!r}.")
     return values

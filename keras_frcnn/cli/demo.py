@@ -68,7 +68,7 @@ class DemoSettings:
 FULL = DemoSettings(
     train_images=200,
     test_images=48,
-    schedule=("--iterations", "2400,1200,600,1200", "--learning_rate", "0.003"),
+    schedule=("--iterations", "2400,1600,600,800", "--learning_rate", "0.01"),
 )
 SMALL = DemoSettings(
     train_images=20,

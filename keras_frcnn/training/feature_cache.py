@@ -111,7 +111,7 @@ class FeatureCache:
         if tuple(features.shape) != tuple(self.shapes[index]):
             raise ValueError(
                 f"features of unit {index} have the shape {tuple(features.shape)}, "
-                f"expected {tuple(self.shapes[index])}"
+                f"expected {tuple(self.shapes[index].tolist())}"
             )
         limit = self.dtype.max
         rounded = tf.cast(tf.clip_by_value(features, -limit, limit), self.dtype)

@@ -18,6 +18,7 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.plots import save_curves
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.runs import RunConfig, RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
@@ -29,7 +30,6 @@ from keras_frcnn.training.passes import fill_feature_cache
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.step import TrainingStep
 from keras_frcnn.training.units import training_units, unit_order
-from keras_frcnn.visualize import save_curves
 
 TITLES = {
     0: "joint training",
@@ -183,7 +183,7 @@ class Fitting:
         optimizer = MomentumOptimizer(variables, self.recipe.optimizer)
         loss_scale = LossScale(dynamic=self.config.precision == "float16")
         checkpoints = Checkpoints(self.run.checkpoints, stage)
-        first, _, notes = checkpoints.restore(optimizer, loss_scale)
+        first, notes = checkpoints.restore(optimizer, loss_scale)
         for note in notes:
             self.display.say(note)
         if first:
@@ -222,7 +222,7 @@ class Fitting:
         )
 
         def save_checkpoint(done: int) -> None:
-            checkpoints.save(done, optimizer, loss_scale, {})
+            checkpoints.save(done, optimizer, loss_scale)
             self._draw_curves()
 
         with self.display.stage(stage, TITLES[stage], schedule.iterations, first) as line:

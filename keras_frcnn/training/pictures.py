@@ -21,12 +21,13 @@ from keras_frcnn.data.pipeline import decode_unit, image_scale
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.geometry.anchors import anchor_grid, base_anchors, inside_image
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.plots import save_label_statistics
 from keras_frcnn.recipes import Recipe
 from keras_frcnn.targets.detector import detector_targets
 from keras_frcnn.targets.rpn import rpn_targets
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import TrainingUnit
-from keras_frcnn.visualize import draw_samples, save_label_statistics
+from keras_frcnn.visualize import draw_samples
 
 PICTURES = 3
 # Drawn negatives are thinned: a picture of 128 of them shows nothing else.

@@ -19,8 +19,6 @@ from keras_frcnn.recipes import OptimizerConfig
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 
-STATE = {"std": [0.1, 0.2]}
-
 
 def optimizer_of(*shapes, seed=0):
     """Variables and velocities with random values."""
@@ -52,14 +50,14 @@ def saved(tmp_path):
         scale.scale.assign(2.0**iteration)
         scale.good_steps.assign(iteration)
         optimizers[iteration] = optimizer_of((3, 4), (4,), seed=iteration)
-        checkpoints.save(iteration, optimizers[iteration], scale, STATE)
+        checkpoints.save(iteration, optimizers[iteration], scale)
     return checkpoints, optimizers
 
 
 def test_restores_the_newest_bit_by_bit(saved):
     checkpoints, optimizers = saved
     optimizer, scale = optimizer_of((3, 4), (4,)), LossScale(dynamic=True)
-    assert checkpoints.restore(optimizer, scale) == (20, STATE, [])
+    assert checkpoints.restore(optimizer, scale) == (20, [])
     assert_same(optimizer, optimizers[20])
     assert (float(scale.scale), int(scale.good_steps)) == (2.0**20, 20)
 
@@ -68,15 +66,15 @@ def test_nothing_to_restore(tmp_path):
     optimizer = optimizer_of((3,))
     before = values(optimizer)
     checkpoints = Checkpoints(tmp_path / "none", 1)
-    assert checkpoints.restore(optimizer, LossScale(dynamic=False)) == (0, {}, [])
+    assert checkpoints.restore(optimizer, LossScale(dynamic=False)) == (0, [])
     np.testing.assert_array_equal(values(optimizer)[0], before[0])
 
 
 def test_only_the_newest_two_of_the_own_stage_are_kept(saved):
     checkpoints, optimizers = saved
     other = Checkpoints(checkpoints.folder, 1)
-    other.save(5, optimizers[10], LossScale(dynamic=False), {})
-    checkpoints.save(100_000, optimizers[20], LossScale(dynamic=False), {})
+    other.save(5, optimizers[10], LossScale(dynamic=False))
+    checkpoints.save(100_000, optimizers[20], LossScale(dynamic=False))
     names = sorted(path.name for path in checkpoints.folder.iterdir())
     assert names == ["stage1-00000005.h5", "stage2-00000020.h5", "stage2-00100000.h5"]
     assert checkpoints.files()[0].name == "stage2-00100000.h5"
@@ -97,9 +95,14 @@ def no_velocity(path):
         del file["0001/velocity"]
 
 
-def no_iteration(path):
+def no_header(path):
     with h5py.File(path, "r+") as file:
-        del file.attrs["iteration"]
+        del file.attrs["header"]
+
+
+def one_bit(path):
+    with h5py.File(path, "r+") as file:
+        file["0000/weight"][0, 0] *= 2
 
 
 def other_format(path):
@@ -107,20 +110,21 @@ def other_format(path):
         file.attrs["format"] = "something else"
 
 
-def broken_state(path):
+def other_iteration(path):
     with h5py.File(path, "r+") as file:
-        file.attrs["state"] = "{"
+        file.attrs["header"] = file.attrs["header"].replace("20", "30")
 
 
 @pytest.mark.parametrize(
-    "damage", [truncate, garbage, no_velocity, no_iteration, other_format, broken_state]
+    "damage",
+    [truncate, garbage, no_velocity, no_header, one_bit, other_format, other_iteration],
 )
 def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
     checkpoints, optimizers = saved
     damage(checkpoints.files()[0])
     optimizer = optimizer_of((3, 4), (4,))
     iteration, state, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
-    assert (iteration, state) == (10, STATE)
+    assert (iteration, state) == (10)
     assert_same(optimizer, optimizers[10])
     (note,) = notes
     assert "stage2-00000020.h5 is damaged (" in note
@@ -128,8 +132,8 @@ def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
 
 
 def test_any_flipped_byte_is_survived(saved):
-    """Wherever a file is hurt, a checkpoint is restored; never an exception of the HDF5 library."""
-    checkpoints, _ = saved
+    """Wherever a file is hurt, a good checkpoint is restored; never one with a wrong number."""
+    checkpoints, optimizers = saved
     newest = checkpoints.files()[0]
     whole = newest.read_bytes()
     optimizer = optimizer_of((3, 4), (4,))
@@ -140,11 +144,9 @@ def test_any_flipped_byte_is_survived(saved):
         for position in rng.integers(0, len(whole), 20):
             hurt[position] ^= int(rng.integers(1, 256))
         newest.write_bytes(bytes(hurt))
-        try:
-            iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
-        except UserError as error:  # a shape that was hurt
-            assert "another network or recipe" in str(error)
-            continue
+        iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+        # Much of a small file is padding: where only that was hurt, the file is still good.
+        assert_same(optimizer, optimizers[iteration])
         assert len(notes) == (iteration == 10)
         fell_back += iteration == 10
     assert fell_back > 50
@@ -156,8 +158,8 @@ def test_all_damaged_starts_the_stage_again(saved):
         garbage(path)
     optimizer = optimizer_of((3, 4), (4,))
     before = values(optimizer)
-    iteration, state, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
-    assert (iteration, state, len(notes)) == (0, {}, 2)
+    iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    assert (iteration, len(notes)) == (0, 2)
     assert notes[-1].endswith("the stage starts again.")
     for old, new in zip(before, values(optimizer), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -188,7 +190,7 @@ def test_a_save_that_fails_leaves_the_older_ones(saved, monkeypatch):
 
     monkeypatch.setattr(os, "replace", no_room)
     with pytest.raises(OSError, match="No space left"):
-        checkpoints.save(30, optimizers[10], LossScale(dynamic=True), {})
+        checkpoints.save(30, optimizers[10], LossScale(dynamic=True))
     optimizer = optimizer_of((3, 4), (4,))
     assert checkpoints.restore(optimizer, LossScale(dynamic=True))[0] == 20
     assert_same(optimizer, optimizers[20])

@@ -14,6 +14,8 @@ import keras
 from keras_frcnn.network.backbones.heads import FullyConnectedHead, he_normal
 
 WIDTHS = (32, 64, 96, 128, 128)
+STRIDES = (2, 2, 2, 2, 1)
+NORMALISATION_GROUPS = 8
 CHANNELS = 128
 RPN_CHANNELS = 128
 ROI_SIZE = 7
@@ -27,28 +29,32 @@ def feature_size(side: int) -> int:
 
 
 def build_base(policy: str, seed: int) -> keras.Model:
-    """Build conv1 to conv5; the first halves by its stride, the next three by max pooling."""
+    """Build conv1 to conv5, the first four of stride 2, each with group normalisation.
+
+    Normalisation over groups of channels lets random weights learn at ten times the paper's rate,
+    and needs no other image of the batch, as batch normalisation would.
+    """
     image = keras.Input((None, None, 3), name="image")
-    # Weights drawn for inputs of unit size: pixels have a standard deviation of about 64, and a
-    # first layer that sees them unscaled learns thousands of times faster than the others.
+    # Weights drawn for inputs of unit size: pixels have a standard deviation of about 64.
     x = keras.layers.Rescaling(1 / 64, name="unit_scale", dtype=policy)(image)
-    x = keras.layers.ZeroPadding2D(1, name="conv1_pad", dtype=policy)(x)
-    for index, filters in enumerate(WIDTHS, start=1):
+    for index, (filters, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True), start=1):
         name = f"conv{index}"
+        if stride == 2:
+            # Explicit, so that a window is centred on the same pixel whatever the image's size.
+            x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad", dtype=policy)(x)
         x = keras.layers.Conv2D(
             filters,
             3,
-            strides=2 if index == 1 else 1,
-            padding="valid" if index == 1 else "same",
-            activation="relu",
+            strides=stride,
+            padding="valid" if stride == 2 else "same",
             kernel_initializer=he_normal(seed, name),
             name=name,
             dtype=policy,
         )(x)
-        if 1 < index < len(WIDTHS):
-            x = keras.layers.MaxPooling2D(
-                2, strides=2, padding="same", name=f"pool{index}", dtype=policy
-            )(x)
+        x = keras.layers.GroupNormalization(
+            NORMALISATION_GROUPS, name=f"{name}_norm", dtype=policy
+        )(x)
+        x = keras.layers.ReLU(name=f"{name}_relu", dtype=policy)(x)
     return keras.Model(image, x, name="tiny")
 
 

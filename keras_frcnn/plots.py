@@ -1,0 +1,252 @@
+"""Plots: loss curves, label statistics.
+
+They are made of figure objects: importing or calling this module never changes pyplot's state and
+needs no display.
+
+Shapes and names
+----------------
+A  anchors of one position; G  objects of the data set.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.errors import UserError
+
+STAGE_NAMES = {
+    1: "RPN",
+    2: "detector",
+    3: "RPN on shared features",
+    4: "detector, shared",
+}
+LOSSES = {
+    "loss": ("total", "black"),
+    "rpn_class_loss": ("RPN class", "tab:blue"),
+    "rpn_box_loss": ("RPN box", "tab:orange"),
+    "detector_class_loss": ("detector class", "tab:green"),
+    "detector_box_loss": ("detector box", "tab:purple"),
+}
+IOU_BANDS = (
+    (0.7, math.inf, "tab:green", "best IoU at least 0.7"),
+    (0.5, 0.7, "tab:orange", "0.5 to 0.7"),
+    (-math.inf, 0.5, "tab:red", "below 0.5"),
+)
+
+
+def save_curves(metrics_path: Path | str, png: Path | str) -> None:
+    """Draws the losses of ``metrics.jsonl`` over the iterations, one panel a stage.
+
+    The raw values are pale, their moving average is drawn over them; a dashed line marks where
+    the learning rate changes. Of an iteration that a resumed run did again the last line counts.
+    An unfinished last line, as a running or killed training leaves, is skipped.
+
+    Raises:
+        UserError: the file cannot be read or a line other than the last is no JSON object.
+    """
+    stages: dict[Any, dict[int, dict[str, Any]]] = {}
+    for record in _read_metrics(Path(metrics_path)):
+        stages.setdefault(record["stage"], {})[record["iteration"]] = record
+    panels = max(1, len(stages))
+    figure = Figure(figsize=(4.6 * panels + 1, 4.4), dpi=110, layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for axis, (stage, records) in zip(axes, stages.items(), strict=False):
+        _draw_stage(axis, stage, [records[iteration] for iteration in sorted(records)])
+    if not stages:
+        axes[0].set_title("no iteration finished yet")
+    axes[0].set_ylabel("loss")
+    _save_figure(figure, Path(png))
+
+
+def save_label_statistics(
+    dataset: Dataset,
+    png: Path | str,
+    *,
+    anchors_input: np.ndarray,
+    scale_of: Callable[[Example], float],
+    best_ious: np.ndarray,
+) -> None:
+    """Objects per class, and their sizes at network input scale against the anchors.
+
+    Args:
+        dataset: the training images; every object that it holds is counted.
+        anchors_input: (A, 4) anchors of one position in pixels of the network input.
+        scale_of: network input size / original size of an image.
+        best_ious: (G,) best IoU of each object with any anchor of its image, in the order of the
+            examples and their objects.
+
+    Raises:
+        ValueError: ``best_ious`` does not have one entry an object.
+    """
+    if len(best_ious) != dataset.number_of_objects:
+        raise ValueError(f"expected {dataset.number_of_objects} IoUs, received {len(best_ious)}")
+    sides = [np.zeros((0, 2))]
+    for example in dataset.examples:
+        boxes = example.boxes_image * scale_of(example)
+        sides.append(boxes[:, 2:] - boxes[:, :2])
+    heights, widths = np.concatenate(sides).T
+    every_class = np.concatenate([np.zeros(0, int), *(e.classes for e in dataset.examples)])
+    counts = np.bincount(every_class.astype(int), minlength=len(dataset.class_names) + 1)[1:]
+    bar_height = max(6.0, 0.26 * len(counts) + 1.5)
+    figure = Figure(figsize=(12.5, min(bar_height, 30)), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_class_counts(left, dataset, counts)
+    _draw_sizes(right, widths, heights, np.asarray(best_ious), anchors_input)
+    title = "no boxes"
+    if len(best_ious):
+        shares = [f"{np.mean(best_ious < least):.1%} at IoU {least}" for least in (0.5, 0.7)]
+        title = "boxes without an anchor: " + ", ".join(shares)
+    figure.suptitle(title)
+    _save_figure(figure, Path(png))
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"The metrics {path} cannot be read: {error.strerror}.") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise UserError(f"Line {number} of {path} is not JSON: {error}.") from error
+        if isinstance(record, dict) and "stage" in record and "iteration" in record:
+            records.append(record)
+    return records
+
+
+def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
+    highest = 0.0
+    for name, (label, colour) in LOSSES.items():
+        points = [(r["iteration"], r[name]) for r in records if _is_finite(r.get(name))]
+        if not points:
+            continue
+        iterations, values = np.array(points, np.float64).T
+        axis.plot(iterations, values, color=colour, alpha=0.2, linewidth=0.7)
+        smooth = _moving_average(values, 1 + len(values) // 25)
+        axis.plot(iterations, smooth, color=colour, linewidth=1.8, label=label)
+        highest = max(highest, float(np.percentile(values, 98)), 1.05 * float(smooth.max()))
+    for before, after in zip(records, records[1:], strict=False):
+        rates = before.get("learning_rate"), after.get("learning_rate")
+        if all(map(_is_finite, rates)) and rates[0] != rates[1]:
+            axis.axvline(after["iteration"], color="gray", linestyle="--", linewidth=1)
+            place = {"transform": axis.get_xaxis_transform(), "rotation": 90}
+            style = {"va": "top", "ha": "right", "fontsize": 8, "color": "gray"}
+            axis.text(
+                after["iteration"],
+                0.98,
+                f"learning rate {rates[1]:g}",
+                **place,
+                **style,
+            )
+    if highest > 0:
+        axis.set_ylim(0, 1.08 * highest)
+    name = STAGE_NAMES.get(stage)
+    axis.set_title(f"stage {stage}: {name}" if name else str(stage))
+    axis.set_xlabel("iteration")
+    axis.grid(alpha=0.25)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=9)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _moving_average(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred, with weights that fall off to both sides; at the ends over the values there are."""
+    weights = np.bartlett(2 * window + 1)[1:-1]
+    if len(weights) > len(values):
+        return np.full_like(values, values.mean())
+    counts = np.convolve(np.ones_like(values), weights, mode="same")
+    return np.convolve(values, weights, mode="same") / counts
+
+
+def _draw_class_counts(axis: Axes, dataset: Dataset, counts: np.ndarray) -> None:
+    bars = axis.barh(dataset.class_names, counts, min(0.8, 0.2 + 0.1 * len(counts)))
+    axis.bar_label(bars, padding=3, fontsize=9)
+    axis.invert_yaxis()
+    axis.margins(x=0.12, y=0.02)
+    axis.set_xlabel("objects")
+    axis.set_title(f"{counts.sum()} objects in {len(dataset)} images")
+
+
+def _draw_sizes(
+    axis: Axes,
+    widths: np.ndarray,
+    heights: np.ndarray,
+    best_ious: np.ndarray,
+    anchors_input: np.ndarray,
+) -> None:
+    alpha = float(np.clip(300 / max(len(widths), 1), 0.08, 0.7))
+    for low, high, colour, label in IOU_BANDS:
+        of_band = (best_ious >= low) & (best_ious < high)
+        axis.scatter(
+            widths[of_band],
+            heights[of_band],
+            s=9,
+            color=colour,
+            alpha=alpha,
+            linewidth=0,
+        )
+        axis.scatter([], [], s=30, color=colour, label=f"{label} ({of_band.sum()})")
+    anchor_heights, anchor_widths = (anchors_input[:, 2:] - anchors_input[:, :2]).T
+    style = {
+        "marker": "P",
+        "s": 90,
+        "color": "black",
+        "edgecolor": "white",
+        "zorder": 3,
+    }
+    axis.scatter(anchor_widths, anchor_heights, label="anchors", **style)
+    plate = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
+    style = {
+        "xytext": (7, 5),
+        "textcoords": "offset points",
+        "fontsize": 8,
+        "bbox": plate,
+    }
+    for width, height in zip(anchor_widths, anchor_heights, strict=True):
+        axis.annotate(f"{width:.0f} x {height:.0f}", (width, height), zorder=4, **style)
+    every_side = np.concatenate([widths, heights, anchor_widths, anchor_heights])
+    low, high = max(0.5, every_side.min()), every_side.max()
+    limits = (
+        0.8 * low,
+        high * (high / low) ** 0.17,
+    )  # room for the sizes beside the anchors
+    axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits, box_aspect=1)
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter("{x:g}")
+        scale.set_minor_locator(NullLocator())
+    axis.set_xlabel("box width (pixels of the network input)")
+    axis.set_ylabel("box height (pixels of the network input)")
+    axis.set_title("sizes of the objects, and the anchors")
+    axis.grid(alpha=0.25)
+    axis.legend(loc="upper left", fontsize=9)
+
+
+def _save_figure(figure: Figure, png: Path) -> None:
+    # Renamed when complete: a viewer that follows a training never meets half a picture.
+    temporary = png.with_name(f".{png.name}.{os.getpid()}.tmp")
+    try:
+        png.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(temporary, format="png")
+        os.replace(temporary, png)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"The picture {png} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,257 @@
+"""``python -m keras_frcnn evaluate``: keys, figures that agree by every way, mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_frcnn.cli import evaluate
+from keras_frcnn.cli import test as test_command
+from keras_frcnn.data.images import read_image
+from keras_frcnn.data.voc import load_voc
+from keras_frcnn.evaluation.detection_files import ImageDetections, detection_records
+from keras_frcnn.evaluation.voc import evaluate_voc
+from keras_frcnn.inference import load_predictor
+from keras_frcnn.recipes import DetectionFilter
+
+ROOT = Path(__file__).parents[2]
+FIGURES = ("map_11point", "map_area", "per_class", "images", "iou_threshold", "ids_hash")
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, devkit, command, list_files):
+    """The evaluation of the trained run on the devkit's test list."""
+    before = list_files(devkit)
+    outcome = command(evaluate.main, "--run", trained.path, "-p", devkit, "--set", "2007:test")
+    assert outcome.code == 0, outcome.err
+    assert list_files(devkit) == before, "the data folder was written to"
+    return outcome, json.loads((trained.path / "evaluation.json").read_text())
+
+
+def figures(record: dict) -> dict:
+    return {name: record[name] for name in FIGURES}
+
+
+def test_the_keys_of_the_file(evaluated, trained, devkit):
+    _, record = evaluated
+    assert set(record) >= {"map_11point", "map_area", "per_class", "iou_threshold", "images"}
+    assert (record["images"], record["iou_threshold"]) == (3, 0.5)
+    assert list(record["per_class"]) == ["disc", "square"]
+    for values in record["per_class"].values():
+        assert set(values) == {"ap_11point", "ap_area", "ground_truth", "detections"}
+        assert 0 <= values["ap_11point"] <= 1
+        assert 0 <= values["ap_area"] <= 1
+    # Three test images with one of each class; the third disc is difficult and is not counted.
+    assert [values["ground_truth"] for values in record["per_class"].values()] == [3, 3]
+    means = [
+        np.mean([values[name] for values in record["per_class"].values()])
+        for name in ("ap_11point", "ap_area")
+    ]
+    assert [record["map_11point"], record["map_area"]] == pytest.approx(means)
+    assert record["ids_hash"] == load_voc(devkit, "2007:test").ids_hash
+    assert record["sets"] == ["2007:test"]
+    assert (record["run"], record["stage"], record["proposals"]) == (str(trained.path), 4, 300)
+
+
+def test_the_table(evaluated, trained):
+    outcome, record = evaluated
+    for words in ("class", "AP 11-point", "AP area", "disc", "square", "mean"):
+        assert words in outcome.out
+    assert f"{record['map_area']:.3f}" in outcome.out
+    assert f"written to {trained.path / 'evaluation.json'}" in outcome.out
+    assert outcome.err == ""
+
+
+def test_figures_are_those_of_the_predictors_detections(evaluated, trained, devkit):
+    dataset = load_voc(devkit, "2007:test")
+    predictor = load_predictor(
+        trained.path,
+        DetectionFilter(score_threshold=0.0, per_class_before_nms=100, per_image=None),
+    )
+    found = {e.key: predictor.detect(read_image(e.path))[0] for e in dataset.examples}
+    assert figures(evaluate_voc(dataset, found).to_json()) == figures(evaluated[1])
+
+
+@pytest.fixture(scope="module")
+def detections_file(trained, devkit, command, tmp_path_factory):
+    """detections.json of test_frcnn.py on the pictures of the devkit, all scores kept."""
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    photos = tmp_path_factory.mktemp("photos")
+    for image_id in ("000009", "000010", "000011"):
+        shutil.copy(devkit / "VOC2007" / "JPEGImages" / f"{image_id}.jpg", photos)
+    flags = ("-p", photos, "--run", trained.path, "--out", out, "--score_thresh", "0")
+    assert command(test_command.main, *flags).code == 0
+    return out / "detections.json"
+
+
+def test_a_detections_file_gives_the_figures_of_its_detections(
+    detections_file, trained, devkit, command, tmp_path
+):
+    flags = ("--detections", detections_file, "-p", devkit, "--out", tmp_path)
+    outcome = command(evaluate.main, *flags)
+    assert outcome.code == 0, outcome.err
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    dataset = load_voc(devkit, "2007:test")
+    predictor = load_predictor(trained.path, DetectionFilter(score_threshold=0.0))
+    found = {e.key: predictor.detect(read_image(e.path))[0] for e in dataset.examples}
+    assert figures(record) == figures(evaluate_voc(dataset, found).to_json())
+    assert record["detections"] == str(detections_file)
+    # The same by any other program's fields: image_id and category_id alone.
+    records = json.loads(detections_file.read_text())
+    bare = [{n: r[n] for n in ("image_id", "category_id", "bbox", "score")} for r in records]
+    (tmp_path / "bare.json").write_text(json.dumps(bare))
+    flags = ("--detections", tmp_path / "bare.json", "-p", devkit, "--out", tmp_path / "bare")
+    assert command(evaluate.main, *flags).code == 0
+    again = json.loads((tmp_path / "bare" / "evaluation.json").read_text())
+    assert figures(again) == figures(record)
+
+
+def perfect(dataset) -> list[dict]:
+    """Records that find every object where it is."""
+    records = []
+    for example in dataset.examples:
+        count = len(example.classes)
+        exact = ImageDetections(example.boxes_image, np.ones(count, np.float32), example.classes)
+        name = f"{example.image_id}.jpg"
+        records += detection_records(name, example.image_id, exact, dataset.class_names)
+    return records
+
+
+def test_perfect_detections_score_one(devkit, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    records = perfect(load_voc(devkit, "2007:test"))
+    Path("mine.json").write_text(json.dumps(records))
+    outcome = command(evaluate.main, "--detections", "mine.json", "-p", devkit, "--iou", "0.9")
+    assert outcome.code == 0, outcome.err
+    record = json.loads(Path("evaluation.json").read_text())
+    assert (record["map_11point"], record["map_area"], record["iou_threshold"]) == (1.0, 1.0, 0.9)
+    # Half of the objects found: 6 of the 11 recalls and half of the area.
+    first = [r for r in records if not (r["class_name"] == "disc" and r["image_id"] != "000009")]
+    Path("mine.json").write_text(json.dumps(first))
+    assert command(evaluate.main, "--detections", "mine.json", "-p", devkit).code == 0
+    disc = json.loads(Path("evaluation.json").read_text())["per_class"]["disc"]
+    assert disc["ap_11point"] == pytest.approx(4 / 11)
+    assert disc["ap_area"] == pytest.approx(1 / 3)
+
+
+def test_the_unshared_stage(trained, devkit, command, evaluated):
+    outcome = command(evaluate.main, "--run", trained.path, "-p", devkit, "--stage", "2")
+    assert outcome.code == 0, outcome.err
+    record = json.loads((trained.path / "evaluation-stage2.json").read_text())
+    assert record["stage"] == 2
+    # The result of stage 4 is not overwritten.
+    assert json.loads((trained.path / "evaluation.json").read_text()) == evaluated[1]
+    predictor = load_predictor(trained.path, stage=2)
+    assert predictor.detector_model is not predictor.model
+    stage_4 = load_predictor(trained.path)
+    images = [read_image(e.path) for e in load_voc(devkit, "2007:test").examples]
+    two, four = (p.detect(images[0])[0].scores for p in (predictor, stage_4))
+    assert len(two) != len(four) or not np.allclose(two, four, atol=1e-6)
+
+
+def test_the_first_images_and_fewer_proposals(trained, devkit, command, tmp_path):
+    flags = ("--run", trained.path, "-p", devkit, "--out", tmp_path / "new" / "folder")
+    assert command(evaluate.main, *flags, "--images", "1", "--num_proposals", "5").code == 0
+    record = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text())
+    assert (record["images"], record["proposals"]) == (1, 5)
+    assert all(values["detections"] <= 5 for values in record["per_class"].values())
+
+
+def test_training_images_are_refused_however_they_are_listed(
+    trained, devkit, command, tmp_path, make_devkit
+):
+    flags = ("--run", trained.path, "--out", tmp_path / "out")
+    outcome = command(evaluate.main, *flags, "-p", devkit, "--set", "2007:trainval")
+    words = ("9 of the 9 images were in the training set", "VOC2007/000000")
+    assert outcome.refused(*words)
+    # By the lineage's text list, where an image has another key.
+    image = devkit / "VOC2007" / "JPEGImages" / "000003.jpg"
+    (tmp_path / "boxes.txt").write_text(f"{image},10,10,60,50,disc\n")
+    outcome = command(evaluate.main, *flags, "-p", tmp_path / "boxes.txt", "-o", "simple")
+    assert outcome.refused("1 of the 1 images were in the training set")
+    # Another devkit may have its own 000003.
+    other = make_devkit(tmp_path / "other")
+    shutil.copy(other / "VOC2007/JPEGImages/000010.jpg", other / "VOC2007/JPEGImages/000003.jpg")
+    lists = other / "VOC2007" / "ImageSets" / "Main"
+    (lists / "test.txt").write_text("000003\n")
+    assert command(evaluate.main, *flags, "-p", other).code == 0
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_a_devkit_of_other_classes_is_refused(trained, command, tmp_path, make_devkit):
+    other = make_devkit(tmp_path / "VOCdevkit", ("apple", "pear"))
+    outcome = command(evaluate.main, "--run", trained.path, "-p", other, "--out", tmp_path / "out")
+    assert outcome.refused("of a class that the run knows (disc, square)")
+    assert not (tmp_path / "out").exists()
+    # Some classes in common: what is unknown is told, and the rest evaluated.
+    mixed = make_devkit(tmp_path / "mixed" / "VOCdevkit", ("disc", "pear"))
+    # One byte more, so that no picture is one of the training.
+    for file in (mixed / "VOC2007" / "JPEGImages").iterdir():
+        file.write_bytes(file.read_bytes() + b"\0")
+    outcome = command(evaluate.main, "--run", trained.path, "-p", mixed, "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "3 problems in the data" in outcome.out
+    assert "expected one of the classes disc, square, found 'pear'" in outcome.out
+
+
+def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("no.json").write_text("{")
+    Path("list.json").write_text("{}")
+    record = {"file_name": "000009.jpg", "class_name": "disc", "bbox": [1, 2, 3, 4], "score": 0.5}
+    for name, change in (
+        ("class", {"class_name": "cat"}),
+        ("image", {"file_name": "x.jpg"}),
+        ("box", {"bbox": [1, 2, -3, 4]}),
+        ("score", {"score": "high"}),
+    ):
+        Path(f"{name}.json").write_text(json.dumps([{**record, **change}]))
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_text("{")
+    run, data = ("--run", trained.path), ("-p", devkit)
+    before = sorted(tmp_path.rglob("*"))
+    for flags, words in (
+        (run, "the following arguments are required: -p/--path"),
+        (data, "Give either --run DIR or --detections FILE"),
+        ((*run, *data, "--detections", "no.json"), "Give either --run DIR or --detections"),
+        ((*run, "-p", "nowhere"), "The data path nowhere does not exist"),
+        ((*run, "-p", devkit / "VOC2007" / "Annotations"), f"give {devkit} instead"),
+        ((*run, *data, "-o", "simple"), "use -o pascal_voc for a VOC devkit"),
+        ((*run, *data, "--set", "2012:test"), "VOC2012/ImageSets/Main/test.txt"),
+        (("--run", "nowhere", *data), "nowhere is not a run folder"),
+        (("--run", damaged, *data), "not readable JSON"),
+        ((*run, *data, "--stage", "3"), "--stage"),
+        ((*run, *data, "--iou", "2"), "--iou"),
+        ((*run, *data, "--iou", "nan"), "--iou"),
+        ((*run, *data, "--images", "0"), "--images"),
+        ((*run, *data, "--num_proposals", "0"), "--num_proposals"),
+        ((*run, *data, "--out", "no.json"), "--out no.json is a file"),
+        ((*run, *data, "--sets", "2007:test"), "Did you mean --set?"),
+        (("--detections", "none.json", *data), "--detections none.json does not exist"),
+        (("--detections", "no.json", *data, "--stage", "2"), "--stage belongs to --run"),
+        (("--detections", "no.json", *data), "no.json"),
+        (("--detections", "list.json", *data), "list.json"),
+        (("--detections", "class.json", *data), "has the class_name 'cat', expected one of"),
+        (("--detections", "image.json", *data), "about an image that is not in the set"),
+        (("--detections", "box.json", *data), "negative width or height"),
+        (("--detections", "score.json", *data), "needs a finite number as score"),
+    ):
+        assert command(evaluate.main, *flags).refused(words), flags
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_command_exits_with_code_2():
+    words = ("-m", "keras_frcnn", "evaluate", "--run", "nowhere", "-p", ".")
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: nowhere is not a run folder")
+    assert done.stderr.count("\n") == 1
