@@ -71,8 +71,8 @@ class ExportedDetector(tf.Module):
             data, index = inputs
             is_image = tf.io.is_jpeg(data) | (tf.strings.substr(data, 0, 8) == PNG_SIGNATURE)
             message = "encoded takes JPEG or PNG files; this entry is neither (index in the batch):"
-            tf.debugging.Assert(is_image, [message, index])
-            image = decode(data)
+            with tf.control_dependencies([tf.debugging.Assert(is_image, [message, index])]):
+                image = decode(tf.identity(data))
             return {name: value[0] for name, value in self.serve(image[None]).items()}
 
         return tf.map_fn(

@@ -66,9 +66,9 @@ class DemoSettings:
 
 
 FULL = DemoSettings(
-    train_images=200,
+    train_images=300,
     test_images=48,
-    schedule=("--iterations", "2400,1600,600,800", "--learning_rate", "0.01"),
+    schedule=("--iterations", "1600,2400,600,1000", "--learning_rate", "0.01"),
 )
 SMALL = DemoSettings(
     train_images=20,

@@ -2,7 +2,7 @@
 
 A stage's start is rebuilt from the ImageNet file or from the weights of earlier stages, so that a
 checkpoint holds only the trained variables, their velocities and the iteration, in one HDF5 file
-that is written whole or not at all.
+that is written whole or not at all and begins with a checksum of the rest.
 
 Shapes and names
 ----------------
@@ -16,7 +16,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -26,9 +26,9 @@ from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 
 FORMAT = "keras_frcnn checkpoint 1"
 KEPT = 2
-PARTS = ("weight", "velocity")
-# What h5py and json raise for damaged files, by where the damage lies.
-_DAMAGED = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
+# HDF5 leaves this much at the start of a file to its writer.
+HEAD_BYTES = 512
+BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ class Checkpoints:
             "loss_scale": float(loss_scale.scale.numpy()),
             "good_steps": int(loss_scale.good_steps.numpy()),
         }
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["header"] = text = json.dumps(header)
-            checksum = zlib.crc32(text.encode())
-            for index, pair in enumerate(_pairs(optimizer)):
+        with h5py.File(temporary, "w", userblock_size=HEAD_BYTES) as file:
+            file.attrs["header"] = json.dumps(header)
+            for index, (variable, velocity) in enumerate(_pairs(optimizer)):
                 group = file.create_group(f"{index:04d}")
-                for name, variable in zip(PARTS, pair, strict=True):
-                    group[name] = values = variable.numpy()
-                    checksum = zlib.crc32(np.ascontiguousarray(values), checksum)
-            file.attrs["checksum"] = checksum
-        with open(temporary, "rb") as stream:
+                group["weight"] = variable.numpy()
+                group["velocity"] = velocity.numpy()
+        with open(temporary, "r+b") as stream:
+            head = _head(stream)
+            stream.seek(0)
+            stream.write(head)
+            stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
         for old in self.files()[KEPT:]:
@@ -90,7 +90,7 @@ class Checkpoints:
                 return _read(path, optimizer, loss_scale), notes
             except UserError:  # a ValueError, but not a damaged file
                 raise
-            except _DAMAGED as error:
+            except (OSError, ValueError) as error:
                 instead = f"{older.name} is used" if older else "the stage starts again"
                 notes.append(f"{path} is damaged ({error}); {instead}.")
         return 0, notes
@@ -128,17 +128,28 @@ def _read(path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale) -> in
     return header["iteration"]
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], list[tuple[np.ndarray, ...]]]:
-    """Header and (weight, velocity) of each variable; ValueError where the checksum differs."""
-    with h5py.File(path, "r") as file:
-        if file.attrs.get("format") != FORMAT:
-            raise ValueError(f"its format is {file.attrs.get('format')!r}, not {FORMAT!r}")
-        text = file.attrs["header"]
-        values = [tuple(file[name][part][()] for part in PARTS) for name in sorted(file)]
-        checksum = zlib.crc32(text.encode())
-        for arrays in values:
-            for array in arrays:
-                checksum = zlib.crc32(np.ascontiguousarray(array), checksum)
-        if checksum != file.attrs["checksum"]:
+def _read_file(path: Path) -> tuple[dict[str, Any], list[tuple[np.ndarray, np.ndarray]]]:
+    """Header, and weight and velocity of each variable.
+
+    Raises:
+        ValueError: the checksum differs. It is compared before HDF5 sees the file, whose library
+            can run forever on a damaged one.
+    """
+    with open(path, "rb") as stream:
+        expected = _head(stream)
+        stream.seek(0)
+        if stream.read(HEAD_BYTES).rstrip(b"\0") != expected:
             raise ValueError("its checksum differs")
-    return json.loads(text), values
+    with h5py.File(path, "r") as file:
+        groups = [file[name] for name in sorted(file)]
+        values = [(group["weight"][()], group["velocity"][()]) for group in groups]
+        return json.loads(file.attrs["header"]), values
+
+
+def _head(stream: BinaryIO) -> bytes:
+    """What the first :data:`HEAD_BYTES` of a checkpoint say: format, checksum of the rest."""
+    stream.seek(HEAD_BYTES)
+    checksum = 0
+    while block := stream.read(BLOCK_BYTES):
+        checksum = zlib.crc32(block, checksum)
+    return f"{FORMAT} {checksum:08x}\n".encode()

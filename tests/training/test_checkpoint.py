@@ -90,14 +90,12 @@ def garbage(path):
     path.write_bytes(b"nothing of use")
 
 
-def no_velocity(path):
-    with h5py.File(path, "r+") as file:
-        del file["0001/velocity"]
+def empty(path):
+    path.write_bytes(b"")
 
 
-def no_header(path):
-    with h5py.File(path, "r+") as file:
-        del file.attrs["header"]
+def head_only(path):
+    path.write_bytes(path.read_bytes()[:512])
 
 
 def one_bit(path):
@@ -106,25 +104,19 @@ def one_bit(path):
 
 
 def other_format(path):
-    with h5py.File(path, "r+") as file:
-        file.attrs["format"] = "something else"
-
-
-def other_iteration(path):
-    with h5py.File(path, "r+") as file:
-        file.attrs["header"] = file.attrs["header"].replace("20", "30")
+    path.write_bytes(path.read_bytes().replace(b"checkpoint 1", b"checkpoint 9"))
 
 
 @pytest.mark.parametrize(
     "damage",
-    [truncate, garbage, no_velocity, no_header, one_bit, other_format, other_iteration],
+    [truncate, garbage, empty, head_only, one_bit, other_format],
 )
 def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
     checkpoints, optimizers = saved
     damage(checkpoints.files()[0])
     optimizer = optimizer_of((3, 4), (4,))
-    iteration, state, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
-    assert (iteration, state) == (10)
+    iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    assert iteration == 10
     assert_same(optimizer, optimizers[10])
     (note,) = notes
     assert "stage2-00000020.h5 is damaged (" in note
@@ -132,24 +124,20 @@ def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
 
 
 def test_any_flipped_byte_is_survived(saved):
-    """Wherever a file is hurt, a good checkpoint is restored; never one with a wrong number."""
+    """Neither wrong numbers nor the endless loops of the HDF5 library in a damaged file."""
     checkpoints, optimizers = saved
     newest = checkpoints.files()[0]
     whole = newest.read_bytes()
     optimizer = optimizer_of((3, 4), (4,))
     rng = np.random.default_rng(0)
-    fell_back = 0
-    for _ in range(300):
+    for _ in range(50):
         hurt = bytearray(whole)
-        for position in rng.integers(0, len(whole), 20):
+        for position in rng.integers(0, len(whole), 3):
             hurt[position] ^= int(rng.integers(1, 256))
         newest.write_bytes(bytes(hurt))
         iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
-        # Much of a small file is padding: where only that was hurt, the file is still good.
-        assert_same(optimizer, optimizers[iteration])
-        assert len(notes) == (iteration == 10)
-        fell_back += iteration == 10
-    assert fell_back > 50
+        assert (iteration, len(notes)) == (10, 1)
+        assert_same(optimizer, optimizers[10])
 
 
 def test_all_damaged_starts_the_stage_again(saved):

@@ -1,0 +1,253 @@
+"""The SavedModel: signatures, batches, files of other sizes, and equality with the predictor."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.export import (
+    check_unused,
+    decode,
+    export,
+    largest_difference,
+    load_exported,
+)
+from keras_frcnn.inference import Predictor
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.recipes import DetectionFilter
+
+CLASSES = ("disc", "square", "star")
+OUTPUTS = {
+    "detection_boxes": (None, 100, 4),
+    "detection_scores": (None, 100),
+    "detection_classes": (None, 100),
+    "num_detections": (None,),
+}
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_recipe):
+    """A random network whose scores and boxes differ from RoI to RoI, as trained ones do."""
+    model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=4)
+    generator = np.random.default_rng(4)
+    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
+        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
+    return Predictor(model, DetectionFilter(score_threshold=0.2))
+
+
+@pytest.fixture(scope="module")
+def folder(predictor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model"
+    export(predictor, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def signatures(folder):
+    return tf.saved_model.load(str(folder)).signatures
+
+
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def encode(pixels: np.ndarray, kind: str = "PNG", mode: str = "RGB", **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def assert_equal(outputs: dict, index: int, predictor: Predictor, pixels: np.ndarray) -> int:
+    """Compares one image of a batch with the predictor; returns how many detections it has."""
+    expected, _ = predictor.detect(pixels)
+    count = len(expected)
+    assert outputs["num_detections"][index] == count
+    height, width, _ = pixels.shape
+    boxes = outputs["detection_boxes"][index].numpy()
+    assert (boxes >= 0).all()
+    assert (boxes <= 1).all()
+    in_pixels = boxes[:count] * [height, width, height, width]
+    np.testing.assert_allclose(in_pixels, expected.boxes_image, atol=0.01)
+    scores = outputs["detection_scores"][index].numpy()
+    np.testing.assert_allclose(scores[:count], expected.scores, atol=1e-4)
+    classes = outputs["detection_classes"][index].numpy()
+    np.testing.assert_array_equal(classes[:count], expected.classes)
+    assert set(classes[:count]) <= {1.0, 2.0, 3.0}
+    for values in (boxes, scores, classes):
+        assert not values[count:].any()
+    return count
+
+
+def test_names_types_and_shapes_are_those_of_the_object_detection_api(signatures):
+    assert set(signatures) == {"serving_default", "encoded"}
+    inputs = signatures["serving_default"].structured_input_signature[1]
+    assert set(inputs) == {"input_tensor"}
+    assert inputs["input_tensor"].dtype == tf.uint8
+    assert inputs["input_tensor"].shape.as_list() == [None, None, None, 3]
+    inputs = signatures["encoded"].structured_input_signature[1]
+    assert set(inputs) == {"encoded"}
+    assert inputs["encoded"].dtype == tf.string
+    assert inputs["encoded"].shape.as_list() == [None]
+    for signature in signatures.values():
+        outputs = signature.structured_outputs
+        assert set(outputs) == set(OUTPUTS)
+        for name, shape in OUTPUTS.items():
+            assert outputs[name].dtype == tf.float32, name
+            assert outputs[name].shape.is_compatible_with(shape), name
+
+
+@pytest.mark.parametrize("size", [(60, 90), (200, 64), (33, 200)])
+def test_one_image(signatures, predictor, size):
+    pixels = image(*size)
+    outputs = signatures["serving_default"](input_tensor=tf.constant(pixels[None]))
+    for name, shape in OUTPUTS.items():
+        assert outputs[name].shape == (1, *shape[1:])
+    assert assert_equal(outputs, 0, predictor, pixels) > 0
+
+
+def test_a_batch_gives_what_its_images_give(signatures, predictor):
+    images = np.stack([image(70, 100, seed) for seed in range(3)])
+    outputs = signatures["serving_default"](input_tensor=tf.constant(images))
+    for name, shape in OUTPUTS.items():
+        assert outputs[name].shape == (3, *shape[1:])
+    for index in range(3):
+        assert_equal(outputs, index, predictor, images[index])
+
+
+def test_files_of_other_kinds_and_sizes(signatures, predictor):
+    files = [
+        encode(image(60, 90)),
+        encode(image(90, 60, 1), "JPEG", quality=92),
+        encode(image(120, 40, 2), mode="P"),
+        encode(image(50, 50, 3), "JPEG", mode="L"),
+        encode(image(64, 80, 4), mode="RGBA"),
+    ]
+    outputs = signatures["encoded"](encoded=tf.constant(files))
+    for name, shape in OUTPUTS.items():
+        assert outputs[name].shape == (5, *shape[1:])
+    counts = [assert_equal(outputs, i, predictor, decode(f).numpy()) for i, f in enumerate(files)]
+    assert max(counts) > 0
+
+
+def test_no_file_at_all(signatures):
+    outputs = signatures["encoded"](encoded=tf.zeros((0,), tf.string))
+    for output, shape in OUTPUTS.items():
+        assert outputs[output].shape == (0, *shape[1:])
+        assert outputs[output].dtype == tf.float32
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2)])
+def test_the_smallest_images(signatures, predictor, size):
+    pixels = image(*size)
+    outputs = signatures["serving_default"](input_tensor=tf.constant(pixels[None]))
+    assert_equal(outputs, 0, predictor, pixels)
+    outputs = signatures["encoded"](encoded=tf.constant([encode(pixels)]))
+    assert_equal(outputs, 0, predictor, pixels)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [b"", b"garbage", b"GIF89a" + bytes(40), b"BM" + bytes(60)],
+    ids=["nothing", "text", "gif", "bmp"],
+)
+def test_what_is_no_jpeg_or_png_is_named_by_its_index(signatures, bad):
+    good = encode(image(20, 30))
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        signatures["encoded"](encoded=tf.constant([good, good, bad, good]))
+    assert "JPEG or PNG" in str(caught.value)
+    assert "(index in the batch):] [2]" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_damaged_files_are_an_invalid_argument(signatures, kind):
+    data = encode(image(40, 50), kind)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        signatures["encoded"](encoded=tf.constant([data[: len(data) // 2]]))
+
+
+def test_exif_orientation_is_not_applied_to_files(signatures, predictor):
+    """As its docstring says: boxes refer to the pixels as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = image(60, 90)
+    data = encode(pixels, "JPEG", quality=95, exif=exif)
+    stored = decode(data).numpy()
+    assert stored.shape == (60, 90, 3)
+    outputs = signatures["encoded"](encoded=tf.constant([data]))
+    assert_equal(outputs, 0, predictor, stored)
+
+
+def test_the_loaded_model_is_used_as_a_predictor(folder, predictor):
+    loaded = load_exported(folder)
+    assert loaded.class_names == CLASSES
+    pixels = image(70, 100)
+    expected, best = predictor.detect(pixels)
+    found, best_found = loaded.detect(pixels)
+    differences = largest_difference(expected, found)
+    assert differences[0] < 0.01
+    assert differences[1] < 1e-4
+    known = best_found > 0
+    np.testing.assert_allclose(best_found[known], best[known], atol=1e-4)
+    assert (best[~known] <= 0.2).all()
+
+
+def test_class_names_are_an_asset_and_nothing_else_is_left(folder):
+    names = json.loads((folder / "assets" / "class_names.json").read_text())
+    assert names == list(CLASSES)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "assets", "fingerprint.pb", "saved_model.pb", "variables",
+    ]  # fmt: skip
+
+
+def test_a_used_folder_is_refused(predictor, folder, tmp_path):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UserError, match="exists and is not empty; give another --out"):
+        export(predictor, folder)
+    assert sorted(folder.rglob("*")) == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        check_unused(tmp_path / "file")
+    check_unused(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_unused(tmp_path / "empty")
+
+
+def test_what_is_no_export_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"it has no saved_model\.pb"):
+        load_exported(tmp_path)
+    (tmp_path / "saved_model.pb").write_bytes(b"no model")
+    with pytest.raises(UserError, match="was not exported by keras_frcnn"):
+        load_exported(tmp_path)
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "class_names.json").write_text('["disc"]')
+    with pytest.raises(UserError, match="is damaged"):
+        load_exported(tmp_path)
+    (tmp_path / "assets" / "class_names.json").write_text("[")
+    with pytest.raises(UserError, match="is damaged"):
+        load_exported(tmp_path)
+
+
+def detections(boxes, scores, classes) -> ImageDetections:
+    return ImageDetections(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(scores, np.float32),
+        np.array(classes, np.int32),
+    )
+
+
+def test_largest_difference():
+    one = detections([[0, 0, 10, 10], [5, 5, 9, 9]], [0.9, 0.5], [1, 2])
+    moved = detections([[0, 0, 10, 10.5], [5, 4.75, 9, 9]], [0.9, 0.25], [1, 2])
+    assert largest_difference(one, moved) == (0.5, 0.25)
+    assert largest_difference(one, detections([[0, 0, 10, 10]], [0.9], [1]))[0] == float("inf")
+    other = detections([[0, 0, 10, 10], [5, 5, 9, 9]], [0.9, 0.5], [1, 1])
+    assert largest_difference(one, other)[0] == float("inf")
+    nothing = detections([], [], [])
+    assert largest_difference(nothing, nothing) == (0.0, 0.0)

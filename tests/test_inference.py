@@ -1,0 +1,314 @@
+"""From pixels to detections: against plain NumPy, in chunks, in batches, from run folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_frcnn.data.images import prepare_image
+from keras_frcnn.errors import UserError
+from keras_frcnn.inference import Predictor, load_model, load_predictor, result_stage
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.weights import write_layers
+from keras_frcnn.recipes import DetectionFilter
+from keras_frcnn.runs import RunFolder
+
+CLASSES = ("disc", "square", "star")
+EVERYTHING = DetectionFilter(score_threshold=0.0)
+
+
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def make_model(recipe, seed: int) -> FasterRcnn:
+    """A random network whose scores and boxes differ from RoI to RoI, as trained ones do."""
+    model = FasterRcnn("tiny", CLASSES, recipe, seed=seed)
+    generator = np.random.default_rng(seed)
+    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
+        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(tiny_recipe):
+    return make_model(tiny_recipe, seed=1)
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+    return Predictor(model, EVERYTHING)
+
+
+# --- an independent calculation ----------------------------------------------------------------
+
+
+def iou(a, b) -> float:
+    height = min(a[2], b[2]) - max(a[0], b[0])
+    width = min(a[3], b[3]) - max(a[1], b[1])
+    if height <= 0 or width <= 0:
+        return 0.0
+    areas = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
+    return height * width / (sum(areas) - height * width)
+
+
+def plain_detections(model, pixels, *, threshold, nms_iou, most):
+    """(score, class, box in original pixels) by loops, best first."""
+    config = model.recipe.image
+    inputs, scale = prepare_image(
+        tf.constant(pixels[None]),
+        short_side=config.short_side,
+        long_side=config.long_side,
+        pixel_means_rgb=config.pixel_means_rgb,
+    )
+    size = np.array(inputs.shape[1:3])
+    logits, deltas = model.region_proposal_network(inputs)
+    features = model.base(inputs)
+    proposals = select_proposals(
+        logits,
+        deltas,
+        model.anchors(features.shape[1], features.shape[2]),
+        size[None],
+        scale[None],
+        model.recipe.test_proposals,
+    )
+    rois = proposals.boxes_input[0, : int(proposals.count[0])]
+    class_logits, class_deltas = model.fast_rcnn([inputs, rois, tf.zeros(len(rois), tf.int32)])
+    exponentials = np.exp(np.asarray(class_logits, np.float64))
+    scores = exponentials / exponentials.sum(axis=1, keepdims=True)
+    found = []
+    for name in range(1, len(model.class_names) + 1):
+        candidates = []
+        for roi, row, score in zip(rois.numpy(), class_deltas.numpy(), scores, strict=True):
+            height, width = roi[2] - roi[0], roi[3] - roi[1]
+            ty, tx, th, tw = row[4 * name : 4 * name + 4]
+            centre = roi[0] + height / 2 + ty * height, roi[1] + width / 2 + tx * width
+            half = height * np.exp(th) / 2, width * np.exp(tw) / 2
+            box = [
+                centre[0] - half[0],
+                centre[1] - half[1],
+                centre[0] + half[0],
+                centre[1] + half[1],
+            ]
+            box = [
+                min(max(box[0], 0), size[0] - 1),
+                min(max(box[1], 0), size[1] - 1),
+                min(max(box[2], 1), size[0]),
+                min(max(box[3], 1), size[1]),
+            ]
+            if score[name] > threshold:
+                candidates.append((score[name], name, box))
+        candidates.sort(key=lambda entry: -entry[0])
+        kept: list = []
+        for entry in candidates:
+            if all(iou(entry[2], other[2]) <= nms_iou for other in kept):
+                kept.append(entry)
+        found += kept
+    found.sort(key=lambda entry: -entry[0])
+    scales = np.tile(scale.numpy(), 2)
+    return [(score, name, np.array(box) / scales) for score, name, box in found[:most]], scores
+
+
+@pytest.mark.parametrize("size", [(100, 140), (231, 90)])
+def test_detections_are_those_of_plain_loops(model, predictor, size):
+    pixels = image(*size)
+    expected, probabilities = plain_detections(model, pixels, threshold=0.0, nms_iou=0.3, most=100)
+    found, best = predictor.detect(pixels)
+    assert len(found) == len(expected) > 20
+    np.testing.assert_allclose(found.scores, [entry[0] for entry in expected], atol=1e-5)
+    # Scores closer than rounding may stand in either order: compare as sets of (class, box).
+    ours = sorted(
+        (int(c), *np.round(b, 2)) for c, b in zip(found.classes, found.boxes_image, strict=True)
+    )
+    theirs = sorted((c, *np.round(b, 2)) for _, c, b in expected)
+    np.testing.assert_allclose(ours, theirs, atol=0.03)
+    np.testing.assert_allclose(best, probabilities[:, 1:].max(axis=0), atol=1e-5)
+
+
+# --- one function for all images ---------------------------------------------------------------
+
+
+def test_it_is_traced_once_whatever_the_sizes(model):
+    predictor = Predictor(model, EVERYTHING)
+    for height, width in ((90, 120), (120, 90), (33, 200), (1, 1), (1, 300)):
+        predictor.detect(image(height, width))
+    assert predictor.predict.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3), (40, 41), (500, 80)])
+def test_boxes_lie_in_the_original_image(predictor, size):
+    found, best = predictor.detect(image(*size))
+    boxes = found.boxes_image
+    assert (boxes >= 0).all()
+    assert (boxes[:, 2:] <= size).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert best.shape == (3,)
+    if size == (1, 1):  # no proposal reaches 16 original pixels
+        assert len(found) == 0
+        assert not best.any()
+
+
+def test_outputs_are_sorted_and_padded_with_zeros(predictor):
+    found = predictor.predict(image(100, 140)[None])
+    count = int(found.count[0])
+    assert 0 < count <= 100
+    assert found.boxes_image.shape == (1, 100, 4)
+    scores, classes = found.scores[0].numpy(), found.classes[0].numpy()
+    assert (np.diff(scores[:count]) <= 0).all()
+    assert set(classes[:count]) <= {1, 2, 3}
+    assert not scores[count:].any()
+    assert not classes[count:].any()
+    assert not found.boxes_image[0, count:].numpy().any()
+
+
+def test_a_batch_gives_what_its_images_give(predictor):
+    images = np.stack([image(90, 130, seed) for seed in range(3)])
+    together = predictor.predict(images)
+    for index in range(3):
+        alone = predictor.predict(images[index : index + 1])
+        for name, values in alone._asdict().items():
+            ours = getattr(together, name)[index].numpy()
+            np.testing.assert_allclose(ours, values[0], rtol=1e-4, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 300, 5000])
+def test_chunks_of_the_head_change_nothing(model, predictor, chunk):
+    images = np.stack([image(90, 130, seed) for seed in range(2)])
+    if chunk == 1:
+        images = images[:1]
+    chunked = Predictor(model, EVERYTHING, head_chunk=chunk)
+    found_in_chunks = chunked.predict(images)
+    for name, values in predictor.predict(images)._asdict().items():
+        found = getattr(found_in_chunks, name)
+        assert found.shape == values.shape
+        np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-3, err_msg=name)
+
+
+def test_the_filter_is_the_one_asked_for(model, predictor):
+    pixels = image(100, 140)
+    every, best = predictor.detect(pixels)
+    limit = float(np.median(every.scores))
+    strict = DetectionFilter(score_threshold=limit, nms_iou=0.3, per_image=5)
+    some, best_again = Predictor(model, strict).detect(pixels)
+    assert len(some) == 5
+    np.testing.assert_allclose(some.scores, every.scores[:5], atol=1e-6)
+    # The best score is told whatever the filter drops.
+    none, best_of_none = Predictor(model, DetectionFilter(score_threshold=1.0)).detect(pixels)
+    assert len(none) == 0
+    np.testing.assert_allclose(best_again, best, atol=1e-6)
+    np.testing.assert_allclose(best_of_none, best, atol=1e-6)
+
+
+# --- run folders -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(tiny_recipe):
+    """Networks of stages 1 and 2 and of the result, all with other weights."""
+    return {
+        name: make_model(tiny_recipe, seed)
+        for seed, name in enumerate(("stage1", "stage2", "final"))
+    }
+
+
+@pytest.fixture
+def run(run_config, models, tmp_path):
+    """``run(**changes)``: a run folder with the weights of a finished training."""
+
+    def make(**changes):
+        folder = RunFolder(tmp_path / "run")
+        folder.create(run_config(class_names=CLASSES, **changes), ["train_frcnn.py"])
+        for name, model in models.items():
+            write_layers(folder.weights_file(name), model.all_layers, {})
+        return folder
+
+    return make
+
+
+def same_weights(found: FasterRcnn, expected: FasterRcnn) -> bool:
+    return all(
+        np.array_equal(a.numpy(), b.numpy())
+        for one, other in zip(found.all_layers, expected.all_layers, strict=True)
+        for a, b in zip(one.weights, other.weights, strict=True)
+    )
+
+
+def test_a_run_gives_the_final_network(run, models):
+    folder = run()
+    predictor = load_predictor(folder.path)
+    assert same_weights(predictor.model, models["final"])
+    assert predictor.detector_model is predictor.model
+    assert predictor.class_names == CLASSES
+    assert predictor.proposals.after_nms == 300
+    pixels = image(80, 100)
+    expected, _ = Predictor(models["final"], predictor.detection_filter).detect(pixels)
+    found, _ = predictor.detect(pixels)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    np.testing.assert_allclose(found.boxes_image, expected.boxes_image, atol=1e-3)
+
+
+def test_stage_2_is_the_rpn_of_stage_1_with_the_detector_of_stage_2(run, models):
+    predictor = load_predictor(run().path, EVERYTHING, stage=2)
+    assert same_weights(predictor.model, models["stage1"])
+    assert same_weights(predictor.detector_model, models["stage2"])
+    pixels = image(80, 100)
+    found, _ = predictor.detect(pixels)
+    mixed = Predictor(models["stage1"], EVERYTHING, detector_model=models["stage2"])
+    np.testing.assert_allclose(found.scores, mixed.detect(pixels)[0].scores, atol=1e-6)
+    shared, _ = Predictor(models["stage1"], EVERYTHING).detect(pixels)
+    assert len(shared) != len(found) or not np.allclose(shared.scores, found.scores)
+
+
+@pytest.mark.parametrize(
+    ("mode", "stages", "expected"),
+    [
+        ("alternating", (1, 2, 3, 4), 4),
+        ("alternating", (1, 2), 2),
+        ("alternating", (1, 2, 3), 2),
+        ("joint", (), 4),
+    ],
+)
+def test_the_result_of_a_run(run, models, mode, stages, expected):
+    folder = run(mode=mode, stages=stages)
+    assert result_stage(folder) == expected
+    predictor = load_predictor(folder.path)
+    assert same_weights(predictor.model, models["final" if expected == 4 else "stage1"])
+
+
+def test_the_number_of_proposals(run):
+    predictor = load_predictor(run().path, number_of_proposals=7000)
+    assert (predictor.proposals.before_nms, predictor.proposals.after_nms) == (7000, 7000)
+    assert predictor.proposals.min_size_image == 16.0
+
+
+def test_what_is_wrong_with_a_run_is_said(run, tmp_path):
+    with pytest.raises(UserError, match="is not a run folder"):
+        load_predictor(tmp_path)
+    folder = run(stages=(1,))
+    with pytest.raises(UserError, match="holds no detector: it was trained with --stages 1"):
+        load_predictor(folder.path)
+    folder.weights_file("final").unlink()
+    with pytest.raises(UserError, match=r"no final weights yet \(finished: stage1, stage2\)"):
+        load_model(folder)
+    values = json.loads(folder.config_file.read_text())
+    folder.config_file.write_text(json.dumps({**values, "mode": "joint", "stages": []}))
+    with pytest.raises(UserError, match="was trained with --mode joint, which has no stage 2"):
+        load_predictor(folder.path, stage=2)
+
+
+def test_weights_of_another_network_do_not_fit(run, tiny_recipe):
+    folder = run()
+    anchors = dataclasses.replace(tiny_recipe.anchors, scales=(1.0, 2.0, 3.0))
+    recipe = dataclasses.replace(tiny_recipe, anchors=anchors)
+    other = FasterRcnn("tiny", CLASSES, recipe)
+    write_layers(folder.weights_file("final"), other.all_layers, {})
+    with pytest.raises(UserError, match="does not fit the network"):
+        load_model(folder)
+    write_layers(folder.weights_file("final"), other.base_layers, {})
+    with pytest.raises(UserError, match="holds no weights for"):
+        load_model(folder)

@@ -1,0 +1,351 @@
+"""The four stages: what each trains and starts from, resuming bit for bit, who sees which images.
+
+One uninterrupted run is shared by most tests; a second one is interrupted in every stage.
+
+Shapes and names
+----------------
+before, after  weights {layer: [kernel, bias] or [gamma, beta]} of the whole network around the fitting of a stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.network.weights import read_layers
+from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.training import fitting, normalisation, stages
+from keras_frcnn.training.checkpoint import Checkpoints
+from keras_frcnn.training.loop import TrainingStopped
+from keras_frcnn.training.proposal_store import ProposalStore
+from keras_frcnn.training.units import training_units
+
+BASE = {f"conv{index}{part}" for index in range(1, 6) for part in ("", "_norm")}
+RPN = {"rpn_conv", "rpn_cls_score", "rpn_bbox_pred"}
+HEAD = {"fc6", "fc7", "cls_score", "bbox_pred"}
+TRAINED = {1: BASE | RPN, 2: BASE | HEAD, 3: RPN, 4: HEAD}
+
+
+def weights_of(model):
+    return {layer.name: layer.get_weights() for layer in model.all_layers}
+
+
+def same(one, other):
+    return all(np.array_equal(left, right) for left, right in zip(one, other, strict=True))
+
+
+def file_weights(run, name):
+    """{layer: [kernel, bias]} of a weight file."""
+    layers = read_layers(run.weights_file(name)).layers
+    return {name: list(weights.values()) for name, weights in layers.items()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, run_config, demo_dataset, trainer_of):
+    """A run of all stages: its folder, what it said, and each stage's weights and units."""
+    run = RunFolder(tmp_path_factory.mktemp("runs") / "whole")
+    config = run_config()
+    run.create(config, [])
+    trainer, said = trainer_of(
+        config, demo_dataset, run, feature_cache="memory", checkpoint_seconds=-1.0
+    )
+    before, after, seen, steps = {}, {}, {}, {}
+    fit, training_step = fitting.Fitting.fit, fitting.TrainingStep
+
+    def watched(self, model, stage, schedule, *arguments, eligible, **others):
+        before[stage], seen[stage] = weights_of(model), eligible.tolist()
+
+        def kept_step(*step_arguments, **step_others):
+            steps[stage] = training_step(*step_arguments, **step_others)
+            return steps[stage]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fitting, "TrainingStep", kept_step)
+            fit(self, model, stage, schedule, *arguments, eligible=eligible, **others)
+        after[stage] = weights_of(model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting.Fitting, "fit", watched)
+        patch.setattr(fitting, "save_curves", lambda *arguments: None)
+        trainer.train()
+    return SimpleNamespace(
+        run=run,
+        config=config,
+        said=said.getvalue(),
+        before=before,
+        after=after,
+        seen=seen,
+        traces={stage: step.traces for stage, step in steps.items()},
+        fresh=weights_of(trainer.new_model()),
+        trainer=trainer,
+    )
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_each_stage_trains_its_layers_and_no_other(uninterrupted, stage):
+    before, after = uninterrupted.before[stage], uninterrupted.after[stage]
+    assert set(before) == BASE | RPN | HEAD
+    for name in before:
+        for old, new in zip(before[name], after[name], strict=True):
+            assert np.any(old != new) == (name in TRAINED[stage]), f"{name} in stage {stage}"
+
+
+def test_what_each_stage_starts_from(uninterrupted):
+    before, after, fresh = uninterrupted.before, uninterrupted.after, uninterrupted.fresh
+    for stage in (1, 2):  # the initial weights, in stage 2 again, new outputs as published
+        assert all(same(before[stage][name], fresh[name]) for name in fresh)
+    for stage in (3, 4):  # the detector's convolutions
+        assert all(same(before[stage][name], after[2][name]) for name in BASE)
+    assert all(same(before[3][name], fresh[name]) for name in RPN)  # a new RPN head
+    for name in HEAD - {"bbox_pred"}:
+        assert same(before[4][name], after[2][name])
+    # The stored bbox_pred gives plain deltas; training goes on in normalised ones, by the
+    # statistics of the new proposals.
+    run = uninterrupted.run
+    stored = file_weights(run, "stage2")["bbox_pred"]
+    trainer = uninterrupted.trainer
+    store = ProposalStore.load(run.proposals_file(3), [unit.key for unit in trainer.units])
+    means, stds = normalisation.detector_statistics(
+        trainer.new_model(), trainer.units, store.boxes_of
+    )
+    kernel, bias = before[4]["bbox_pred"]
+    np.testing.assert_allclose(kernel * stds.ravel(), stored[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(bias * stds.ravel() + means.ravel(), stored[1], rtol=1e-4, atol=1e-6)
+    assert not np.allclose(kernel, stored[0])
+
+
+def test_what_each_file_holds(uninterrupted):
+    run, after = uninterrupted.run, uninterrupted.after
+    for stage in (1, 2, 3, 4):
+        stored = file_weights(run, f"stage{stage}")
+        assert set(stored) == TRAINED[stage]
+        for name in set(stored) - {"rpn_bbox_pred", "bbox_pred"}:
+            assert same(stored[name], after[stage][name])
+    final = file_weights(run, "final")
+    assert set(final) == BASE | RPN | HEAD
+    for stage, part in ((2, BASE), (3, RPN), (4, HEAD)):
+        stored = file_weights(run, f"stage{stage}")
+        assert all(same(final[name], stored[name]) for name in part)
+    metadata = read_layers(run.weights_file("final")).metadata
+    assert metadata["class_names"] == list(uninterrupted.config.class_names)
+    assert metadata["network"] == "tiny"
+
+
+def test_stored_deltas_are_plain(uninterrupted):
+    trainer = uninterrupted.trainer
+    mean, std = normalisation.rpn_statistics(trainer.new_model(), trainer.units)
+    for stage in (1, 3):
+        kernel, bias = uninterrupted.after[stage]["rpn_bbox_pred"]
+        stored = file_weights(uninterrupted.run, f"stage{stage}")["rpn_bbox_pred"]
+        np.testing.assert_allclose(stored[0], kernel * np.tile(std, 4), rtol=1e-5)
+        expected = bias * np.tile(std, 4) + np.tile(mean, 4)
+        np.testing.assert_allclose(stored[1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_one_trace_for_all_image_sizes(uninterrupted, demo_dataset):
+    assert len({(example.height, example.width) for example in demo_dataset.examples}) == 2
+    assert uninterrupted.traces == {1: 1, 2: 1, 3: 1, 4: 1}
+
+
+def test_images_without_objects(uninterrupted):
+    """Kept in the RPN's stages; left out of the detector's by the paper's background rule."""
+    # Units 3 and 7 are the empty image and its mirror image.
+    assert uninterrupted.seen[1] == uninterrupted.seen[3] == list(range(8))
+    assert uninterrupted.seen[2] == uninterrupted.seen[4] == [0, 1, 2, 4, 5, 6]
+    assert (
+        "stage 2: 2 images without objects give no RoI and are left out: VOC2007/000004, "
+        "VOC2007/000004 flipped" in uninterrupted.said
+    )
+
+
+def test_images_without_objects_stay_under_py_faster_rcnn(
+    run_config, demo_dataset, trainer_of, tmp_path, tiny_recipe
+):
+    low = dataclasses.replace(tiny_recipe, detector=PY_FASTER_RCNN.detector)
+    trainer, said = trainer_of(run_config(recipe=low), demo_dataset, RunFolder(tmp_path))
+    assert trainer.fitting.eligible(2).tolist() == list(range(8))
+    assert said.getvalue() == ""
+    empty = dataclasses.replace(demo_dataset, examples=demo_dataset.examples[3:])
+    trainer, _ = trainer_of(run_config(), empty, RunFolder(tmp_path))
+    with pytest.raises(UserError, match="None of the 2 training images has an object"):
+        trainer.fitting.eligible(2)
+
+
+def test_proposals_of_every_unit_lie_in_the_run_folder(uninterrupted, demo_dataset):
+    keys = [unit.key for unit in training_units(demo_dataset.examples, flips=True)]
+    for stage in (1, 3):
+        store = ProposalStore.load(uninterrupted.run.proposals_file(stage), keys)
+        counts = np.diff(store.offsets)
+        assert counts.min() > 0 and counts.max() <= 60
+    assert f"written to {uninterrupted.run.proposals_file(3)}" in uninterrupted.said
+
+
+def test_a_finished_run_is_left_alone(uninterrupted, demo_dataset, trainer_of):
+    run = uninterrupted.run
+    assert not list(run.checkpoints.iterdir())
+    assert not (run.path / "features.bin").exists()
+    times = {path: path.stat().st_mtime_ns for path in run.path.rglob("*.h5")}
+    trainer, _ = trainer_of(uninterrupted.config, demo_dataset, run)
+    trainer.train()
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*.h5")} == times
+    run.weights_file("final").unlink()
+    stopped_early = dataclasses.replace(uninterrupted.config, stages=(1, 2))
+    trainer_of(stopped_early, demo_dataset, run)[0].train()
+    assert not run.weights_file("final").exists()  # the unshared variant has no single network
+    trainer_of(uninterrupted.config, demo_dataset, run)[0].train()
+    assert run.weights_file("final").exists()
+
+
+def interrupt(patch, stage, done, how):
+    """Lets the given stage fail after ``done`` iterations, by a signal or while saving."""
+    run_stage, save = fitting.run_stage, Checkpoints.save
+
+    def with_signal(*arguments, log, **others):
+        def log_and_raise(record):
+            log(record)
+            if (record["stage"], record["iteration"]) == (stage, done):
+                signal.raise_signal(how)
+
+        run_stage(*arguments, log=log_and_raise, **others)
+
+    def failing(self, iteration, *arguments):
+        hit = (self.stage, iteration) == (stage, done)
+        if hit and how == "before saving":
+            raise OSError("No space left on device")
+        save(self, iteration, *arguments)
+        if hit:
+            raise OSError("killed")
+
+    if isinstance(how, signal.Signals):
+        patch.setattr(fitting, "run_stage", with_signal)
+    else:
+        patch.setattr(Checkpoints, "save", failing)
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(
+    uninterrupted, demo_dataset, trainer_of, tmp_path
+):
+    """Stopped in each stage, by signals, a full disk and a crash; features on disk this time."""
+    run, config = RunFolder(tmp_path / "run"), uninterrupted.config
+    run.create(config, [])
+
+    def train():
+        trainer, said = trainer_of(
+            config, demo_dataset, run, feature_cache="disk", checkpoint_seconds=-1.0
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fitting, "save_curves", lambda *arguments: None)
+            trainer.train()
+        return said.getvalue()
+
+    for stage, done, how, resumed_after in (
+        (1, 2, signal.SIGINT, 3),  # answered after the next iteration
+        (2, 2, "before saving", 1),
+        (3, 3, signal.SIGTERM, 4),  # in the last iteration: nothing is left to train
+        (4, 2, "after saving", 2),
+    ):
+        stop = TrainingStopped if isinstance(how, signal.Signals) else OSError
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(stop):
+            interrupt(patch, stage, done, how)
+            train()
+        assert Checkpoints(run.checkpoints, stage).files()[0].stem == (
+            f"stage{stage}-{resumed_after:08d}"
+        )
+        assert not run.weights_file(f"stage{stage}").exists()
+        # Gigabytes of features do not stay behind.
+        assert not (run.path / "features.bin").exists()
+        run.check_same(config)
+    said = train()
+    assert "going on after iteration 2" in said
+    assert "feature cache: disk" in said
+    assert not (run.path / "features.bin").exists()
+    for name in ("stage1", "stage2", "stage3", "stage4", "final"):
+        expected, found = file_weights(uninterrupted.run, name), file_weights(run, name)
+        assert set(expected) == set(found)
+        for layer in expected:
+            assert same(expected[layer], found[layer]), f"{layer} of {name}"
+    keys = [unit.key for unit in training_units(demo_dataset.examples, flips=True)]
+    for stage in (1, 3):
+        expected = ProposalStore.load(uninterrupted.run.proposals_file(stage), keys)
+        found = ProposalStore.load(run.proposals_file(stage), keys)
+        np.testing.assert_array_equal(expected.boxes_image, found.boxes_image)
+    assert losses_of(run) == losses_of(uninterrupted.run)
+    iterations = [(entry["stage"], entry["iteration"]) for entry in losses_of(run)]
+    assert iterations == [(stage, done) for stage in (1, 2, 3, 4) for done in (1, 2, 3, 4)]
+
+
+def losses_of(run):
+    """The metrics without their times."""
+    records = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    times = ("images_per_second", "waiting")
+    return [{name: record[name] for name in record if name not in times} for record in records]
+
+
+def test_joint_training_in_float16(run_config, demo_dataset, trainer_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "save_curves", lambda *arguments: None)
+    recipe = run_config().recipe
+    recipe = dataclasses.replace(
+        recipe,
+        rpn=PY_FASTER_RCNN.rpn,
+        detector=PY_FASTER_RCNN.detector,
+        joint=StageSchedule(2, 1, 0.001),
+    )
+    config = run_config(mode="joint", stages=(), precision="float16", recipe=recipe)
+    run = RunFolder(tmp_path / "run")
+    run.create(config, [])
+    trainer, _ = trainer_of(config, demo_dataset, run)
+    trainer.train()
+    final, fresh = file_weights(run, "final"), weights_of(trainer.new_model())
+    assert set(final) == set(fresh)
+    # bbox_pred aside, which is folded, every layer has moved, and not far in two steps.
+    for name in final:
+        for old, new in zip(fresh[name], final[name], strict=True):
+            assert np.isfinite(new).all() and np.any(old != new)
+    kernel = np.tile([0.1, 0.1, 0.2, 0.2], len(config.class_names) + 1) * fresh["bbox_pred"][0]
+    np.testing.assert_allclose(final["bbox_pred"][0], kernel, atol=3e-4)
+    (record,) = losses_of(run)
+    assert (record["stage"], record["iteration"]) == (0, 2)
+    assert {"rpn_class_loss", "rpn_box_loss", "detector_class_loss", "detector_box_loss"} <= set(
+        record
+    )
+
+
+def test_layers_of_vgg_trained_in_each_stage(
+    run_config, demo_dataset, trainer_of, tmp_path, monkeypatch, vgg
+):
+    """Only the lists of variables: blocks 1 and 2 never, convolutions in stages 1 and 2 only."""
+    trained = {}
+
+    def remember(self, model, stage, schedule, objective, layers, **others):
+        trained[stage] = [layer.name for layer in layers]
+
+    nothing = lambda *arguments, **others: None  # noqa: E731
+    identity = (np.zeros(4, np.float32), np.ones(4, np.float32))
+    monkeypatch.setattr(fitting.Fitting, "fit", remember)
+    monkeypatch.setattr(fitting.Fitting, "compute_features", nothing)
+    monkeypatch.setattr(stages.Trainer, "new_model", lambda self: vgg)
+    for name in ("_load", "_save", "_write_proposals"):
+        monkeypatch.setattr(stages.Trainer, name, nothing)
+    for name in ("rpn_statistics", "detector_statistics"):
+        monkeypatch.setattr(stages.normalise, name, lambda *arguments: identity)
+    for name in ("fold", "unfold"):
+        monkeypatch.setattr(stages.normalise, name, nothing)
+    for name in ("save_sampled_anchors", "save_sampled_rois"):
+        monkeypatch.setattr(stages.pictures, name, nothing)
+    store = SimpleNamespace(boxes_of=None)
+    monkeypatch.setattr(stages.ProposalStore, "load", lambda *arguments: store)
+    config = run_config(network="vgg16", class_names=vgg.class_names)
+    trainer_of(config, demo_dataset, RunFolder(tmp_path))[0].train()
+    convolutions = [
+        f"block{block}_conv{index}" for block in (3, 4, 5) for index in (1, 2, 3)
+    ]
+    rpn = ["rpn_conv", "rpn_cls_score", "rpn_bbox_pred"]
+    head = ["fc6", "fc7", "cls_score", "bbox_pred"]
+    assert trained == {1: convolutions + rpn, 2: convolutions + head, 3: rpn, 4: head}
