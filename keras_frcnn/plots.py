@@ -25,11 +25,12 @@ from matplotlib.ticker import LogLocator, NullLocator
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 
-STAGE_NAMES = {
-    1: "RPN",
-    2: "detector",
-    3: "RPN on shared features",
-    4: "detector, shared",
+STAGE_TITLES = {
+    0: "joint training",
+    1: "stage 1: RPN",
+    2: "stage 2: detector",
+    3: "stage 3: RPN on shared features",
+    4: "stage 4: detector, shared",
 }
 LOSSES = {
     "loss": ("total", "black"),
@@ -155,8 +156,7 @@ def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
             )
     if highest > 0:
         axis.set_ylim(0, 1.08 * highest)
-    name = STAGE_NAMES.get(stage)
-    axis.set_title(f"stage {stage}: {name}" if name else str(stage))
+    axis.set_title(STAGE_TITLES.get(stage, str(stage)))
     axis.set_xlabel("iteration")
     axis.grid(alpha=0.25)
     if axis.get_legend_handles_labels()[0]:
