@@ -19,16 +19,10 @@ import keras
 import tensorflow as tf
 
 from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
-from keras_frcnn.network.backbones import build_backbone
+from keras_frcnn.network.backbones import POLICIES, build_backbone
 from keras_frcnn.network.roi_pooling import build_roi_pooling
 from keras_frcnn.network.rpn import build_rpn_head
 from keras_frcnn.recipes import Recipe
-
-PRECISION_POLICIES = {
-    "float32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "mixed_float16",
-}
 
 
 class FasterRcnn(tf.Module):
@@ -63,7 +57,7 @@ class FasterRcnn(tf.Module):
         self.base_anchors = base_anchors(
             recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios
         )
-        policy = PRECISION_POLICIES[precision]
+        policy = POLICIES[precision]
         self.rpn_head = build_rpn_head(
             self.backbone.channels,
             self.backbone.rpn_channels,

@@ -9,6 +9,7 @@ unit  one training image in one orientation; boxes are in input pixels.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def save_sampled_anchors(
             positive_fraction=config.positive_fraction,
             delta_mean=np.zeros(4, np.float32),
             delta_std=np.ones(4, np.float32),
+            keep_cross_boundary=config.keep_cross_boundary,
         )
         _save(
             folder / "samples" / f"anchors-{index + 1}.png",
@@ -110,8 +112,10 @@ def save_labels(dataset: Dataset, recipe: Recipe, png: Path) -> tuple[float, flo
     """Writes ``labels.png``; returns the shares of objects without an anchor at IoU 0.5 and 0.7.
 
     An object's best anchor is sought over all positions of its image, inside anchors only, as
-    training does.
+    training does; difficult objects are left out as there.
     """
+    examples = tuple(example.without_difficult() for example in dataset.examples)
+    dataset = dataclasses.replace(dataset, examples=examples)
     anchors = base_anchors(recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios)
 
     @tf.function(
@@ -167,7 +171,8 @@ def _save(
 ) -> None:
     height, width = (int(side) for side in size)
     image = Image.fromarray(decode_unit(unit)).resize((width, height), Image.Resampling.BILINEAR)
-    foreground, background = boxes[labels == 1], boxes[labels == 0][:BACKGROUND_SHOWN]
+    foreground, background = boxes[labels == 1], boxes[labels == 0]
+    background = background[:: -(-len(background) // BACKGROUND_SHOWN) or 1]
     kinds = (
         ["background"] * len(background)
         + ["foreground"] * len(foreground)

@@ -16,7 +16,6 @@ from keras_frcnn.evaluation.voc import (
     average_precision_11point,
     average_precision_area,
     evaluate_voc,
-    keep_best_per_class,
     print_table,
 )
 
@@ -408,35 +407,6 @@ def test_five_thousand_images_take_seconds():
     start = time.process_time()
     evaluate_voc(data, found)
     assert time.process_time() - start < 4
-
-
-# ---- the best per class
-
-
-def test_the_best_of_each_class_over_all_images():
-    found = detections(
-        (0, BOX, 0.9, 1),
-        (0, BOX, 0.2, 1),
-        (0, BOX, 0.1, 2),
-        (1, BOX, 0.5, 1),
-        (1, BOX, 0.8, 1),
-    )
-    kept = keep_best_per_class(found, number_of_classes=2, limit_per_class=2)
-    assert list(kept) == ["VOC2007/0", "VOC2007/1"]
-    np.testing.assert_allclose(kept["VOC2007/0"].scores, [0.9, 0.1])
-    assert kept["VOC2007/0"].classes.tolist() == [1, 2]
-    np.testing.assert_allclose(kept["VOC2007/1"].scores, [0.8])
-    assert kept["VOC2007/1"].boxes_image.shape == (1, 4)
-
-
-def test_ties_at_the_limit_go_to_the_earlier_image():
-    found = detections((0, BOX, 0.5), (1, FAR, 0.5), (2, BOX, 0.7))
-    kept = keep_best_per_class(found, number_of_classes=1, limit_per_class=2)
-    assert [len(d) for d in kept.values()] == [1, 0, 1]
-
-
-def test_the_best_of_nothing():
-    assert keep_best_per_class({}, 3, 5) == {}
 
 
 # ---- real annotations

@@ -87,7 +87,7 @@ def test_against_a_loop(config, on_gpu):
         np.testing.assert_allclose(found.scores[image, :count], scores, atol=1e-6)
         np.testing.assert_array_equal(found.boxes_input[image, count:], 0)
         np.testing.assert_array_equal(found.scores[image, count:], 0)
-    assert 0 < int(found.count[0])
+    assert int(found.count[0]) > 0
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])

@@ -89,7 +89,7 @@ def test_batches_are_of_one_orientation():
         kinds = landscape[batches]
         assert np.all(kinds[:, 0] == kinds[:, 1])
         # The kinds come mixed, not one after the other.
-        assert 1 < np.count_nonzero(np.diff(kinds[:, 0].astype(int)))
+        assert np.count_nonzero(np.diff(kinds[:, 0].astype(int))) > 1
         odd = np.arange(40) % 40 > 8  # 31 and 9: one pair has to be mixed
         kinds = odd[epoch_batches(odd, 2, seed=1, stage=2, epoch=epoch)]
         assert np.count_nonzero(kinds[:, 0] != kinds[:, 1]) == 1
