@@ -32,7 +32,9 @@ def test_the_recipes_differ_where_their_sources_do():
     def compare(one, other, name):
         if dataclasses.is_dataclass(one):
             for field in dataclasses.fields(one):
-                compare(getattr(one, field.name), getattr(other, field.name), f"{name}{field.name}.")
+                compare(
+                    getattr(one, field.name), getattr(other, field.name), f"{name}{field.name}."
+                )
         elif one != other:
             differences[name[:-1]] = (one, other)
 
@@ -153,7 +155,10 @@ def test_a_missing_field_is_refused_by_name():
 
 def test_an_optional_field_may_be_null_and_a_part_may_be_read_alone():
     assert from_json(to_json(DetectionFilter(per_image=None)), DetectionFilter).per_image is None
-    assert from_json(changed(("training_proposals", "before_nms"), 7)).training_proposals.before_nms == 7
+    assert (
+        from_json(changed(("training_proposals", "before_nms"), 7)).training_proposals.before_nms
+        == 7
+    )
 
 
 def test_recipes_are_frozen():

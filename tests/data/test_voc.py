@@ -15,13 +15,8 @@ import pytest
 from PIL import Image
 
 from keras_frcnn.data.checks import summary
-from keras_frcnn.data.voc import (
-    VOC_CLASSES,
-    available_sets,
-    check_disjoint,
-    load_voc,
-    parse_sets,
-)
+from keras_frcnn.data.voc import VOC_CLASSES, check_disjoint, load_voc
+from keras_frcnn.data.voc_layout import available_sets, parse_sets
 from keras_frcnn.errors import UserError
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"

@@ -47,6 +47,19 @@ def test_deltas_are_laid_out_anchor_by_anchor():
     np.testing.assert_array_equal(deltas[0, (1 * 2 + 0) * 3 + 2], channels[0, 1, 0, 8:12])
 
 
+def test_the_head_uses_these_layouts():
+    """Biases alone: channel c of the two output convolutions gives c."""
+    head = head_of(anchors=9)
+    for name, channels in (("rpn_cls_score", 18), ("rpn_bbox_pred", 36)):
+        layer = head.get_layer(name)
+        kernel, _ = layer.get_weights()
+        layer.set_weights([np.zeros_like(kernel), np.arange(channels, dtype="f")])
+    logits, deltas = head(np.zeros((1, 2, 1, 8), "f"))
+    expected = np.stack((np.arange(9), np.arange(9, 18)), axis=1)
+    np.testing.assert_array_equal(logits[0], np.concatenate((expected, expected)))
+    np.testing.assert_array_equal(deltas[0], np.tile(np.arange(36).reshape(9, 4), (2, 1)))
+
+
 def test_layout_survives_its_configuration():
     layer = AnchorLayout(2, value_major=True, name="rpn_logits")
     again = AnchorLayout.from_config(layer.get_config())
@@ -56,9 +69,7 @@ def test_layout_survives_its_configuration():
 
 @pytest.mark.parametrize("name", ["rpn_conv", "rpn_cls_score", "rpn_bbox_pred"])
 def test_weights_start_at_n_0_001(name):
-    head = build_rpn_head(
-        128, 128, 9, feature_dtype="float32", precision_policy="float32", seed=4
-    )
+    head = build_rpn_head(128, 128, 9, feature_dtype="float32", precision_policy="float32", seed=4)
     kernel, bias = head.get_layer(name).get_weights()
     assert kernel.std() == pytest.approx(0.01, rel=0.06)
     assert abs(kernel.mean()) < 0.001

@@ -104,7 +104,9 @@ def test_too_large_features_stay_finite():
 
 def test_features_of_another_shape_are_refused():
     cache = FeatureCache(np.array([[1, 2, 3], [2, 2, 3]]), tf.float16, None)
-    with pytest.raises(ValueError, match=r"unit 1 have the shape \(2, 1, 3\), expected \(2, 2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"unit 1 have the shape \(2, 1, 3\), expected \(2, 2, 3\)"
+    ):
         cache.put(1, tf.zeros((2, 1, 3)))
 
 

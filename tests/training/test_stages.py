@@ -4,7 +4,7 @@ One uninterrupted run is shared by most tests; a second one is interrupted in ev
 
 Shapes and names
 ----------------
-before, after  weights {layer: [kernel, bias] or [gamma, beta]} of the whole network around the fitting of a stage.
+before, after  {layer: [kernel, bias] or [gamma, beta]} of the network around a stage's fitting.
 """
 
 from __future__ import annotations
@@ -343,9 +343,7 @@ def test_layers_of_vgg_trained_in_each_stage(
     monkeypatch.setattr(stages.ProposalStore, "load", lambda *arguments: store)
     config = run_config(network="vgg16", class_names=vgg.class_names)
     trainer_of(config, demo_dataset, RunFolder(tmp_path))[0].train()
-    convolutions = [
-        f"block{block}_conv{index}" for block in (3, 4, 5) for index in (1, 2, 3)
-    ]
+    convolutions = [f"block{block}_conv{index}" for block in (3, 4, 5) for index in (1, 2, 3)]
     rpn = ["rpn_conv", "rpn_cls_score", "rpn_bbox_pred"]
     head = ["fc6", "fc7", "cls_score", "bbox_pred"]
     assert trained == {1: convolutions + rpn, 2: convolutions + head, 3: rpn, 4: head}

@@ -46,7 +46,9 @@ def make_batch(counts=(2,), size=(96, 128), padded=None, seed=0):
     proposal_counts = []
     for image, count in enumerate(counts):
         corner = rng.uniform(0, 50, (count, 2))
-        gt_boxes[image, :count] = np.concatenate((corner, corner + rng.uniform(25, 45, (count, 2))), 1)
+        gt_boxes[image, :count] = np.concatenate(
+            (corner, corner + rng.uniform(25, 45, (count, 2))), 1
+        )
         near = np.repeat(gt_boxes[image, :count], 12, axis=0)
         near = near + rng.uniform(-12, 12, near.shape)
         own = np.concatenate((near, [[0, 0, 30, 30], [60, 80, 96, 128], [5, 60, 40, 120]]))
@@ -78,7 +80,10 @@ def toy(objective=None, *, batches_per_step=1, loss_scale=None, config=PLAIN_SGD
     weight = tf.Variable([1.0, 2.0], name="kernel")
 
     def default(batch, seed):
-        return {"toy_loss": tf.reduce_sum(weight * tf.reduce_mean(batch["x"], axis=0)), "other": 7.0}
+        return {
+            "toy_loss": tf.reduce_sum(weight * tf.reduce_mean(batch["x"], axis=0)),
+            "other": 7.0,
+        }
 
     step = TrainingStep(
         objective or default,
@@ -248,11 +253,15 @@ def test_features_of_a_batch_are_used_as_they_are(model):
 
 
 def test_joint_training_of_two_images(model):
-    recipe = dataclasses.replace(PY_FASTER_RCNN, image=model.recipe.image, anchors=model.recipe.anchors)
+    recipe = dataclasses.replace(
+        PY_FASTER_RCNN, image=model.recipe.image, anchors=model.recipe.anchors
+    )
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
     batch = make_batch(counts=(2, 1))
     objective = joint_objective(own, DeltaNormalisation.identity(3))
-    variables = [tensorflow_variable(weight) for layer in own.all_layers for weight in layer.weights]
+    variables = [
+        tensorflow_variable(weight) for layer in own.all_layers for weight in layer.weights
+    ]
     names = [f"{layer.name}/{index}" for layer in own.all_layers for index in range(2)]
     before = [variable.numpy() for variable in variables]
     with tf.GradientTape() as tape:

@@ -114,9 +114,7 @@ def test_resuming_gives_the_same_continuation():
     units = mixed(7, 4)
 
     def order(first):
-        return list(
-            unit_order(units, 2, seed=3, stage=1, first_iteration=first, iterations=20)
-        )
+        return list(unit_order(units, 2, seed=3, stage=1, first_iteration=first, iterations=20))
 
     whole = order(0)
     assert len(whole) == 40  # more than three epochs of 6 steps
