@@ -229,6 +229,7 @@ def interrupt(patch, stage, done, how):
         patch.setattr(Checkpoints, "save", failing)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_weights(
     uninterrupted, demo_dataset, trainer_of, tmp_path
 ):
