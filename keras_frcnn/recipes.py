@@ -47,6 +47,10 @@ class AnchorConfig:
         return len(self.scales) * len(self.ratios)
 
 
+# "positions": lambda / (N H W), footnote 3; "sampled": weight / sampled anchors, PY.
+BOX_NORMALISERS = ("positions", "sampled")
+
+
 @dataclass(frozen=True)
 class RpnConfig:
     """Labels, minibatch and losses of the region proposal network (recipe 4.5)."""
@@ -57,11 +61,17 @@ class RpnConfig:
     positive_fraction: float = 0.5  # config.py:110
     images_per_step: int = 1
     sigma: float = 1.0  # proposal_train.m:312-317
-    # "positions": lambda / (N H W), footnote 3; "sampled": weight / sampled anchors, PY.
     box_normaliser: str = "positions"
     box_weight: float = 10.0  # lambda of the paper, footnote 3
     normalise_targets: bool = True  # proposal_prepare_image_roidb.m:70-104
     keep_cross_boundary: bool = False  # section 3.3: training does not converge with them
+
+    def __post_init__(self) -> None:
+        if self.box_normaliser not in BOX_NORMALISERS:
+            raise UserError(
+                f"rpn.box_normaliser should be one of {', '.join(BOX_NORMALISERS)}, not "
+                f"{self.box_normaliser!r}."
+            )
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def build_base(policy: str, seed: int) -> keras.Model:
     """Build conv1 to conv5, the first four of stride 2, each with group normalisation.
 
     Normalisation over groups of channels lets random weights learn at ten times the paper's rate,
-    and needs no other image of the batch, as batch normalisation would.
+    and needs no other image of the batch, as batch normalisation would. Its statistics are those
+    of the whole map, padding of a batch included: give it images of one size.
     """
     image = keras.Input((None, None, 3), name="image")
     # Weights drawn for inputs of unit size: pixels have a standard deviation of about 64.
