@@ -8,7 +8,6 @@ TEST_FLAGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
