@@ -264,11 +264,13 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
 
 def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -> dict:
     """Evaluates detections that another program wrote."""
+    from keras_frcnn.data.voc import read_class_names
     from keras_frcnn.evaluation.detection_files import read_json
     from keras_frcnn.evaluation.voc import evaluate_voc
 
     file = existing_path(arguments.detections, "--detections")
-    dataset = load_test_data(arguments, path, None, console)
+    class_names = read_class_names(path) if arguments.parser == "pascal_voc" else None
+    dataset = load_test_data(arguments, path, class_names or None, console)
     detections, notes = read_json(file, dataset)
     for note in notes:
         console.print(note)

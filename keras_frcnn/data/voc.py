@@ -34,7 +34,13 @@ from keras_frcnn.data.checks import (
 )
 from keras_frcnn.data.dataset import DataProblem, Dataset, Example
 from keras_frcnn.data.images import IMAGE_SUFFIXES
-from keras_frcnn.data.voc_layout import chosen_sets, list_file, unique_ids, year_folders
+from keras_frcnn.data.voc_layout import (
+    available_sets,
+    chosen_sets,
+    list_file,
+    unique_ids,
+    year_folders,
+)
 from keras_frcnn.errors import UserError
 
 # In the order of the devkit (VOCinit.m).
@@ -124,6 +130,27 @@ def load_voc(
         strict=strict,
         progress=progress,
     )
+
+
+def read_class_names(devkit: Path | str) -> tuple[str, ...]:
+    """The classes of a devkit: those of all its image sets together, in the order of ``load_voc``.
+
+    A test set may lack a class that was trained on; numbering classes by it alone would shift
+    every class after that one.
+
+    Raises:
+        UserError: ``devkit`` is no folder in this layout.
+    """
+    folders = year_folders(Path(devkit))
+    problems: list[DataProblem] = []
+    objects: list[WrittenObject] = []
+    for year, split in available_sets(devkit):
+        for image_id in unique_ids(folders[year], [list_file(folders[year], split)], problems):
+            annotation = folders[year] / "Annotations" / f"{image_id}.xml"
+            root = _read_annotation(annotation, problems)
+            if root is not None:
+                objects += _objects(root, annotation, problems)
+    return _class_list(names_found(objects), set(folders))
 
 
 def check_disjoint(train: Dataset, test: Dataset) -> None:

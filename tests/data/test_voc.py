@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from keras_frcnn.data.checks import summary
-from keras_frcnn.data.voc import VOC_CLASSES, check_disjoint, load_voc
+from keras_frcnn.data.voc import VOC_CLASSES, check_disjoint, load_voc, read_class_names
 from keras_frcnn.data.voc_layout import available_sets, parse_sets
 from keras_frcnn.errors import UserError
 
@@ -325,6 +325,14 @@ def test_class_lists(devkit):
     devkit.list("train", "5", year=2020)
     assert load_voc(devkit.root, "2020:train").class_names == ("dog",)
     assert load_voc(devkit.root, "2007:val+2020:train").class_names == ("dog",)
+
+
+def test_a_devkit_s_classes_are_those_of_all_its_sets(devkit):
+    devkit.add("1", object_xml("zebra"))
+    devkit.add("3", object_xml("ant"))
+    devkit.add("4", object_xml("unlisted"))
+    assert read_class_names(devkit.root) == ("ant", "dog", "zebra")
+    assert load_voc(devkit.root, "2007:val").class_names == ("ant",)
 
 
 def test_given_classes_make_others_unknown(devkit):
