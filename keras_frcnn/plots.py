@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import written_whole
 
 STAGE_TITLES = {
     0: "joint training",
@@ -242,11 +242,8 @@ def _draw_sizes(
 
 def _save_figure(figure: Figure, png: Path) -> None:
     # Renamed when complete: a viewer that follows a training never meets half a picture.
-    temporary = png.with_name(f".{png.name}.{os.getpid()}.tmp")
     try:
-        png.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png")
-        os.replace(temporary, png)
+        with written_whole(png) as partial:
+            figure.savefig(partial, format="png")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"The picture {png} cannot be written: {error.strerror}.") from error

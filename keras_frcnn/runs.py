@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 import sys
@@ -30,6 +29,7 @@ from typing import Any
 from keras_frcnn import __version__
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import write_text
 from keras_frcnn.recipes import Recipe, from_json, to_json
 
 FORMAT_VERSION = 1
@@ -309,17 +309,6 @@ def _numbered(parent: Path, name: str) -> list[tuple[int, Path]]:
         return []
     matches = [(pattern.match(path.name), path) for path in parent.iterdir()]
     return [(int(match.group(1) or 1), path) for match, path in matches if match]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
 
 
 def command_line() -> list[str]:

@@ -19,7 +19,6 @@ from keras_frcnn.runs import (
     latest_run_folder,
     new_run_folder,
     versions,
-    write_text,
 )
 
 
@@ -187,17 +186,3 @@ def test_the_same_id_in_another_devkit_is_another_image(run, demo_dataset, tmp_p
     other.write_bytes(b"another size")
     example = dataclasses.replace(demo_dataset.examples[0], path=other)
     run.check_not_trained_on(dataclasses.replace(demo_dataset, examples=(example,)))
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "folder" / "a.txt"
-    write_text(path, "größe")
-    assert path.read_text(encoding="utf-8") == "größe"
-
-    def fail(*arguments):
-        raise OSError("no")
-
-    monkeypatch.setattr("keras_frcnn.runs.os.replace", fail)
-    with pytest.raises(OSError, match="no"):
-        write_text(path, "b")
-    assert path.read_text(encoding="utf-8") == "größe"

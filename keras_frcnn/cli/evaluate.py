@@ -29,7 +29,8 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.runs import RunFolder, write_text
+from keras_frcnn.files import write_text
+from keras_frcnn.runs import RunFolder
 
 EPILOG = f"""\
 {ORIGINS}

@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,6 +27,7 @@ import numpy as np
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import write_text
 
 CSV_COLUMNS = (
     *("image_id", "file_name", "class_name", "category_id"),
@@ -104,7 +104,7 @@ def write_json(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     """
     lines = [json.dumps(record, allow_nan=False) for record in records]
     text = "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
-    _write_atomically(Path(path), text)
+    _write(path, text)
 
 
 def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
@@ -119,7 +119,7 @@ def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         names = (record[name] for name in CSV_COLUMNS[:4])
         writer.writerow([*names, *record["bbox"], record["score"]])
-    _write_atomically(Path(path), buffer.getvalue())
+    _write(path, buffer.getvalue())
 
 
 def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
@@ -301,17 +301,8 @@ def _shortest_decimals(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32).astype(str).astype(np.float64)
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    # Beside the file, so that the rename stays within one file system. Names of files that are not
-    # UTF-8 come from the system as surrogates and go out as the bytes that they were.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _write(path: Path | str, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_text(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error

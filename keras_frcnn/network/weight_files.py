@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import written_whole
 
 FORMAT_ATTRIBUTE = "keras_frcnn"
 FORMAT_VERSION = 1
@@ -125,22 +125,16 @@ def write_arrays(
     text = json.dumps({"format_version": FORMAT_VERSION, "metadata": metadata})
     if len(text.encode()) > MAX_METADATA_BYTES:
         raise ValueError(f"The metadata of a weight file may take {MAX_METADATA_BYTES} bytes.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs[FORMAT_ATTRIBUTE] = text
-            file.attrs["layer_names"] = [name.encode() for name in layers]
-            for layer_name, weights in layers.items():
-                group = file.create_group(layer_name)
-                # Keras finds arrays by these names and assigns them in this order.
-                names = [f"{layer_name}/{weight}:0" for weight in weights]
-                group.attrs["weight_names"] = [name.encode() for name in names]
-                for name, array in zip(names, weights.values(), strict=True):
-                    group.create_dataset(name, data=np.asarray(array, np.float32))
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs[FORMAT_ATTRIBUTE] = text
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for layer_name, weights in layers.items():
+            group = file.create_group(layer_name)
+            # Keras finds arrays by these names and assigns them in this order.
+            names = [f"{layer_name}/{weight}:0" for weight in weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, array in zip(names, weights.values(), strict=True):
+                group.create_dataset(name, data=np.asarray(array, np.float32))
 
 
 def read_layers(path: str | Path) -> LayerFile:
@@ -306,11 +300,3 @@ def canonical_weight_name(stored_name: str) -> str:
 
 def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,6 @@ iteration  solver iterations already done.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import written_whole
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 
 FORMAT = "keras_frcnn checkpoint 1"
@@ -49,27 +49,23 @@ class Checkpoints:
 
     def save(self, iteration: int, optimizer: MomentumOptimizer, loss_scale: LossScale) -> None:
         """Writes a checkpoint and removes all but the newest two of the stage."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"stage{self.stage}-{iteration:08d}.h5"
-        temporary = path.with_name(path.name + ".partial")
         header = {
             "iteration": iteration,
             "loss_scale": float(loss_scale.scale.numpy()),
             "good_steps": int(loss_scale.good_steps.numpy()),
         }
-        with h5py.File(temporary, "w", userblock_size=HEAD_BYTES) as file:
-            file.attrs["header"] = json.dumps(header)
-            for index, (variable, velocity) in enumerate(_pairs(optimizer)):
-                group = file.create_group(f"{index:04d}")
-                group["weight"] = variable.numpy()
-                group["velocity"] = velocity.numpy()
-        with open(temporary, "r+b") as stream:
-            head = _head(stream)
-            stream.seek(0)
-            stream.write(head)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        with written_whole(path) as partial:
+            with h5py.File(partial, "w", userblock_size=HEAD_BYTES) as file:
+                file.attrs["header"] = json.dumps(header)
+                for index, (variable, velocity) in enumerate(_pairs(optimizer)):
+                    group = file.create_group(f"{index:04d}")
+                    group["weight"] = variable.numpy()
+                    group["velocity"] = velocity.numpy()
+            with open(partial, "r+b") as stream:
+                head = _head(stream)
+                stream.seek(0)
+                stream.write(head)
         for old in self.files()[KEPT:]:
             old.unlink()
 

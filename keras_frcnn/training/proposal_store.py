@@ -12,7 +12,6 @@ U  units (images in both orientations), T  proposals of all of them, P  proposal
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import written_whole
 
 FORMAT = "keras_frcnn proposals 1"
 
@@ -63,16 +63,12 @@ class ProposalStore:
 
     def save(self, path: Path) -> None:
         """Writes the file whole or not at all."""
-        temporary = path.with_name(path.name + ".partial")
-        with h5py.File(temporary, "w") as file:
+        with written_whole(path) as partial, h5py.File(partial, "w") as file:
             file.attrs["format"] = FORMAT
             file["boxes"] = self.boxes_image
             file["scores"] = self.scores
             file["offsets"] = self.offsets
             file["keys"] = np.array([key.encode() for key in self.keys], dtype="S")
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path, keys: Sequence[str]) -> ProposalStore:

@@ -1,0 +1,55 @@
+"""Files are whole or as they were, whatever happens while writing."""
+
+import pytest
+
+from keras_frcnn.files import write_text, written_whole
+
+
+def test_a_text_file_with_its_folders(tmp_path):
+    write_text(tmp_path / "new" / "file.txt", "one\r\ntwo\n")
+    assert (tmp_path / "new" / "file.txt").read_bytes() == b"one\r\ntwo\n"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file.txt"]
+
+
+def test_a_name_that_is_not_utf8_keeps_its_bytes(tmp_path):
+    write_text(tmp_path / "names", b"caf\xe9".decode("utf-8", "surrogateescape"))
+    assert (tmp_path / "names").read_bytes() == b"caf\xe9"
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), written_whole(path) as partial:
+        partial.write_text("half of the n")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_at_the_path_before_it_is_whole(tmp_path):
+    path = tmp_path / "file"
+    with written_whole(path) as partial:
+        partial.write_text("new")
+        assert partial.parent == tmp_path
+        assert not path.exists()
+    assert path.read_text() == "new"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        write_text(tmp_path / "file" / "below", "text")
+
+
+def test_a_full_disk_while_renaming_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_text(path, "größe")
+
+    def fail(*arguments):
+        raise OSError("no room")
+
+    monkeypatch.setattr("keras_frcnn.files.os.replace", fail)
+    with pytest.raises(OSError, match="no room"):
+        write_text(path, "new")
+    assert path.read_text(encoding="utf-8") == "größe"
+    assert list(tmp_path.iterdir()) == [path]
