@@ -111,12 +111,13 @@ def trainer_of(repeatable):
     from rich.console import Console
 
     from keras_frcnn.training.display import TrainingDisplay
-    from keras_frcnn.training.stages import Trainer, TrainingOptions
+    from keras_frcnn.training.fitting import Fitting, TrainingOptions
+    from keras_frcnn.training.stages import Trainer
 
     def make(config, dataset, run, **options):
         said = io.StringIO()
         display = TrainingDisplay(Console(file=said, width=1000), [])
         options = TrainingOptions(initial_weights=None, **options)
-        return Trainer(config, dataset, run, options, display), said
+        return Trainer(Fitting(config, dataset, run, options, display)), said
 
     return make

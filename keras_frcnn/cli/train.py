@@ -189,7 +189,7 @@ def train(
     """Shows the start screen, trains, says where the result is."""
     from keras_frcnn.data.checks import write_report
     from keras_frcnn.training.display import TrainingDisplay
-    from keras_frcnn.training.fitting import TrainingOptions
+    from keras_frcnn.training.fitting import Fitting, TrainingOptions
     from keras_frcnn.training.loop import TrainingStopped
     from keras_frcnn.training.pictures import save_labels
     from keras_frcnn.training.stages import Trainer
@@ -208,7 +208,8 @@ def train(
         checkpoint_seconds=60 * arguments.checkpoint_minutes,
         workers=arguments.workers,
     )
-    trainer = Trainer(config, dataset, run, options, TrainingDisplay(console, plan))
+    display = TrainingDisplay(console, plan)
+    trainer = Trainer(Fitting(config, dataset, run, options, display))
     try:
         trainer.train()
     except TrainingStopped as stop:

@@ -19,15 +19,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import load_layers, write_layers
-from keras_frcnn.runs import FINAL, RunConfig, RunFolder
+from keras_frcnn.runs import FINAL
 from keras_frcnn.training import normalisation as normalise
 from keras_frcnn.training import pictures
 from keras_frcnn.training.checkpoint import Checkpoints
-from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.fitting import Fitting, TrainingOptions
+from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import load_initial_weights
 from keras_frcnn.training.passes import make_proposals
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -43,28 +41,17 @@ class Trainer:
     """Trains one run, stage by stage.
 
     Args:
-        config: what to train.
-        dataset: the training images.
-        run: an existing run folder.
-        options: how to train.
-        display: where progress is shown.
+        fitting: the run's images, options and folder, and how layers are fitted to them.
     """
 
-    def __init__(
-        self,
-        config: RunConfig,
-        dataset: Dataset,
-        run: RunFolder,
-        options: TrainingOptions,
-        display: TrainingDisplay,
-    ):
-        self.config = config
-        self.recipe = config.recipe
-        self.run = run
-        self.options = options
-        self.display = display
-        self.fitting = Fitting(config, dataset, run, options, display)
-        self.units = self.fitting.units
+    def __init__(self, fitting: Fitting):
+        self.fitting = fitting
+        self.config = fitting.config
+        self.recipe = fitting.recipe
+        self.run = fitting.run
+        self.options = fitting.options
+        self.display = fitting.display
+        self.units = fitting.units
 
     def train(self) -> None:
         """Runs every stage that was asked for and is not finished yet."""
