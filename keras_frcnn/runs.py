@@ -15,6 +15,7 @@ run  a folder of this layout.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -201,20 +202,27 @@ class RunFolder:
                 "other images."
             )
 
-    def check_same(self, config: RunConfig) -> None:
-        """Refuses to resume a run with another configuration.
+    def resume(self, config: RunConfig) -> None:
+        """Makes sure that a command has the run's own configuration; it may ask for more stages.
 
         Raises:
-            UserError: naming the first fields that differ.
+            UserError: naming the first field that differs.
         """
-        stored, asked = _config_json(self.read_config()), _config_json(config)
-        differences = list(_differences(stored, asked))
+        stored = self.read_config()
+        goes_further = 0 < len(stored.stages) < len(config.stages)
+        if goes_further:
+            stored = dataclasses.replace(stored, stages=config.stages)
+        differences = list(_differences(_config_json(stored), _config_json(config)))
         if differences:
             name, was, now = differences[0]
             raise UserError(
                 f"{self.path} was started with {name} = {was!r}, this command asks for {now!r}; "
                 "resume with the same command, or start a new run without --resume."
             )
+        if goes_further:
+            values = json.loads(self.config_file.read_text(encoding="utf-8"))
+            values["stages"] = list(config.stages)
+            write_text(self.config_file, json.dumps(values, indent=2) + "\n")
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Adds one line to ``metrics.jsonl``."""

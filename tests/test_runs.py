@@ -127,16 +127,26 @@ def test_the_latest_run_is_the_one_with_the_highest_number(run, tmp_path):
 
 
 def test_resuming_needs_the_same_configuration(run, config):
-    run.check_same(config)
+    run.resume(config)
     recipe = config.recipe
     rpn = dataclasses.replace(recipe.rpn, sigma=2.0)
     changed = dataclasses.replace(config, recipe=dataclasses.replace(recipe, rpn=rpn))
     with pytest.raises(UserError, match=r"recipe\.rpn\.sigma = 1\.0, this command asks for 2\.0"):
-        run.check_same(changed)
+        run.resume(changed)
     with pytest.raises(UserError, match="with seed = 5, this command asks for 6"):
-        run.check_same(dataclasses.replace(config, seed=6))
+        run.resume(dataclasses.replace(config, seed=6))
     with pytest.raises(UserError, match="data.ids_hash"):
-        run.check_same(dataclasses.replace(config, data={**config.data, "ids_hash": "other"}))
+        run.resume(dataclasses.replace(config, data={**config.data, "ids_hash": "other"}))
+
+
+def test_resuming_may_go_further_but_not_less_far(config, tmp_path):
+    run = RunFolder(tmp_path / "unshared")
+    unshared = dataclasses.replace(config, stages=(1, 2))
+    run.create(unshared, ["train_frcnn.py"])
+    run.resume(config)
+    assert run.read_config() == config
+    with pytest.raises(UserError, match="stages"):
+        run.resume(unshared)
 
 
 def test_a_copied_configuration_leads_back(run, config, tmp_path):

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset = load_data(arguments, path, console)
     config = run_config(arguments, dataset)
     if arguments.resume:
-        run.check_same(config)
+        run.resume(config)
     else:
         check_weights(config, initial)
         run.create(config, command_line())

@@ -173,7 +173,8 @@ def _add_schedule(group) -> None:
     group.add_argument(
         "--stages",
         metavar="1,2",
-        help="stop early; 1,2 is the unshared variant\ndefault: 1,2,3,4 (section 3.2)",
+        help="stop early; 1,2 is the unshared variant; --resume with more goes on\n"
+        "default: 1,2,3,4 (section 3.2)",
     )
     group.add_argument(
         "--iterations",
