@@ -317,7 +317,7 @@ def make_console() -> Console:
 
     Without markup, so that brackets in the name of a file are shown as they are.
     """
-    console = Console(markup=False, emoji=False, highlight=False)
-    if console.is_terminal:
-        return console
-    return Console(markup=False, emoji=False, highlight=False, width=160)
+    if sys.stdout.isatty():
+        return Console(markup=False, emoji=False, highlight=False)
+    # Not left to rich: notebooks and CI set FORCE_COLOR, which would draw live bars into a pipe.
+    return Console(markup=False, emoji=False, highlight=False, width=160, force_terminal=False)
