@@ -209,7 +209,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     choose_devices(arguments.gpu, deterministic=False)
     from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
-    from keras_frcnn.evaluation.final_filter import keep_best_per_class, suppress_within_classes
+    from keras_frcnn.evaluation.final_filter import keep_best_per_class
     from keras_frcnn.evaluation.voc import evaluate_voc
     from keras_frcnn.inference import load_predictor, result_stage
 
@@ -219,12 +219,9 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     run.check_not_trained_on(dataset)
     recipe = config.recipe
     stage = arguments.stage or result_stage(run)
-    final = recipe.evaluation_filter
-    over_all_images = final.mean_per_class is not None
     predictor = load_predictor(
         arguments.run,
-        # The cut over all images comes before suppression: an IoU of 1 suppresses nothing.
-        dataclasses.replace(final, nms_iou=1.0) if over_all_images else final,
+        recipe.evaluation_filter,
         stage=stage,
         number_of_proposals=arguments.num_proposals,
     )
@@ -239,12 +236,9 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     for example, image in zip(examples, images, strict=True):
         detections[example.key], _ = predictor.detect(image)
     seconds = (time.monotonic() - start) / len(dataset)
-    if over_all_images:
-        limit = final.mean_per_class * len(dataset)
-        kept = keep_best_per_class(detections, len(config.class_names), limit)
-        detections = {
-            key: suppress_within_classes(found, final.nms_iou) for key, found in kept.items()
-        }
+    limit = recipe.evaluation_filter.mean_per_class
+    if limit is not None:
+        detections = keep_best_per_class(detections, len(config.class_names), limit * len(dataset))
     result = evaluate_voc(
         dataset,
         detections,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.evaluation.final_filter import keep_best_per_class, suppress_within_classes
+from keras_frcnn.evaluation.final_filter import keep_best_per_class
 
 BOX = (10, 10, 20, 20)
 FAR = (50, 50, 60, 60)
@@ -44,24 +44,3 @@ def test_ties_at_the_limit_go_to_the_earlier_image():
 
 def test_the_best_of_nothing():
     assert keep_best_per_class({}, 3, 5) == {}
-
-
-def test_suppression_stays_within_a_class_and_keeps_the_order():
-    shifted = (10, 12, 20, 22)  # IoU with BOX: 80 / 120
-    found = of_image(
-        (shifted, 0.6, 1), (BOX, 0.7, 2), (BOX, 0.9, 1), (FAR, 0.1, 1), (shifted, 0.8, 2)
-    )
-    kept = suppress_within_classes(found, 0.3)
-    np.testing.assert_allclose(kept.scores, [0.9, 0.1, 0.8])
-    assert kept.classes.tolist() == [1, 1, 2]
-
-
-def test_an_overlap_equal_to_the_threshold_is_kept():
-    half = (10, 10, 20, 15)  # IoU with BOX: exactly 0.5
-    found = of_image((BOX, 0.9, 1), (half, 0.8, 1))
-    assert len(suppress_within_classes(found, 0.5)) == 2
-    assert len(suppress_within_classes(found, 0.49)) == 1
-
-
-def test_nothing_to_suppress():
-    assert len(suppress_within_classes(of_image(), 0.3)) == 0
