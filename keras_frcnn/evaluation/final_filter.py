@@ -25,7 +25,8 @@ def keep_best_per_class(
 ) -> dict[str, ImageDetections]:
     """Keeps the ``limit_per_class`` best detections of each class over the whole data set.
 
-    ML keeps the best 40 times the number of images (fast_rcnn_test.m:74-79,130-150). Of equal scores the earlier one in the mapping is kept.
+    ML keeps the best 40 times the number of images (fast_rcnn_test.m:74-79,130-150). Of equal
+    scores the earlier one in the mapping is kept.
 
     Args:
         number_of_classes: foreground classes; the others are dropped.
