@@ -1,8 +1,8 @@
 """The last cut over a whole data set: the best detections of each class in all images together.
 
 The MATLAB code cuts before non-maximum suppression (fast_rcnn_test.m:130-150, imdb_eval_voc.m:60),
-here suppression comes first: 40 boxes an image and class before it leave eight objects of a crowd
-(blood cells: AP of RBC 0.57 instead of 0.77), while on VOC's few objects both leave the same.
+here suppression comes first: 40 boxes an image and class before it leave about eight objects of a
+crowd (blood cells: area AP of RBC 0.572 instead of 0.773 on one network).
 
 Shapes and names
 ----------------
