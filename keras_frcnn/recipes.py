@@ -96,6 +96,8 @@ class DetectorConfig:
     background_iou_high: float = 0.5
     sigma: float = 1.0
     roi_pooling: str = "crop"
+    # After fc6 and fc7; None: the network's own, 0.5 of VGG-16 and ZF.
+    dropout: float | None = None
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,13 @@ def _add_rules(group) -> None:
         f"default: {detector.rois_per_step} (config.py:50; 32 in the lineage)",
     )
     group.add_argument(
+        "--dropout",
+        type=number(0, 0.99),
+        metavar="RATE",
+        help="after fc6 and fc7; 0 where they start from random weights and the training is short\n"
+        "default: 0.5 (VGG16/stage1_fast_rcnn_train.pt:379-413); tiny and resnet50: 0 (ours)",
+    )
+    group.add_argument(
         "--min_size",
         type=number(0),
         metavar="PX",

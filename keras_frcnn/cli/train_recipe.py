@@ -105,6 +105,7 @@ def _detector(recipe: Recipe, arguments: argparse.Namespace) -> DetectorConfig:
         background_iou_high=high,
         rois_per_step=arguments.num_rois,
         roi_pooling=arguments.roi_pooling,
+        dropout=arguments.dropout,
     )
     joint = arguments.mode == "joint"
     if not joint and detector.rois_per_step < detector.images_per_step:

@@ -52,7 +52,9 @@ class FasterRcnn(tf.Module):
         self.class_names = tuple(class_names)
         self.recipe = recipe
         self.precision = precision
-        self.backbone = build_backbone(network, precision=precision, seed=seed)
+        self.backbone = build_backbone(
+            network, precision=precision, seed=seed, dropout=recipe.detector.dropout
+        )
         self.base = self.backbone.base
         self.base_anchors = base_anchors(
             recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios

@@ -101,6 +101,28 @@ def test_description(network, channels, rpn_channels, roi_size, vector, imagenet
     assert set(backbone.frozen) <= set(base_names)
 
 
+@pytest.mark.parametrize(
+    ("network", "asked", "rate"),
+    [("zf", None, 0.5), ("zf", 0.0, 0.0), ("tiny", None, 0.0), ("tiny", 0.3, 0.3)],
+)
+def test_dropout_is_the_networks_own_unless_asked_for(network, asked, rate):
+    """The share of a vector of ones that comes out as 0, the rest scaled up."""
+    head = build_backbone(network, dropout=asked).head
+    fc6, fc7 = head.layers
+    pooled = tf.ones((64, 7, 7, 8))
+    head(pooled)
+    for layer in (fc6, fc7):
+        layer.set_weights([np.zeros(layer.kernel.shape), np.ones(layer.bias.shape)])
+    out = head(pooled, tf.constant([1, 2])).numpy()
+    assert np.mean(out == 0) == pytest.approx(rate, abs=0.02)
+    np.testing.assert_allclose(out[out > 0], 1 / (1 - rate), rtol=1e-6)
+
+
+def test_dropout_is_refused_where_no_layer_takes_it():
+    with pytest.raises(UserError, match="--dropout has no place in resnet50"):
+        build_backbone("resnet50", dropout=0.5)
+
+
 def test_vgg16_description_and_first_fully_connected_weights():
     backbone = build_backbone("vgg16", seed=3)
     assert (backbone.channels, backbone.rpn_channels, backbone.roi_size) == (

@@ -60,7 +60,9 @@ class Backbone:
     imagenet: bool
 
 
-def build_backbone(name: str, precision: str = "float32", seed: int = 0) -> Backbone:
+def build_backbone(
+    name: str, precision: str = "float32", seed: int = 0, dropout: float | None = None
+) -> Backbone:
     """Build a network with random weights; equal arguments give equal weights.
 
     Args:
@@ -68,9 +70,10 @@ def build_backbone(name: str, precision: str = "float32", seed: int = 0) -> Back
         precision: "float32", "bfloat16" or "float16"; weights are float32 in all of them, and
             Keras' global policy is left alone.
         seed: from which each layer draws its own weights.
+        dropout: share of the values set to 0 after fc6 and fc7; ``None``: the network's own.
 
     Raises:
-        UserError: a name or precision that does not exist.
+        UserError: a name or precision that does not exist, or dropout where no layer takes it.
     """
     if name not in _MODULES:
         raise UserError(f"--network must be one of {', '.join(NETWORKS)}, not {name!r}.")
@@ -85,7 +88,7 @@ def build_backbone(name: str, precision: str = "float32", seed: int = 0) -> Back
         channels=module.CHANNELS,
         rpn_channels=module.RPN_CHANNELS,
         roi_size=module.ROI_SIZE,
-        head=module.build_head(policy, seed),
+        head=module.build_head(policy, seed, module.DROPOUT if dropout is None else dropout),
         frozen=module.FROZEN,
         feature_size=module.feature_size,
         imagenet=module.HAS_IMAGENET_WEIGHTS,

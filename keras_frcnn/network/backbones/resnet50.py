@@ -17,6 +17,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from keras_frcnn.errors import UserError
 from keras_frcnn.network.backbones.heads import he_normal
 
 # stage: (filters of the bottleneck, blocks, stride)
@@ -26,6 +27,7 @@ RPN_CHANNELS = 512
 ROI_SIZE = 7
 EPSILON = 1.001e-5  # of keras.applications
 HAS_IMAGENET_WEIGHTS = True
+DROPOUT = 0.0
 
 
 @keras.utils.register_keras_serializable(package="keras_frcnn")
@@ -166,8 +168,16 @@ def build_base(policy: str, seed: int) -> keras.Model:
     return keras.Model(image, x, name="resnet50")
 
 
-def build_head(policy: str, seed: int) -> Conv5Head:
-    """Build conv5 (He et al. 2016, appendix A: res5 on 7x7 RoIs) with random weights."""
+def build_head(policy: str, seed: int, dropout: float) -> Conv5Head:
+    """Build conv5 (He et al. 2016, appendix A: res5 on 7x7 RoIs) with random weights.
+
+    Raises:
+        UserError: ``dropout`` is not 0: there are no layers that it could follow.
+    """
+    if dropout:
+        raise UserError(
+            "--dropout has no place in resnet50, whose head has no fc layers; leave it out."
+        )
     return Conv5Head(policy, seed)
 
 

@@ -21,6 +21,8 @@ RPN_CHANNELS = 128
 ROI_SIZE = 7
 FROZEN = ()  # it starts at random: a frozen layer would stay random
 HAS_IMAGENET_WEIGHTS = False
+# So small a network, trained for a few passes, underfits: dropout would only slow it down.
+DROPOUT = 0.0
 
 
 def feature_size(side: int) -> int:
@@ -59,11 +61,7 @@ def build_base(policy: str, seed: int) -> keras.Model:
     return keras.Model(image, x, name="tiny")
 
 
-def build_head(policy: str, seed: int) -> FullyConnectedHead:
-    """Build fc6 and fc7, 256 wide.
-
-    There is no dropout: so small a network, trained for a few passes, underfits; dropout would
-    only make it learn more slowly.
-    """
+def build_head(policy: str, seed: int, dropout: float) -> FullyConnectedHead:
+    """Build fc6 and fc7, 256 wide, each followed by dropout."""
     initializers = [he_normal(seed, name) for name in ("fc6", "fc7")]
-    return FullyConnectedHead(256, initializers, dropout_rate=0.0, policy=policy)
+    return FullyConnectedHead(256, initializers, dropout_rate=dropout, policy=policy)

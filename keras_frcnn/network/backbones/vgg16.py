@@ -23,6 +23,7 @@ ROI_SIZE = 7
 # The paper trains conv3_1 and up (stage1_rpn_train.pt:20-115: lr_mult 0 and decay_mult 0 below).
 FROZEN = ("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2")
 HAS_IMAGENET_WEIGHTS = True
+DROPOUT = 0.5  # stage1_fast_rcnn_train.pt:379-413
 
 
 def feature_size(side: int) -> int:
@@ -58,12 +59,12 @@ def build_base(policy: str, seed: int) -> keras.Model:
     return keras.Model(image, x, name="vgg16")
 
 
-def build_head(policy: str, seed: int) -> FullyConnectedHead:
-    """Build fc6 and fc7 with dropout 0.5 (stage1_fast_rcnn_train.pt:379-413).
+def build_head(policy: str, seed: int, dropout: float) -> FullyConnectedHead:
+    """Build fc6 and fc7, each followed by dropout.
 
     They are meant to be loaded from ImageNet. Where they are not, N(0, 0.005) keeps the first
     cross-entropy near ln(classes): on ImageNet features of VOC images it is about 3.2, with
     ln 21 = 3.04, while N(0, 0.01) starts at 4.4 to 5.9.
     """
     initializers = [normal(seed, name, 0.005) for name in ("fc6", "fc7")]
-    return FullyConnectedHead(4096, initializers, dropout_rate=0.5, policy=policy)
+    return FullyConnectedHead(4096, initializers, dropout_rate=dropout, policy=policy)

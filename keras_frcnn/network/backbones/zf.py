@@ -23,6 +23,7 @@ RPN_CHANNELS = 256
 ROI_SIZE = 6
 FROZEN = ()  # stage1_rpn_train.pt:22-153 of ZF trains every layer
 HAS_IMAGENET_WEIGHTS = False
+DROPOUT = 0.5
 
 
 @keras.utils.register_keras_serializable(package="keras_frcnn")
@@ -85,10 +86,10 @@ def build_base(policy: str, seed: int) -> keras.Model:
     return keras.Model(image, x, name="zf")
 
 
-def build_head(policy: str, seed: int) -> FullyConnectedHead:
-    """Build fc6 and fc7 with dropout 0.5 (ZF stage1_fast_rcnn_train.pt:193-235)."""
+def build_head(policy: str, seed: int, dropout: float) -> FullyConnectedHead:
+    """Build fc6 and fc7, each followed by dropout (ZF stage1_fast_rcnn_train.pt:193-235)."""
     initializers = [normal(seed, name, 0.005) for name in ("fc6", "fc7")]
-    return FullyConnectedHead(4096, initializers, dropout_rate=0.5, policy=policy)
+    return FullyConnectedHead(4096, initializers, dropout_rate=dropout, policy=policy)
 
 
 def _padded_convolution(x, filters, kernel_size, strides, name, policy, initializer):
