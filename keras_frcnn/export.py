@@ -46,7 +46,22 @@ class ExportedDetector(tf.Module):
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="input_tensor")]
     )
     def serve(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Detections of images of one size, of which EXIF orientation is the caller's business."""
+        """Detections of images of one size, of which EXIF orientation is the caller's business.
+
+        An empty batch gives empty outputs, an image without pixels an InvalidArgumentError.
+        """
+        shape = tf.shape(input_tensor)
+        with tf.control_dependencies(
+            [
+                tf.debugging.assert_positive(
+                    shape[1:], "input_tensor takes [N, H, W, 3], H and W > 0"
+                )
+            ]
+        ):
+            input_tensor = tf.identity(input_tensor)
+        return tf.cond(shape[0] > 0, lambda: self._detect(input_tensor), _no_detections)
+
+    def _detect(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
         found = self.predictor.predict(input_tensor)
         height, width = tf.shape(input_tensor)[1], tf.shape(input_tensor)[2]
         size = tf.cast(tf.stack((height, width, height, width)), tf.float32)
@@ -85,6 +100,16 @@ class ExportedDetector(tf.Module):
                 "num_detections": tf.TensorSpec((), tf.float32),
             },
         )
+
+
+def _no_detections() -> dict[str, tf.Tensor]:
+    """What an empty batch gives: TensorFlow's convolutions and pooling do not take it."""
+    return {
+        "detection_boxes": tf.zeros((0, DETECTIONS, 4)),
+        "detection_scores": tf.zeros((0, DETECTIONS)),
+        "detection_classes": tf.zeros((0, DETECTIONS)),
+        "num_detections": tf.zeros((0,)),
+    }
 
 
 def decode(data: tf.Tensor) -> tf.Tensor:

@@ -143,6 +143,18 @@ def test_no_file_at_all(signatures):
         assert outputs[output].dtype == tf.float32
 
 
+def test_an_empty_batch(signatures):
+    outputs = signatures["serving_default"](input_tensor=tf.zeros((0, 60, 90, 3), tf.uint8))
+    for name, (_, *shape) in OUTPUTS.items():
+        assert outputs[name].shape == (0, *shape)
+
+
+@pytest.mark.parametrize("size", [(0, 90), (60, 0)])
+def test_images_without_pixels_are_an_invalid_argument(signatures, size):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="H and W > 0"):
+        signatures["serving_default"](input_tensor=tf.zeros((1, *size, 3), tf.uint8))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2)])
 def test_the_smallest_images(signatures, predictor, size):
     pixels = image(*size)
