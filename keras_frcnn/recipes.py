@@ -49,6 +49,8 @@ class AnchorConfig:
 
 # "positions": lambda / (N H W), footnote 3; "sampled": weight / sampled anchors, PY.
 BOX_NORMALISERS = ("positions", "sampled")
+# Footnote 2: a two-class softmax, or one logistic output an anchor.
+OBJECTNESS = ("softmax", "logistic")
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,14 @@ class RpnConfig:
     box_weight: float = 10.0  # lambda of the paper, footnote 3
     normalise_targets: bool = True  # proposal_prepare_image_roidb.m:70-104
     keep_cross_boundary: bool = False  # section 3.3: training does not converge with them
+    objectness: str = "softmax"  # stage1_rpn_train.pt:450-458
 
     def __post_init__(self) -> None:
-        if self.box_normaliser not in BOX_NORMALISERS:
-            raise UserError(
-                f"rpn.box_normaliser should be one of {', '.join(BOX_NORMALISERS)}, not "
-                f"{self.box_normaliser!r}."
-            )
+        for name, known in (("box_normaliser", BOX_NORMALISERS), ("objectness", OBJECTNESS)):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"rpn.{name} should be one of {', '.join(known)}, not {getattr(self, name)!r}."
+                )
 
 
 @dataclass(frozen=True)

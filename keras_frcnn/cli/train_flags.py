@@ -16,6 +16,8 @@ from keras_frcnn.cli.common import (
     whole_number,
 )
 from keras_frcnn.recipes import (
+    BOX_NORMALISERS,
+    OBJECTNESS,
     RECIPES,
     DetectorConfig,
     RpnConfig,
@@ -243,6 +245,29 @@ def _add_rules(group) -> None:
         type=whole_number(2),
         metavar="N",
         help=f"anchors sampled of an image\ndefault: {rpn.minibatch_size} (config.py:108)",
+    )
+    group.add_argument(
+        "--objectness",
+        choices=OBJECTNESS,
+        metavar="KIND",
+        help="softmax of two logits an anchor, or logistic: one\n"
+        f"default: {rpn.objectness} (footnote 2, stage1_rpn_train.pt:450-458)",
+    )
+    group.add_argument(
+        "--rpn_box_normaliser",
+        choices=BOX_NORMALISERS,
+        metavar="KIND",
+        help="of the RPN's box loss: positions of the map with lambda 10, or sampled anchors with "
+        "lambda 1\n"
+        "default: positions (footnote 3); sampled with py-faster-rcnn "
+        "(anchor_target_layer.py:181-194)",
+    )
+    group.add_argument(
+        "--keep_cross_boundary",
+        action="store_true",
+        default=None,
+        help="train on anchors that cross the image's border too\n"
+        "default: they are left out (section 3.3)",
     )
     group.add_argument(
         "--foreground_iou",

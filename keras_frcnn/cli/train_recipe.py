@@ -23,6 +23,13 @@ from keras_frcnn.recipes import (
     Recipe,
 )
 
+# Footnote 3: the normaliser and the weight that balances the two losses go together.
+_BOX_NORMALISATIONS = {
+    None: {},
+    "positions": {"box_normaliser": "positions", "box_weight": 10.0},
+    "sampled": {"box_normaliser": "sampled", "box_weight": 1.0},
+}
+
 
 def recipe_from(arguments: argparse.Namespace, passes_of: Callable[[int], int]) -> Recipe:
     """The recipe that the flags ask for.
@@ -50,6 +57,9 @@ def recipe_from(arguments: argparse.Namespace, passes_of: Callable[[int], int]) 
             positive_iou=arguments.rpn_positive_iou,
             negative_iou=arguments.rpn_negative_iou,
             minibatch_size=arguments.rpn_minibatch,
+            objectness=arguments.objectness,
+            keep_cross_boundary=arguments.keep_cross_boundary,
+            **_BOX_NORMALISATIONS[arguments.rpn_box_normaliser],
         ),
         detector=_detector(recipe, arguments),
         optimizer=_with(

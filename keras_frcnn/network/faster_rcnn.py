@@ -64,6 +64,7 @@ class FasterRcnn(tf.Module):
             self.backbone.channels,
             self.backbone.rpn_channels,
             len(self.base_anchors),
+            objectness=recipe.rpn.objectness,
             feature_dtype=self.base.output.dtype,
             precision_policy=policy,
             seed=seed + 1000,

@@ -5,6 +5,8 @@ Shapes and names
 N  images, h, w  feature map, F  its channels, A  anchors per position.
 features  (N, h, w, F).
 logits    (N, h*w*A, 2) float32: background, object of every anchor, anchor fastest.
+logistic  one output k an anchor instead of two (footnote 2): the pair (0, k), of which the softmax
+          is the logistic function of k, so that losses and proposals need not know.
 deltas    (N, h*w*A, 4) float32: (ty, tx, th, tw) against the anchor.
 """
 
@@ -46,11 +48,24 @@ class AnchorLayout(keras.layers.Layer):
         return {**config, "values": self.values, "value_major": self.value_major}
 
 
+@keras.utils.register_keras_serializable(package="keras_frcnn")
+class ZeroBackground(keras.layers.Layer):
+    """(N, A, 1) logits of the object to (N, A, 2), the background's being 0."""
+
+    def call(self, logits: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        return tf.concat((tf.zeros_like(logits), logits), axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 2)
+
+
 def build_rpn_head(
     feature_channels: int,
     rpn_channels: int,
     anchors_per_position: int,
     *,
+    objectness: str = "softmax",
     feature_dtype: str,
     precision_policy: str,
     seed: int,
@@ -59,6 +74,9 @@ def build_rpn_head(
 
     All weights start from N(0, 0.01), biases from 0 (stage1_rpn_train.pt VGG:373-414). The output
     layers compute in float32 whatever the precision: half-precision objectness makes ties.
+
+    Args:
+        objectness: ``"softmax"`` of two logits an anchor, or ``"logistic"``: one (footnote 2).
 
     Returns:
         A model ``features -> [logits, deltas]`` with the shapes of the module's head.
@@ -77,8 +95,9 @@ def build_rpn_head(
         dtype=precision_policy,
         name="rpn_conv",
     )(features)
+    logits_per_anchor = 2 if objectness == "softmax" else 1
     class_map = keras.layers.Conv2D(
-        2 * anchors_per_position,
+        logits_per_anchor * anchors_per_position,
         1,
         kernel_initializer=normal(1),
         dtype="float32",
@@ -91,6 +110,8 @@ def build_rpn_head(
         dtype="float32",
         name="rpn_bbox_pred",
     )(hidden)
-    logits = AnchorLayout(2, value_major=True, name="rpn_logits")(class_map)
+    logits = AnchorLayout(logits_per_anchor, value_major=True, name="rpn_logits")(class_map)
+    if objectness == "logistic":
+        logits = ZeroBackground(dtype="float32", name="rpn_zero_background")(logits)
     deltas = AnchorLayout(4, value_major=False, name="rpn_deltas")(delta_map)
     return keras.Model(features, [logits, deltas], name="rpn_head")

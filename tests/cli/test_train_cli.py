@@ -124,12 +124,15 @@ def test_every_rule_can_be_changed():
         *("--rpn_positive_iou", 0.6, "--rpn_negative_iou", 0.2, "--rpn_minibatch", 64),
         *("--foreground_iou", 0.55, "--background_iou", "0.2,0.4", "--min_size", 3),
         *("--momentum", 0.8, "--weight_decay", 0, "--roi_pooling", "align"),
-        *("--dropout", 0.25),
+        *("--dropout", 0.25, "--objectness", "logistic", "--keep_cross_boundary"),
+        *("--rpn_box_normaliser", "sampled"),
     )
     assert (changed.image.short_side, changed.image.long_side) == (300, 500)
     assert (changed.anchors.scales, changed.anchors.ratios) == ((2.0, 4.0), (1.0,))
     rpn, detector = changed.rpn, changed.detector
     assert (rpn.positive_iou, rpn.negative_iou, rpn.minibatch_size) == (0.6, 0.2, 64)
+    assert (rpn.objectness, rpn.keep_cross_boundary) == ("logistic", True)
+    assert (rpn.box_normaliser, rpn.box_weight) == ("sampled", 1.0)
     assert detector.foreground_iou == 0.55
     assert (detector.background_iou_low, detector.background_iou_high) == (0.2, 0.4)
     assert (detector.roi_pooling, detector.dropout) == ("align", 0.25)

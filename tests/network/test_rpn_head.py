@@ -11,13 +11,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_frcnn.losses import rpn_class_loss
 from keras_frcnn.network.rpn import AnchorLayout, build_rpn_head
 
 
-def head_of(policy="float32", seed=1, anchors=9):
+def head_of(policy="float32", seed=1, anchors=9, **options):
     feature_dtype = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}.get(policy, policy)
     return build_rpn_head(
-        8, 16, anchors, feature_dtype=feature_dtype, precision_policy=policy, seed=seed
+        8,
+        16,
+        anchors,
+        feature_dtype=feature_dtype,
+        precision_policy=policy,
+        seed=seed,
+        **options,
     )
 
 
@@ -106,3 +113,24 @@ def test_any_map_size():
         logits, deltas = head(np.zeros((2, height, width, 8), "f"))
         assert logits.shape == (2, height * width * 4, 2)
         assert deltas.shape == (2, height * width * 4, 4)
+
+
+def test_logistic_objectness_has_one_output_an_anchor():
+    """Softmax scores and cross-entropy of (0, k) are the logistic function's of k."""
+    head = head_of(anchors=3, objectness="logistic")
+    layer = head.get_layer("rpn_cls_score")
+    kernel, _ = layer.get_weights()
+    assert kernel.shape[-1] == 3
+    outputs = np.array([-2.0, 0.5, 3.0], "f")
+    layer.set_weights([np.zeros_like(kernel), outputs])
+    logits, _ = head(np.zeros((1, 2, 1, 8), "f"))
+    assert logits.shape == (1, 6, 2)
+    logistic = 1 / (1 + np.exp(-np.tile(outputs, 2)))
+    np.testing.assert_allclose(tf.nn.softmax(logits)[0, :, 1], logistic, rtol=1e-6)
+    labels = np.array([1, 0, -1, 0, 1, 1])
+    expected = [
+        -np.log(p if label else 1 - p)
+        for p, label in zip(logistic, labels, strict=True)
+        if label >= 0
+    ]
+    assert float(rpn_class_loss(logits[0], labels)) == pytest.approx(np.mean(expected), rel=1e-5)
