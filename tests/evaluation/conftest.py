@@ -47,7 +47,7 @@ def make_dataset():
 
 @pytest.fixture(scope="session")
 def make_detections():
-    """``make_detections(*rows)``: each is (image id, box, score) or (image id, box, score, class)."""
+    """``make_detections(*rows)``: each is (image id, box, score[, class])."""
 
     def make(*rows):
         by_image = {}
