@@ -18,6 +18,7 @@ COMMANDS = {
     "test": "detect objects in images (the same as test_frcnn.py)",
     "evaluate": "PASCAL VOC average precision of a run or of a file of detections",
     "export": "a SavedModel from a run",
+    "paper": "the tables and figures of the paper, its numbers beside ours",
     "demo": "generate a small data set, train, test, evaluate and export on it",
 }
 

@@ -83,6 +83,11 @@ class Sheet:
         return path
 
 
+def interval(low: float, high: float) -> str:
+    """Two shares as a range in percent."""
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
 def _line(cells) -> str:
     return "| " + " | ".join(cells) + " |"
 

@@ -1,0 +1,305 @@
+"""``python -m keras_frcnn paper``: every table and figure of the paper, with our numbers beside.
+
+Shapes and names
+----------------
+budget  what replaces the paper's setting, said in every caption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from keras_frcnn.cli.common import (
+    ORIGINS,
+    HelpfulParser,
+    choose_devices,
+    existing_path,
+    make_console,
+    number,
+    numbers,
+    quiet_tensorflow,
+    whole_number,
+)
+from keras_frcnn.errors import UserError
+from keras_frcnn.paper.budget import Budget
+from keras_frcnn.paper.catalogue import EXPERIMENTS
+from keras_frcnn.recipes import PAPER, AnchorConfig
+from keras_frcnn.runs import RunFolder
+
+NETWORKS = ("vgg16", "zf", "resnet50", "tiny")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+EPILOG = f"""\
+{ORIGINS}
+examples:
+  python -m keras_frcnn paper --list
+  python -m keras_frcnn paper table2 -p VOCdevkit --out paper
+  python -m keras_frcnn paper all -p VOCdevkit --out paper --run runs/vgg16 --network vgg16 \\
+    --budget 0.01 --images 200
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; every default is named with its origin."""
+    parser = HelpfulParser(
+        prog="python -m keras_frcnn paper",
+        usage="python -m keras_frcnn paper NAME -p VOCDEVKIT --out DIR [flags]\n"
+        "       python -m keras_frcnn paper --list",
+        description="Tables and figures of the paper (NIPS 2015) as Markdown, JSON and pictures, "
+        "the paper's numbers beside ours. What is trained is kept and used again; an interrupted "
+        "command goes on where it stopped.",
+        epilog=EPILOG,
+    )
+    _add_experiment(parser.add_argument_group("which experiment on what"))
+    _add_budget(parser.add_argument_group("how much of the paper's work (said in the captions)"))
+    _add_rest(parser.add_argument_group("the rest"))
+    return parser
+
+
+def _add_experiment(group) -> None:
+    group.add_argument("name", nargs="?", metavar="NAME", help="of --list, or all")
+    group.add_argument("--list", action="store_true", help="name the experiments and stop")
+    group.add_argument("-p", "--path", metavar="PATH", help="VOCdevkit folder with VOC2007")
+    group.add_argument("--out", metavar="DIR", help="where results, runs and proposals are kept")
+    group.add_argument(
+        "--run",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a finished four-step run to use in place of training; may be repeated. Size of the "
+        "image, anchors, precision and dropout of the other trainings are then its own, unless "
+        "flags say otherwise",
+    )
+
+
+def _add_budget(group) -> None:
+    group.add_argument(
+        "--budget",
+        type=number(0, above=True),
+        default=1.0,
+        metavar="FRACTION",
+        help="of the iterations of every training\ndefault: 1, the paper's schedules",
+    )
+    group.add_argument(
+        "--images",
+        type=whole_number(1),
+        metavar="N",
+        help="the first N images of every training and test set\ndefault: all",
+    )
+    group.add_argument(
+        "--seeds",
+        type=whole_number(1, 100),
+        default=1,
+        metavar="N",
+        help="runs of every system of tables 1 to 3; mean and deviation are shown\n"
+        "default: 1 (the paper has six of one system)",
+    )
+    group.add_argument(
+        "--network",
+        choices=NETWORKS,
+        metavar="NAME",
+        help=f"in place of the paper's: {', '.join(NETWORKS)}\ndefault: zf and vgg16 as published",
+    )
+    group.add_argument(
+        "--short_side",
+        type=whole_number(32),
+        metavar="PX",
+        help="of the input, the long side in proportion\ndefault: 600 (config.py:38)",
+    )
+    group.add_argument(
+        "--anchor_scales", metavar="S,S,...", help="default: 8,16,32 (generate_anchors.py:37-97)"
+    )
+    group.add_argument(
+        "--anchor_ratios", metavar="R,R,...", help="default: 0.5,1,2 (generate_anchors.py:37-97)"
+    )
+    group.add_argument(
+        "--learning_rate",
+        type=number(0, above=True),
+        metavar="LR",
+        help="default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
+    )
+    group.add_argument(
+        "--dropout",
+        type=number(0, 0.99),
+        metavar="RATE",
+        help="default: 0.5 (VGG16/stage1_fast_rcnn_train.pt:379-413)",
+    )
+    group.add_argument(
+        "--precision", choices=PRECISIONS, metavar="KIND", help="default: float32 (ours)"
+    )
+    group.add_argument(
+        "--window_stride",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="dense windows of table 5 at every Nth position\ndefault: 1 (table 5)",
+    )
+
+
+def _add_rest(group) -> None:
+    group.add_argument(
+        "--input_weight_path",
+        metavar="FILE",
+        help="ImageNet weights of --network, or of vgg16\ndefault: fetched (vgg16, resnet50)",
+    )
+    group.add_argument(
+        "--zf_weight_path",
+        metavar="FILE",
+        help="ImageNet weights of zf, which cannot be fetched: without them its rows are empty",
+    )
+    group.add_argument(
+        "--weights", choices=("random",), metavar="random", help="start from random weights"
+    )
+    group.add_argument(
+        "--edge_model",
+        metavar="FILE",
+        help="structured forest for EdgeBoxes\ndefault: edges are gradients (ours)",
+    )
+    group.add_argument(
+        "--workers",
+        type=whole_number(1, 256),
+        default=2,
+        metavar="N",
+        help="processes and threads for images\ndefault: 2 (ours)",
+    )
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Makes one experiment, or all.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    arguments = build_parser().parse_args(argv)
+    console = make_console()
+    if arguments.list:
+        for name, (_, title) in EXPERIMENTS.items():
+            console.print(f"{name:9s} {title}", soft_wrap=True)
+        return
+    names = chosen(arguments.name)
+    for flag in ("path", "out"):
+        if getattr(arguments, flag) is None:
+            raise UserError(f"--{flag} is needed; python -m keras_frcnn paper --help tells more.")
+    path = existing_path(arguments.path, "The data path")
+    runs = tuple(RunFolder(existing_path(run, "--run")) for run in arguments.run)
+    budget = budget_of(arguments, runs)
+    quiet_tensorflow()
+    choose_devices(arguments.gpu, deterministic=False)
+    make_all(names, arguments, path, budget, runs, console)
+
+
+def chosen(name: str | None) -> tuple[str, ...]:
+    """The experiments that a name stands for.
+
+    Raises:
+        UserError: it stands for none.
+    """
+    if name == "all":
+        return tuple(EXPERIMENTS)
+    if name in EXPERIMENTS:
+        return (name,)
+    near = difflib.get_close_matches(name or "", EXPERIMENTS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    known = ", ".join((*EXPERIMENTS, "all"))
+    raise UserError(f"Name an experiment of {known}, not {name!r}{hint}")
+
+
+def budget_of(arguments: argparse.Namespace, runs: Sequence[RunFolder]) -> Budget:
+    """The budget of the flags; what they leave open is the first run's, else the paper's.
+
+    Raises:
+        UserError: flags that are out of range, or no run lies in a folder.
+    """
+    configs = [run.read_config() for run in runs]
+    anchors = PAPER.anchors
+    side, dropout, precision = PAPER.image.short_side, None, "float32"
+    if configs:
+        recipe = configs[0].recipe
+        anchors, side = recipe.anchors, recipe.image.short_side
+        dropout, precision = recipe.detector.dropout, configs[0].precision
+    if arguments.anchor_scales or arguments.anchor_ratios:
+        scales, ratios = anchors.scales, anchors.ratios
+        if arguments.anchor_scales:
+            scales = numbers(arguments.anchor_scales, float, "--anchor_scales")
+        if arguments.anchor_ratios:
+            ratios = numbers(arguments.anchor_ratios, float, "--anchor_ratios")
+        anchors = AnchorConfig(scales=scales, ratios=ratios)
+    side = arguments.short_side or side
+    return Budget(
+        fraction=arguments.budget,
+        images=arguments.images,
+        seeds=arguments.seeds,
+        network=arguments.network,
+        short_side=None if side == PAPER.image.short_side else side,
+        anchors=None if anchors == PAPER.anchors else anchors,
+        learning_rate=arguments.learning_rate,
+        dropout=dropout if arguments.dropout is None else arguments.dropout,
+        precision=arguments.precision or precision,
+        window_stride=arguments.window_stride,
+    )
+
+
+def make_all(
+    names: Sequence[str],
+    arguments: argparse.Namespace,
+    path: Path,
+    budget: Budget,
+    runs: tuple[RunFolder, ...],
+    console: Console,
+) -> None:
+    """Makes the experiments one by one and says where each is."""
+    from keras_frcnn.paper.catalogue import experiment
+    from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of
+
+    workshop = Workshop(
+        devkit=devkit_of(path),
+        folder=Path(arguments.out),
+        budget=budget,
+        weights=initial_weights(arguments, budget),
+        runs=runs,
+        console=console,
+        workers=arguments.workers,
+        edge_model=arguments.edge_model,
+    )
+    workshop.folder.mkdir(parents=True, exist_ok=True)
+    left_out = []
+    for name in names:
+        console.rule(name)
+        try:
+            sheet = experiment(name)(workshop)
+        except Absent as reason:
+            left_out.append(f"{name}: {reason}")
+            console.print(f"{name} is left out: {reason}.", soft_wrap=True)
+            continue
+        written = sheet.write(workshop.folder)
+        console.print(sheet.markdown(), soft_wrap=True)
+        console.print(f"written to {written}", soft_wrap=True)
+    if left_out and len(left_out) == len(names):
+        raise UserError(f"Nothing could be made: {left_out[0]}.")
+
+
+def initial_weights(arguments: argparse.Namespace, budget: Budget) -> dict[str, Path | None]:
+    """The file that each network's trainings start from; networks without any are missing.
+
+    Raises:
+        UserError: a file does not exist, or the weights of vgg16 or resnet50 cannot be fetched.
+    """
+    from keras_frcnn.network.weights import imagenet_file
+
+    network = budget.network or "vgg16"
+    if arguments.weights == "random":
+        return dict.fromkeys(NETWORKS)
+    found: dict[str, Path | None] = {}
+    if arguments.input_weight_path is not None:
+        found[network] = existing_path(arguments.input_weight_path, "--input_weight_path")
+    elif network in ("vgg16", "resnet50"):
+        found[network] = imagenet_file(network)
+    if arguments.zf_weight_path is not None:
+        found["zf"] = existing_path(arguments.zf_weight_path, "--zf_weight_path")
+    return found
