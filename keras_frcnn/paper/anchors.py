@@ -83,7 +83,7 @@ def make(workshop: Workshop) -> Sheet:
             Column(f"ours ({network})"),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.budget.caption()} {len(dataset)} images of VOC 2007 test.",
+        caption=f"{workshop.caption()} {len(dataset)} images of VOC 2007 test.",
         remarks=(
             "Average over all anchors of the images, weighted by objectness, in pixels of the "
             "network input; the paper does not say how it averaged.",

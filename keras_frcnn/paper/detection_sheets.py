@@ -61,6 +61,6 @@ def make(workshop: Workshop, name: str) -> Sheet:
         title=TITLES[name],
         columns=(Column("images looked at", 0), Column("images shown", 0)),
         rows=((seen, len(pictures)),),
-        caption=f"{workshop.budget.caption()} {network}, score {SCORE} and above, VOC 2007 test.",
+        caption=f"{workshop.caption()} {network}, score {SCORE} and above, VOC 2007 test.",
         figures=figures,
     )

@@ -70,7 +70,7 @@ def make(workshop: Workshop) -> Sheet:
             Column("95 % interval "),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.budget.caption()} {len(workshop.data(TEST_SETS['07']))} images of "
+        caption=f"{workshop.caption()} {len(workshop.data(TEST_SETS['07']))} images of "
         f"VOC 2007 test, {objects} objects, difficult ones left out; intervals by the bootstrap "
         "over images.",
         remarks=tuple(_drops(curves, labels)),

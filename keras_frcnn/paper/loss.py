@@ -33,17 +33,13 @@ def make(workshop: Workshop) -> Sheet:
     """Losses at the end of training and recall of the proposals, for each variant."""
     network = workshop.budget.network_or("vgg16")
     dataset = workshop.data(TEST_SETS["07"])
-    recipe = workshop.recipe()
+    recipe = workshop.budget.recipe()
     rows = []
     for name, (label, changes) in VARIANTS.items():
-        run = workshop.trained(
-            f"rpn-{network}-{name}",
-            network,
-            stages=(1,),
-            recipe=dataclasses.replace(recipe, rpn=dataclasses.replace(recipe.rpn, **changes)),
-        )
+        changed = dataclasses.replace(recipe, rpn=dataclasses.replace(recipe.rpn, **changes))
+        run = workshop.rpn_alone(name, network, changed)
         losses = last_losses(run, stage=1)
-        proposals = workshop.rpn_proposals(run, "07", stage=2, most=PROPOSALS)
+        proposals = workshop.rpn_proposals(run, TEST_SETS["07"], stage=1, most=PROPOSALS)
         boxes = {e.key: proposals.of_example(e).boxes_image for e in dataset.examples}
         found = proposal_recall(dataset, boxes, PROPOSALS)
         rows.append(
@@ -68,7 +64,7 @@ def make(workshop: Workshop) -> Sheet:
             Column("average recall, %", 1),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.budget.caption()} {network}, {len(dataset)} images of VOC 2007 test, "
+        caption=f"{workshop.caption()} {network}, {len(dataset)} images of VOC 2007 test, "
         f"{found.objects} objects.",
         remarks=(
             "The paper gives no numbers here. It says that logistic objectness is an alternative, "

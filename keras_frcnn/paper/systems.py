@@ -26,6 +26,9 @@ from keras_frcnn.given_boxes import load_classifier
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.runs import RunFolder
 
+# Thousands of proposals at once would take gigabytes.
+HEAD_CHUNK = 1000
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
@@ -63,39 +66,25 @@ def claim(first: str, second: str, found: Difference) -> str:
     return f"{better} is above {worse} ({figures})."
 
 
-def evaluate_system(
-    dataset: Dataset,
-    detector: RunFolder,
-    stage: int | None,
-    proposals: GivenProposals,
-    most: int | None,
-    kept: Path,
-) -> Evaluated:
-    """Detects in every image, or reads the detections that are kept, and evaluates.
-
-    Args:
-        detector: a run, of whose stage 2 or 4 the detector is taken (``None``: its result).
-        proposals: what it is given, the best ``most`` of each image.
-        kept: file of the detections.
-    """
-    if kept.exists():
-        detections = read_detections(kept, dataset)
-    else:
-        detections = detect_all(dataset, detector, stage, proposals, most)
-        write_detections(kept, dataset, detections)
-    return evaluated(dataset, detections)
-
-
 def detect_all(
     dataset: Dataset,
     detector: RunFolder,
     stage: int | None,
     proposals: GivenProposals,
     most: int | None,
+    scales: tuple[int, ...] | None = None,
 ) -> dict[str, ImageDetections]:
-    """Detections by ``Example.key``, filtered as the recipe evaluates."""
+    """Detections by ``Example.key``, filtered as the recipe evaluates.
+
+    Args:
+        detector: a run, of whose stage 2 or 4 the detector is taken (``None``: its result).
+        proposals: what it is given, the best ``most`` of each image (``None``: all).
+        scales: short sides of an image pyramid; ``None``: the recipe's one.
+    """
     recipe = detector.read_config().recipe
-    classifier = load_classifier(detector.path, recipe.evaluation_filter, stage=stage)
+    classifier = load_classifier(
+        detector.path, recipe.evaluation_filter, stage=stage, head_chunk=HEAD_CHUNK
+    )
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=4
     )

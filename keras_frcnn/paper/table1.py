@@ -112,7 +112,7 @@ def make(workshop: Workshop) -> Sheet:
         title="Table 1: detection with various train-time and test-time proposals",
         columns=COLUMNS,
         rows=tuple(rows),
-        caption=f"{workshop.budget.caption()} Detectors {network}, trained on VOC 2007 trainval, "
+        caption=f"{workshop.caption()} Detectors {network}, trained on VOC 2007 trainval, "
         f"{len(workshop.data(TEST_SETS['07']))} images of VOC 2007 test; 11-point metric; the "
         f"standard error is {spread}.",
         remarks=tuple(_remarks(outcomes)),

@@ -69,7 +69,7 @@ def make(workshop: Workshop) -> Sheet:
             Column("share of proposals, %", 1),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.budget.caption()} Ours: one image of {image.shape[1]} x "
+        caption=f"{workshop.caption()} Ours: one image of {image.shape[1]} x "
         f"{image.shape[0]} pixels, warm, median of {REPETITIONS} runs +- half the distance of the "
         "quartiles, on this machine's processor; the paper's: a K40 (Selective Search on a CPU).",
         remarks=tuple(dict.fromkeys(remarks)),

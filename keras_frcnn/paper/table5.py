@@ -2,25 +2,18 @@
 
 Shapes and names
 ----------------
-windows  the anchors of every position (3 scales, 3 ratios), cut at the image's border: the
-    proposals of the one-stage system, to which Fast R-CNN gives classes and boxes.
+windows  dense windows, to which the one-stage system's Fast R-CNN gives classes and boxes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.data.pipeline import image_scale
-from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
 from keras_frcnn.paper import published
 from keras_frcnn.paper.sheet import Column, Sheet
 from keras_frcnn.paper.systems import claim, difference
-from keras_frcnn.paper.workshop import TEST_SETS, TRAINING_SETS, Absent, Workshop
-from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
-from keras_frcnn.recipes import Recipe
+from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 
-STRIDE = 16
 SCALES = (480, 576, 688, 864, 1200)  # short sides of the pyramid (SPPnet, Fast R-CNN)
 LABELS = {
     "two-stage": ("two-stage", "RPN, unshared", "300", 1),
@@ -63,7 +56,7 @@ def make(workshop: Workshop) -> Sheet:
             Column("remark"),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.budget.caption()} {network}; windows at {thinned}"
+        caption=f"{workshop.caption()} {network}; windows at {thinned}"
         + (f", {number:,.0f} an image" if number else "")
         + f"; {len(workshop.data(TEST_SETS['07']))} images of VOC 2007 test.",
         remarks=tuple(remarks),
@@ -71,36 +64,16 @@ def make(workshop: Workshop) -> Sheet:
 
 
 def _system(workshop: Workshop, network: str, key: str):
-    test = workshop.data(TEST_SETS["07"])
     if key == "two-stage":
         run = workshop.four_steps(network)
         proposals = workshop.rpn_proposals(run, TEST_SETS["07"], stage=1, most=300)
         return workshop.evaluate(f"table5-{network}-{key}", run, 2, proposals, 300), None
-    recipe, stride = workshop.recipe(), workshop.budget.window_stride
-    training = workshop.data(TRAINING_SETS["07"])
-    run = workshop.fast_rcnn(network, "windows", given=dense_windows(training, recipe, stride))
-    windows = dense_windows(test, recipe, stride)
+    run = workshop.fast_rcnn(network, "windows")
+    windows = workshop.external("windows", TEST_SETS["07"])
     scales = None
     if key == "one-stage-5":
-        factor = recipe.image.short_side / 600
+        factor = workshop.budget.recipe().image.short_side / 600
         scales = tuple(round(side * factor) for side in SCALES)
-    name = f"table5-{network}-{key}-{stride}"
+    name = f"table5-{network}-{key}-{workshop.budget.window_stride}"
     number = np.mean([len(entry.scores) for entry in windows.entries.values()])
     return workshop.evaluate(name, run, None, windows, None, scales=scales), float(number)
-
-
-def dense_windows(dataset: Dataset, recipe: Recipe, stride: int) -> GivenProposals:
-    """The anchors of every ``stride``-th position, cut at the border, in pixels of the image."""
-    config = recipe.anchors
-    shapes = base_anchors(config.base_size, config.scales, config.ratios)
-    entries = {}
-    for example in dataset.examples:
-        size, scale = image_scale(example.height, example.width, recipe.image)
-        cells = [-(-int(side) // (STRIDE * stride)) for side in size]
-        grid = anchor_grid(shapes, *cells, stride=STRIDE * stride).numpy()
-        boxes = grid / np.tile(np.asarray(scale, np.float32), 2)
-        border = np.array((example.height, example.width) * 2, np.float32)
-        boxes = np.clip(boxes, 0, border).astype(np.float32)
-        boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)]
-        entries[example.key] = ScoredBoxes(boxes, np.zeros(len(boxes), np.float32))
-    return GivenProposals(entries, "windows", {"stride": stride}, "dense windows")

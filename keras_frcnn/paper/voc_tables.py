@@ -47,7 +47,7 @@ def make(workshop: Workshop, name: str) -> Sheet:
         title=TITLES[name],
         columns=_class_columns() if per_class else _mean_columns(),
         rows=tuple(_class_rows(year, found, absent) if per_class else _rows(year, found, absent)),
-        caption=f"{workshop.budget.caption()} {network}; {_tested(found, year)}.",
+        caption=f"{workshop.caption()} {network}; {_tested(found, year)}.",
         remarks=(*_remarks(found, absent), *_about(name)),
     )
 

@@ -1,0 +1,53 @@
+"""What a budget makes of the paper's recipe, and that its caption says so.
+
+Shapes and names
+----------------
+fraction  of the iterations.
+"""
+
+from __future__ import annotations
+
+from keras_frcnn.paper.budget import Budget
+from keras_frcnn.recipes import PAPER, AnchorConfig
+
+
+def test_the_whole_budget_is_the_papers_recipe():
+    budget = Budget()
+    assert budget.recipe() == PAPER
+    assert budget.network_or("zf") == "zf"
+    assert budget.caption() == (
+        "The paper's full setting: 1 of the paper's schedule (80,000/40,000/80,000/40,000 "
+        "iterations), short side 600, float32, 1 run."
+    )
+
+
+def test_everything_can_be_replaced():
+    anchors = AnchorConfig(scales=(2.0, 4.0), ratios=(1.0,))
+    budget = Budget(
+        fraction=0.001,
+        images=7,
+        seeds=3,
+        network="tiny",
+        short_side=300,
+        anchors=anchors,
+        learning_rate=0.01,
+        dropout=0.0,
+        precision="bfloat16",
+    )
+    recipe = budget.recipe()
+    assert [stage.iterations for stage in recipe.stages] == [80, 40, 80, 40]
+    assert [stage.drop_at for stage in recipe.stages] == [60, 30, 60, 30]
+    assert {stage.learning_rate for stage in recipe.stages} == {0.01}
+    assert (recipe.image.short_side, recipe.image.long_side) == (300, 500)
+    assert (recipe.anchors, recipe.detector.dropout) == (anchors, 0.0)
+    assert budget.network_or("zf") == "tiny"
+    caption = budget.caption()
+    assert caption.startswith("Not a reproduction: 0.001 of the paper's schedule (80/40/80/40 ")
+    for part in ("tiny in place", "short side 300", "first 7 images", "2 other anchors", "0.01"):
+        assert part in caption
+    assert "dropout 0" in caption
+    assert "bfloat16, 3 runs each." in caption
+
+
+def test_no_stage_loses_its_last_iteration():
+    assert [s.iterations for s in Budget(fraction=1e-9).recipe().stages] == [1, 1, 1, 1]
