@@ -1,0 +1,83 @@
+"""Keeping detections, and what may be claimed of differences.
+
+Shapes and names
+----------------
+replicates  (B,) of the bootstrap.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_frcnn.evaluation.uncertainty import Difference
+from keras_frcnn.evaluation.voc import evaluate_voc
+from keras_frcnn.paper.systems import (
+    Evaluated,
+    claim,
+    difference,
+    evaluated,
+    read_detections,
+    write_detections,
+)
+
+OBJECTS = ([((0, 0, 10, 10), 1, False)], [], [((5, 5, 40, 40), 2, False)])
+
+
+@pytest.fixture
+def case(make_dataset, make_detections):
+    dataset = make_dataset(*OBJECTS, class_names=("cat", "dog", "cow"))
+    found = make_detections(
+        ("0", (0, 0, 10, 9), 0.9, 1), ("0", (3, 3, 20, 20), 0.8, 1), ("2", (5, 5, 40, 41), 0.4, 2)
+    )
+    nothing = {
+        example.key: type(found["VOC2007/0"])(
+            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
+        )
+        for example in dataset.examples
+    }
+    return dataset, {**nothing, **found}
+
+
+def test_detections_come_back_as_they_were(case, tmp_path):
+    dataset, found = case
+    path = tmp_path / "kept" / "name.npz"
+    write_detections(path, dataset, found)
+    back = read_detections(path, dataset)
+    assert back.keys() == found.keys()
+    for key, detections in found.items():
+        for name in ("boxes_image", "scores", "classes"):
+            np.testing.assert_array_equal(getattr(back[key], name), getattr(detections, name))
+
+
+def test_detections_of_other_images_are_refused(case, make_dataset, tmp_path):
+    dataset, found = case
+    write_detections(tmp_path / "a.npz", dataset, found)
+    other = make_dataset(*OBJECTS, class_names=dataset.class_names, ids=("7", "8", "9"))
+    with pytest.raises(ValueError, match="other images"):
+        read_detections(tmp_path / "a.npz", other)
+
+
+def test_voc_2007_is_evaluated_by_eleven_points_in_percent(case):
+    dataset, found = case
+    result = evaluated(dataset, found)
+    expected = evaluate_voc(dataset, found)
+    assert result.mean == pytest.approx(100 * expected.map_11point)
+    assert result.per_class == (pytest.approx(100), pytest.approx(100), None)
+    assert result.images == 3
+    assert len(result.replicates) == 1000
+
+
+def test_claims_go_no_further_than_twice_the_error():
+    assert "not resolved" in claim("A", "B", Difference(1.9, 1.0))
+    assert claim("A", "B", Difference(2.1, 1.0)).startswith("A is above B (+2.1")
+    assert claim("A", "B", Difference(-2.1, 1.0)).startswith("B is above A (-2.1")
+
+
+def test_difference_is_paired():
+    base = np.array([40.0, 50.0, 60.0])
+    first = Evaluated(55.0, (), base + 5, 10)
+    second = Evaluated(50.0, (), base, 10)
+    found = difference(first, second)
+    assert (found.value, found.resolved) == (5.0, True)
+    assert found.error == pytest.approx(0.0, abs=1e-12)
