@@ -116,7 +116,7 @@ def evaluate_coco(dataset: Dataset, detections: Mapping[str, ImageDetections]) -
 
 def print_coco(evaluation: CocoEvaluation, console: Console) -> None:
     """Prints the figures and how difficult objects were counted."""
-    table = Table(title="COCO", caption=evaluation.difficult_rule)
+    table = Table(title="COCO")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, words in METRICS.items():
@@ -125,6 +125,7 @@ def print_coco(evaluation: CocoEvaluation, console: Console) -> None:
     for name, value in evaluation.per_class.items():
         table.add_row(f"AP of {name}", decimal(value))
     console.print(table)
+    console.print(evaluation.difficult_rule)
 
 
 def _load_results(coco: Any, truth: Any, results: list[dict[str, Any]]) -> Any:

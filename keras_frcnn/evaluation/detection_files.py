@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -93,6 +93,26 @@ def detection_records(
         }
         for box, score, class_index in zip(boxes, scores, classes.tolist(), strict=True)
     ]
+
+
+def dataset_records(
+    dataset: Dataset, detections: Mapping[str, ImageDetections]
+) -> list[dict[str, Any]]:
+    """The detections of a data set as records of the file, in the order of its images.
+
+    The image_id is the VOC id; where several years share one, it is ``Example.key``.
+
+    Args:
+        detections: by ``Example.key``; an image that is missing has none.
+    """
+    several = len({example.image_id for example in dataset.examples}) < len(dataset)
+    records = []
+    for example in dataset.examples:
+        if example.key in detections:
+            image_id = example.key if several else example.image_id
+            found = detections[example.key]
+            records += detection_records(example.path.name, image_id, found, dataset.class_names)
+    return records
 
 
 def write_json(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
