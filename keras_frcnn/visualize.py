@@ -36,6 +36,16 @@ SAMPLE_COLOURS: dict[str, Colour] = {
     "foreground": (60, 230, 90),
     "ground truth": (255, 230, 40),
 }
+# What became of an object or detection, in the order in which they are drawn: colour, and whether
+# the box is ground truth, which is dashed. Told apart without colours too: by line and label.
+OUTCOMES: dict[str, tuple[Colour, bool]] = {
+    "ignored": ((190, 190, 190), False),
+    "difficult": ((190, 190, 190), True),
+    "true positive": ((60, 150, 255), False),
+    "found": ((60, 230, 90), True),
+    "false positive": ((255, 70, 70), False),
+    "missed": ((255, 225, 25), True),
+}
 
 
 def class_colour(index: int) -> Colour:
@@ -120,6 +130,40 @@ def draw_samples(image: np.ndarray, boxes: np.ndarray, kinds: Sequence[str]) -> 
     return picture
 
 
+def draw_outcomes(
+    image: np.ndarray, boxes: np.ndarray, outcomes: Sequence[str], labels: Sequence[str]
+) -> Image.Image:
+    """Ground truth (dashed) and detections (solid), and what became of each.
+
+    Args:
+        image: (H, W, 3) uint8.
+        boxes: (D, 4) in pixels of that image.
+        outcomes: (D,) keys of ``OUTCOMES``.
+        labels: (D,) what is written at each box; ``""``: nothing.
+
+    Raises:
+        ValueError: another outcome.
+    """
+    unknown = set(outcomes) - set(OUTCOMES)
+    if unknown:
+        raise ValueError(f"expected outcomes {list(OUTCOMES)}, received {sorted(unknown)}")
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    unit = math.sqrt(picture.width * picture.height)
+    width = max(2, round(unit / 200))
+    drawing = sorted(range(len(boxes)), key=lambda index: list(OUTCOMES).index(outcomes[index]))
+    for index in drawing:
+        colour, dashed = OUTCOMES[outcomes[index]]
+        (_draw_dashed_box if dashed else _draw_box)(draw, boxes[index], colour, width)
+    plates: list[tuple[int, int, int, int]] = []
+    for index in reversed(drawing):
+        if labels[index]:
+            font = _fitting_font(labels[index], max(11, round(unit / 34)), picture.width)
+            plates.append(_place_plate(labels[index], font, boxes[index], picture.size, plates))
+            _draw_plate(draw, plates[-1], labels[index], font, OUTCOMES[outcomes[index]][0])
+    return picture
+
+
 def contact_sheet(images: Sequence[Image.Image], columns: int, cell: int = 480) -> Image.Image:
     """The pictures row by row, each shrunk into a square of ``cell`` pixels, with white gaps.
 
@@ -152,6 +196,22 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: np.ndarray, colour: Colour, width:
     outer = (x1 - edge, y1 - edge, x2 + edge, y2 + edge)
     draw.rectangle(outer, outline=(0, 0, 0), width=width + 2 * edge)
     draw.rectangle((x1, y1, x2, y2), outline=colour, width=width)
+
+
+def _draw_dashed_box(
+    draw: ImageDraw.ImageDraw, box: np.ndarray, colour: Colour, width: int
+) -> None:
+    x1, y1, x2, y2 = _inclusive(box)
+    draw.rectangle((x1, y1, x2, y2), outline=(0, 0, 0), width=width)
+    dash = 4 * width
+    for start in range(x1, x2 + 1, 2 * dash):
+        end = min(start + dash, x2)
+        draw.rectangle((start, y1, end, min(y1 + width - 1, y2)), fill=colour)
+        draw.rectangle((start, max(y2 - width + 1, y1), end, y2), fill=colour)
+    for start in range(y1, y2 + 1, 2 * dash):
+        end = min(start + dash, y2)
+        draw.rectangle((x1, start, min(x1 + width - 1, x2), end), fill=colour)
+        draw.rectangle((max(x2 - width + 1, x1), start, x2, end), fill=colour)
 
 
 def _inclusive(box: np.ndarray) -> tuple[int, int, int, int]:

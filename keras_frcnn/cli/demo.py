@@ -44,6 +44,7 @@ CONTENTS = (
     "untrained",
     "run",
     "evaluation.json",
+    "detections.json",
     "photos",
     "pictures",
     "saved_model",

@@ -12,119 +12,41 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    choose_devices,
-    existing_path,
-    make_console,
-    number,
-    quiet_tensorflow,
-    whole_number,
-)
+from keras_frcnn.cli.common import choose_devices, existing_path, make_console, quiet_tensorflow
+from keras_frcnn.cli.evaluate_flags import SCORE_THRESHOLD, build_parser, check
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc, print_table
 from keras_frcnn.files import write_text
 from keras_frcnn.runs import RunFolder
 
-EPILOG = f"""\
-{ORIGINS}
-examples:
-  python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --set 2007:test
-  python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
-  python -m keras_frcnn evaluate --detections detections.json -p VOCdevkit
-"""
 
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """Detections and what they amount to.
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
-        prog="python -m keras_frcnn evaluate",
-        usage="python -m keras_frcnn evaluate -p PATH --run DIR [flags]\n"
-        "       python -m keras_frcnn evaluate -p PATH --detections FILE [flags]",
-        description="PASCAL VOC average precision, 11-point and area, per class and mean.",
-        epilog=EPILOG,
-    )
-    group = parser.add_argument_group("what to evaluate on what")
-    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
-    group.add_argument(
-        "--detections",
-        metavar="FILE",
-        help="detections of any program, instead of --run: a JSON list of {file_name or image_id, "
-        "class_name or category_id, bbox [x, y, width, height], score}",
-    )
-    group.add_argument(
-        "-p",
-        "--path",
-        required=True,
-        metavar="PATH",
-        help="VOCdevkit folder, or the text file of -o simple",
-    )
-    group.add_argument(
-        "-o",
-        "--parser",
-        metavar="LAYOUT",
-        choices=("pascal_voc", "simple"),
-        default="pascal_voc",
-        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
-        "default: pascal_voc (lineage)",
-    )
-    group.add_argument(
-        "--set",
-        metavar="SETS",
-        help="such as 2007:test\ndefault: every test set that exists (ours)",
-    )
-    group.add_argument(
-        "--out",
-        metavar="DIR",
-        help="where evaluation.json goes\n"
-        "default: the run folder; the current folder with --detections (ours)",
-    )
-    group = parser.add_argument_group("how")
-    group.add_argument(
-        "--stage",
-        type=int,
-        choices=(2, 4),
-        metavar="2|4",
-        help="2: the unshared variant, RPN of stage 1 and detector of stage 2\n"
-        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
-    )
-    group.add_argument(
-        "--num_proposals",
-        type=whole_number(1),
-        metavar="N",
-        help="proposals of an image\ndefault: 300 (config.py:162)",
-    )
-    group.add_argument(
-        "--iou",
-        type=number(0, 1, above=True),
-        default=0.5,
-        metavar="IOU",
-        help="least IoU of a true positive\ndefault: 0.5 (VOCevaldet.m of the devkit)",
-    )
-    group.add_argument(
-        "--images",
-        type=whole_number(1),
-        metavar="N",
-        help="the first N images only\ndefault: all",
-    )
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at any problem in the data\n"
-        "default: leave out what is wrong and report it (ours)",
-    )
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
-    return parser
+    Attributes:
+        about: what was evaluated, for ``evaluation.json``.
+        subject: the same in a few words.
+    """
+
+    dataset: Dataset
+    detections: dict[str, ImageDetections]
+    result: VocEvaluation
+    about: dict[str, Any]
+    subject: str
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluates, prints a table and writes ``evaluation.json``.
+    """Evaluates, prints a table and writes ``evaluation.json`` and what else was asked for.
 
     Raises:
         UserError: for anything that the user can mend.
@@ -134,40 +56,63 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = existing_path(arguments.path, "The data path")
     console = make_console()
     quiet_tensorflow()
-    evaluation = (
-        evaluate_run(arguments, path, console)
-        if arguments.run
-        else evaluate_file(arguments, path, console)
-    )
-    from keras_frcnn.evaluation.voc import print_table
+    evaluate = evaluate_run if arguments.run else evaluate_file
+    evaluated = evaluate(arguments, path, console)
+    print_table(evaluated.result, console)
+    record = {**evaluated.result.to_json(), **evaluated.about}
+    coco = None
+    if arguments.coco:
+        from keras_frcnn.evaluation.coco import evaluate_coco, print_coco
 
-    print_table(evaluation["result"], console)
-    name = "evaluation.json"
-    if arguments.stage == 2:
-        name = "evaluation-stage2.json"
-    target = Path(arguments.out or arguments.run or ".") / name
-    record = {**evaluation["result"].to_json(), **evaluation["about"]}
+        coco = evaluate_coco(evaluated.dataset, evaluated.detections)
+        print_coco(coco, console)
+        record["coco"] = coco.to_json()
+    out = Path(arguments.out or arguments.run or ".")
+    suffix = "-stage2" if arguments.stage == 2 else ""
+    target = out / f"evaluation{suffix}.json"
     write_text(target, json.dumps(record, indent=2) + "\n")
-    console.print(f"written to {target}", soft_wrap=True)
+    written = [target, *write_detections(arguments, evaluated, out, suffix)]
+    if arguments.report:
+        from keras_frcnn.evaluation.report import write_report
+
+        score = SCORE_THRESHOLD if arguments.score_thresh is None else arguments.score_thresh
+        page = write_report(
+            out / f"report{suffix}",
+            evaluated.dataset,
+            evaluated.detections,
+            evaluated.result,
+            subject=evaluated.subject,
+            score_threshold=score,
+            coco=coco,
+        )
+        written.append(page)
+    for file in written:
+        console.print(f"written to {file}", soft_wrap=True)
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Refuses flags that contradict each other and files that are not there.
+def write_detections(
+    arguments: argparse.Namespace, evaluated: Evaluated, out: Path, suffix: str
+) -> list[Path]:
+    """Writes the detections in the layouts of ``--write``; returns what to tell of them."""
+    from keras_frcnn.evaluation.coco_files import write_coco
+    from keras_frcnn.evaluation.detection_files import dataset_records, write_json
+    from keras_frcnn.evaluation.voc_files import write_voc
 
-    Raises:
-        UserError: see above.
-    """
-    if (arguments.run is None) == (arguments.detections is None):
-        raise UserError("Give either --run DIR or --detections FILE.")
-    if arguments.run is not None:
-        RunFolder(arguments.run).read_config()
-    else:
-        existing_path(arguments.detections, "--detections")
-        for flag in ("stage", "num_proposals"):
-            if getattr(arguments, flag) is not None:
-                raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
-    if arguments.out is not None and Path(arguments.out).is_file():
-        raise UserError(f"--out {arguments.out} is a file; give a folder.")
+    dataset, detections = evaluated.dataset, evaluated.detections
+    kinds = arguments.write
+    if kinds is None:
+        kinds = ("json",) if arguments.run else ()
+    written: list[Path] = []
+    if "json" in kinds:
+        written.append(out / f"detections{suffix}.json")
+        write_json(written[-1], dataset_records(dataset, detections))
+    if "voc" in kinds:
+        folder = out / f"voc_results{suffix}"
+        write_voc(folder, dataset, detections)
+        written.append(folder)
+    if "coco" in kinds:
+        written.extend(write_coco(out / f"coco_results{suffix}", dataset, detections))
+    return written
 
 
 def load_test_data(
@@ -204,13 +149,12 @@ def load_test_data(
     return dataset
 
 
-def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) -> dict:
+def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) -> Evaluated:
     """Runs the network on every image and evaluates."""
     choose_devices(arguments.gpu, deterministic=False)
     from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.final_filter import keep_best_per_class
-    from keras_frcnn.evaluation.voc import evaluate_voc
     from keras_frcnn.inference import load_predictor, result_stage
 
     run = RunFolder(arguments.run)
@@ -254,20 +198,20 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         "recipe": recipe.name,
         "seconds_per_image": seconds,
     }
-    return {"result": result, "about": about}
+    variant = " after stage 2" if arguments.stage == 2 else ""
+    return Evaluated(dataset, detections, result, about, f"{run.path}{variant}")
 
 
-def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -> dict:
+def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -> Evaluated:
     """Evaluates detections that another program wrote."""
     from keras_frcnn.data.voc import read_class_names
-    from keras_frcnn.evaluation.detection_files import read_json
-    from keras_frcnn.evaluation.voc import evaluate_voc
+    from keras_frcnn.evaluation.sources import read_detections
 
     file = existing_path(arguments.detections, "--detections")
     class_names = read_class_names(path) if arguments.parser == "pascal_voc" else None
     dataset = load_test_data(arguments, path, class_names or None, console)
-    detections, notes = read_json(file, dataset)
+    detections, notes = read_detections(file, dataset, arguments.coco_annotations)
     for note in notes:
         console.print(note)
     result = evaluate_voc(dataset, detections, iou_threshold=arguments.iou)
-    return {"result": result, "about": {"detections": str(file)}}
+    return Evaluated(dataset, detections, result, {"detections": str(file)}, str(file))

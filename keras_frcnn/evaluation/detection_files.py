@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -95,6 +95,26 @@ def detection_records(
     ]
 
 
+def dataset_records(
+    dataset: Dataset, detections: Mapping[str, ImageDetections]
+) -> list[dict[str, Any]]:
+    """The detections of a data set as records of the file, in the order of its images.
+
+    The image_id is the VOC id; where several years share one, it is ``Example.key``.
+
+    Args:
+        detections: by ``Example.key``; an image that is missing has none.
+    """
+    several = len({example.image_id for example in dataset.examples}) < len(dataset)
+    records = []
+    for example in dataset.examples:
+        if example.key in detections:
+            image_id = example.key if several else example.image_id
+            found = detections[example.key]
+            records += detection_records(example.path.name, image_id, found, dataset.class_names)
+    return records
+
+
 def write_json(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     """Writes the records as a JSON list, one a line; a file of that name is replaced at once.
 
@@ -123,26 +143,40 @@ def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
-    """Reads detections made by any program and finds each one's image and class in the data set.
+    """Reads detections made by any program; see :func:`from_records`.
+
+    Raises:
+        UserError: the file is no JSON list, or as :func:`from_records`.
+    """
+    return from_records(read_list(path), path, dataset)
+
+
+def from_records(
+    records: Sequence[Any], path: Path | str, dataset: Dataset
+) -> tuple[dict[str, ImageDetections], list[str]]:
+    """Finds the image and class of each record in the data set.
 
     An image is found by the stem of ``file_name``, else by ``image_id``, the VOC id (``"000005"``;
-    the number 5 will do). A stem that several years share is settled by image_id or by the folder
-    in ``file_name``. A class is found by ``class_name``, or by ``category_id`` where there is none.
+    the number 5 will do, as 2008000001 will for ``"2008_000001"``). A stem that several years share
+    is settled by image_id or by the folder in ``file_name``. A class is found by ``class_name``, or
+    by ``category_id`` where there is none.
+
+    Args:
+        path: where the records come from, for messages.
 
     Returns:
         The detections by ``Example.key`` (images without any are left out), in the order of the
         file, float64; and remarks for the screen.
 
     Raises:
-        UserError: the file is no JSON list, or a record (named by its 0-based index) has a field
-            missing or ill-typed, a negative size, a score that is no finite number, a class or an
-            image that is not in the set (an error in VOCevaldet.m too), or fits several images.
+        UserError: a record (named by its 0-based index) has a field missing or ill-typed, a
+            negative size, a score that is no finite number, a class or an image that is not in the
+            set (an error in VOCevaldet.m too), or fits several images.
     """
-    path = Path(path)
     images = _ImageIndex(dataset.examples)
     class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
     rows: dict[str, list[tuple[float, ...]]] = {}
-    for index, record in enumerate(_load_list(path)):
+    for index, record in enumerate(records):
         where = f"Record {index} (counted from 0) of {path}"
         if not isinstance(record, dict):
             raise UserError(f"{where} should be an object with named fields, it is {record!r:.80}.")
@@ -160,6 +194,26 @@ def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetect
     return detections, notes
 
 
+def read_list(path: Path | str) -> list[Any]:
+    """The contents of a JSON file that should be a list of records.
+
+    Raises:
+        UserError: it cannot be read, or is something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"The detections {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # JSON or UTF-8 that does not parse
+        raise UserError(f"The detections {path} are not valid JSON: {error}.") from error
+    if not isinstance(content, list):
+        raise UserError(
+            f"The detections {path} should be a JSON list of records with file_name or image_id, "
+            f"class_name or category_id, bbox and score; found a {type(content).__name__}."
+        )
+    return content
+
+
 class _ImageIndex:
     """Finds the image of a record; counts those for which the file name did not do."""
 
@@ -169,7 +223,7 @@ class _ImageIndex:
         self._by_id: dict[str, list[Example]] = {}
         for example in examples:
             self._by_stem.setdefault(example.path.stem, []).append(example)
-            for name in {example.image_id, _plain_id(example.image_id), example.key}:
+            for name in {example.image_id, plain_id(example.image_id), example.key}:
                 self._by_id.setdefault(name, []).append(example)
 
     def find(self, record: dict[str, Any], where: str) -> Example:
@@ -179,7 +233,7 @@ class _ImageIndex:
         image_id = _image_id(record.get("image_id"), where)
         if not (file_name or image_id):
             raise UserError(f"{where} needs a file_name or an image_id, it has neither.")
-        of_this_id = self._by_id.get(image_id) or self._by_id.get(_plain_id(image_id), [])
+        of_this_id = self._by_id.get(image_id) or self._by_id.get(plain_id(image_id), [])
         candidates = self._by_stem.get(name.stem, []) if file_name else []
         if not candidates:
             candidates = of_this_id
@@ -200,7 +254,8 @@ class _ImageIndex:
             )
         raise UserError(
             f"{where} ({received}) is about an image that is not in the set: evaluate on the set "
-            "that the detections were made on, or leave the record out."
+            "that the detections were made on, or leave the record out; ids of a COCO annotations "
+            "file need that file (--coco_annotations)."
         )
 
 
@@ -215,9 +270,13 @@ def _in_folder(example: Example, name: PurePosixPath) -> bool:
     return example.source in folders or example.path.parent.parts[-len(folders) :] == folders
 
 
-def _plain_id(image_id: str) -> str:
-    """``"000005"`` and ``"5"`` are one image to programs that keep ids as numbers, as COCO does."""
-    return str(int(image_id)) if image_id.isascii() and image_id.isdigit() else image_id
+def plain_id(image_id: str) -> str:
+    """``"5"`` for ``"000005"``, ``"2008000001"`` for ``"2008_000001"``; other ids as they are.
+
+    They are one image to programs that keep ids as numbers, as COCO does.
+    """
+    digits = image_id.replace("_", "")
+    return str(int(digits)) if digits.isascii() and digits.isdigit() else image_id
 
 
 def _image_id(value: Any, where: str) -> str:
@@ -282,22 +341,9 @@ def _from_rows(rows: list[tuple[float, ...]]) -> ImageDetections:
     return ImageDetections(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
 
 
-def _load_list(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"The detections {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # JSON or UTF-8 that does not parse
-        raise UserError(f"The detections {path} are not valid JSON: {error}.") from error
-    if not isinstance(content, list):
-        raise UserError(
-            f"The detections {path} should be a JSON list of records with file_name or image_id, "
-            f"class_name or category_id, bbox and score; found a {type(content).__name__}."
-        )
-    return content
-
-
 def _shortest_decimals(values: np.ndarray) -> np.ndarray:
+    if values.dtype == np.float64:  # read from a file: already as short as it was written
+        return values
     return values.astype(np.float32).astype(str).astype(np.float64)
 
 

@@ -1,0 +1,199 @@
+"""The flags of ``python -m keras_frcnn evaluate``.
+
+Shapes and names
+----------------
+set  image sets such as ``2007:test``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from keras_frcnn.cli.common import ORIGINS, HelpfulParser, existing_path, number, whole_number
+from keras_frcnn.errors import UserError
+from keras_frcnn.runs import RunFolder
+
+SCORE_THRESHOLD = 0.5
+WRITABLE = ("json", "voc", "coco")
+
+EPILOG = f"""\
+{ORIGINS}
+examples:
+  python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --set 2007:test --report
+  python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
+  python -m keras_frcnn evaluate --detections detections.json -p VOCdevkit --report --coco
+  python -m keras_frcnn evaluate --detections results/VOC2007/Main -p VOCdevkit
+  python -m keras_frcnn evaluate --detections results.json --coco_annotations test.json -p VOCdevkit
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; every default is named with its origin."""
+    parser = HelpfulParser(
+        prog="python -m keras_frcnn evaluate",
+        usage="python -m keras_frcnn evaluate -p PATH --run DIR [flags]\n"
+        "       python -m keras_frcnn evaluate -p PATH --detections FILE [flags]",
+        description="PASCAL VOC average precision, 11-point and area, per class and mean.",
+        epilog=EPILOG,
+    )
+    _add_what(parser.add_argument_group("what to evaluate on what"))
+    _add_how(parser.add_argument_group("how"))
+    _add_outputs(parser.add_argument_group("what is written besides the table and evaluation.json"))
+    return parser
+
+
+def _add_what(group) -> None:
+    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
+    group.add_argument(
+        "--detections",
+        metavar="FILE",
+        help="detections of any program, instead of --run: a JSON list of {file_name or image_id, "
+        "class_name or category_id, bbox [x, y, width, height], score}, as COCO's results; or a "
+        "folder or tar archive of VOC's comp4_det_test_CLASS.txt",
+    )
+    group.add_argument(
+        "--coco_annotations",
+        metavar="FILE",
+        help="the annotations whose ids the JSON of --detections uses\n"
+        "default: image_id is the VOC id or its digits, category_id the place in the class list, "
+        "from 1 (ours)",
+    )
+    group.add_argument(
+        "-p",
+        "--path",
+        required=True,
+        metavar="PATH",
+        help="VOCdevkit folder, or the text file of -o simple",
+    )
+    group.add_argument(
+        "-o",
+        "--parser",
+        metavar="LAYOUT",
+        choices=("pascal_voc", "simple"),
+        default="pascal_voc",
+        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
+        "default: pascal_voc (lineage)",
+    )
+    group.add_argument(
+        "--set",
+        metavar="SETS",
+        help="such as 2007:test\ndefault: every test set that exists (ours)",
+    )
+    group.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where all files go\n"
+        "default: the run folder; the current folder with --detections (ours)",
+    )
+
+
+def _add_how(group) -> None:
+    group.add_argument(
+        "--stage",
+        type=int,
+        choices=(2, 4),
+        metavar="2|4",
+        help="2: the unshared variant, RPN of stage 1 and detector of stage 2\n"
+        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
+    )
+    group.add_argument(
+        "--num_proposals",
+        type=whole_number(1),
+        metavar="N",
+        help="proposals of an image\ndefault: 300 (config.py:162)",
+    )
+    group.add_argument(
+        "--iou",
+        type=number(0, 1, above=True),
+        default=0.5,
+        metavar="IOU",
+        help="least IoU of a true positive\ndefault: 0.5 (VOCevaldet.m of the devkit)",
+    )
+    group.add_argument(
+        "--images",
+        type=whole_number(1),
+        metavar="N",
+        help="the first N images only\ndefault: all",
+    )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="stop at any problem in the data\n"
+        "default: leave out what is wrong and report it (ours)",
+    )
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+
+
+def _add_outputs(group) -> None:
+    group.add_argument(
+        "--report",
+        action="store_true",
+        help="report/: report.html (one file, opens anywhere) with precision-recall curves, "
+        "confusion matrix, the worst images of each class, and the figures as PNG and CSV",
+    )
+    group.add_argument(
+        "--score_thresh",
+        type=number(-math.inf),
+        metavar="SCORE",
+        help="lowest score in the confusion matrix and the pictures of the report\n"
+        f"default: {SCORE_THRESHOLD}, above which no other class of a box has a higher one (ours)",
+    )
+    group.add_argument(
+        "--coco",
+        action="store_true",
+        help="COCO's AP and AR too; needs requirements-paper.txt",
+    )
+    group.add_argument(
+        "--write",
+        type=_file_kinds,
+        metavar="KINDS",
+        help="detections as json (detections.json), voc (voc_results/comp4_det_test_CLASS.txt), "
+        "coco (coco_results/coco_results.json, and coco_annotations.json), such as voc,coco, or "
+        "none\n"
+        "default: json with --run, to evaluate again without the network; else none (ours)",
+    )
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuses flags that contradict each other and files that are not there.
+
+    Raises:
+        UserError: see above.
+    """
+    if (arguments.run is None) == (arguments.detections is None):
+        raise UserError("Give either --run DIR or --detections FILE.")
+    if arguments.run is not None:
+        RunFolder(arguments.run).read_config()
+        if arguments.coco_annotations is not None:
+            raise UserError("--coco_annotations belongs to --detections, whose ids it explains.")
+    else:
+        file = existing_path(arguments.detections, "--detections")
+        if arguments.coco_annotations is not None:
+            existing_path(arguments.coco_annotations, "--coco_annotations")
+        for flag in ("stage", "num_proposals"):
+            if getattr(arguments, flag) is not None:
+                raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
+        for name in ("detections.json", "voc_results", "coco_results/coco_results.json"):
+            ours = Path(arguments.out or ".") / name
+            if arguments.write and ours.exists() and ours.samefile(file):
+                raise UserError(f"--write would replace --detections {file}: choose another --out.")
+    if arguments.out is not None and Path(arguments.out).is_file():
+        raise UserError(f"--out {arguments.out} is a file; give a folder.")
+    if arguments.score_thresh is not None and not arguments.report:
+        raise UserError("--score_thresh is for the report: add --report or leave it out.")
+    if arguments.coco:
+        from keras_frcnn.evaluation.coco import check_available
+
+        check_available()
+
+
+def _file_kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(text.split(",")))
+    if kinds == ("none",):
+        return ()
+    if not set(kinds) <= set(WRITABLE):
+        expected = f"{', '.join(WRITABLE)}, some of them with commas, or none"
+        raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+    return kinds

@@ -1,0 +1,195 @@
+"""COCO's two files, annotations and results, and the numbers that they use for images and classes.
+
+COCO boxes are ``[x, y, width, height]``, 0-based and half-open: ours without an offset.
+
+Shapes and names
+----------------
+annotations  the ground truth file: ``images``, ``annotations``, ``categories``.
+results  the detections file: a list of image_id, category_id, bbox, score.
+key  ``Example.key``, such as ``"VOC2007/000005"``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import (
+    ImageDetections,
+    detection_records,
+    plain_id,
+    write_json,
+)
+from keras_frcnn.files import write_text
+
+# Above the largest area of COCO's widest range, 1e5 ** 2.
+OUTSIDE_EVERY_RANGE = 1e12
+
+# What becomes of VOC's difficult objects under a protocol that does not know them.
+DIFFICULT_RULE = (
+    "Difficult objects are given an area outside of every area range, which COCO's protocol "
+    "ignores: missing one costs nothing, and one detection of each counts for nothing. A second "
+    "detection of the same difficult object is a false positive here, and is none in the VOC "
+    "metric."
+)
+
+
+def image_numbers(dataset: Dataset) -> dict[str, int]:
+    """The COCO image id of each image, by key.
+
+    The digits of the VOC id where every id has some and they stay different (``"000005"`` is 5,
+    ``"2008_000001"`` is 2008000001), otherwise 1, 2, 3 in the order of the list.
+    """
+    plain = [plain_id(example.image_id) for example in dataset.examples]
+    if len(set(plain)) == len(plain) and all(text.isascii() and text.isdigit() for text in plain):
+        numbers = [int(text) for text in plain]
+        # Ids of 64 bits and of JavaScript's numbers.
+        if max(numbers, default=0) < 2**53:
+            keys = (example.key for example in dataset.examples)
+            return dict(zip(keys, numbers, strict=True))
+    return {example.key: number for number, example in enumerate(dataset.examples, start=1)}
+
+
+def coco_annotations(dataset: Dataset) -> dict[str, Any]:
+    """The ground truth as COCO's ``instances`` file; difficult objects by ``DIFFICULT_RULE``."""
+    numbers = image_numbers(dataset)
+    images, annotations = [], []
+    for example in dataset.examples:
+        images.append(
+            {
+                "id": numbers[example.key],
+                "file_name": example.path.name,
+                "width": example.width,
+                "height": example.height,
+                "key": example.key,
+            }
+        )
+        values = (example.boxes_image.tolist(), example.classes.tolist(), example.difficult)
+        for (y1, x1, y2, x2), class_index, difficult in zip(*values, strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": numbers[example.key],
+                    "category_id": class_index,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": OUTSIDE_EVERY_RANGE if difficult else (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
+                    "difficult": int(difficult),
+                }
+            )
+    categories = [{"id": i, "name": name} for i, name in enumerate(dataset.class_names, start=1)]
+    return {
+        "info": {"description": DIFFICULT_RULE},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+def coco_results(
+    dataset: Dataset, detections: Mapping[str, ImageDetections]
+) -> list[dict[str, Any]]:
+    """The detections as COCO's results, image after image."""
+    numbers = image_numbers(dataset)
+    results = []
+    for example in dataset.examples:
+        found = detections.get(example.key)
+        if found is None:
+            continue
+        records = detection_records("", "", found, dataset.class_names)
+        for record in records:
+            results.append(
+                {
+                    "image_id": numbers[example.key],
+                    "category_id": record["category_id"],
+                    "bbox": record["bbox"],
+                    "score": record["score"],
+                }
+            )
+    return results
+
+
+def write_coco(
+    folder: Path | str, dataset: Dataset, detections: Mapping[str, ImageDetections]
+) -> tuple[Path, Path]:
+    """Writes ``coco_results.json`` and the ``coco_annotations.json`` that its numbers refer to.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    results, annotations = (
+        Path(folder) / f"coco_{name}.json" for name in ("results", "annotations")
+    )
+    write_json(results, coco_results(dataset, detections))
+    write_text(annotations, json.dumps(coco_annotations(dataset)) + "\n")
+    return results, annotations
+
+
+class CocoNames:
+    """The names of images and classes behind the numbers of a COCO annotations file.
+
+    Args:
+        path: the annotations file; its ``images`` and ``categories`` are read. The ``key`` of an
+            image, which :func:`write_coco` adds, tells apart files of one name.
+
+    Raises:
+        UserError: the file cannot be read, is no JSON, or lacks what is needed.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise UserError(f"The annotations {path} cannot be read: {error.strerror}.") from error
+        except ValueError as error:  # JSON or UTF-8 that does not parse
+            raise UserError(f"The annotations {path} are not valid JSON: {error}.") from error
+        self._images = self._by_id(content, "images", "file_name")
+        self._categories = self._by_id(content, "categories", "name")
+
+    def named(self, records: Sequence[Any]) -> list[Any]:
+        """The results with the names of their image and class instead of the numbers.
+
+        Raises:
+            UserError: a number that the annotations do not have.
+        """
+        result = []
+        for index, record in enumerate(records):
+            if not isinstance(record, dict):  # refused where the records are read
+                result.append(record)
+                continue
+            where = f"Record {index} (counted from 0)"
+            image = self._find(self._images, record, "image_id", where)
+            category = self._find(self._categories, record, "category_id", where)
+            names = {"file_name": image["file_name"], "class_name": category["name"]}
+            result.append({**record, **names, "image_id": image.get("key")})
+        return result
+
+    def _by_id(self, content: Any, what: str, field: str) -> dict[Any, dict[str, Any]]:
+        entries = content.get(what) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict)
+            and isinstance(entry.get("id"), (int, str))
+            and isinstance(entry.get(field), str)
+            for entry in entries
+        ):
+            raise UserError(
+                f"{self.path} is no COCO annotations file: it should be an object whose "
+                f"{what!r} are a list of objects with id and {field}."
+            )
+        return {entry["id"]: entry for entry in entries}
+
+    def _find(
+        self, entries: dict[Any, dict[str, Any]], record: dict[str, Any], field: str, where: str
+    ) -> dict[str, Any]:
+        value = record.get(field)
+        if not isinstance(value, (int, str, float)) or value not in entries:
+            raise UserError(
+                f"{where} has the {field} {value!r:.80}, which {self.path} does not list: give the "
+                "annotations file that the detections were made for."
+            )
+        return entries[value]

@@ -1,0 +1,42 @@
+"""Detections of any program, in whatever layout they come.
+
+Shapes and names
+----------------
+key  ``Example.key``, such as ``"VOC2007/000005"``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.coco_files import CocoNames
+from keras_frcnn.evaluation.detection_files import ImageDetections, from_records, read_list
+from keras_frcnn.evaluation.voc_files import is_voc_detections, read_voc
+
+
+def read_detections(
+    path: Path | str, dataset: Dataset, coco_annotations: Path | str | None = None
+) -> tuple[dict[str, ImageDetections], list[str]]:
+    """Reads a JSON list of records, or a folder or tar archive of VOC text files.
+
+    Args:
+        coco_annotations: the annotations file whose numbers a COCO results file uses for images and
+            classes; without it they are VOC ids and 1-based positions in the class list.
+
+    Returns:
+        The detections by key, and remarks for the screen.
+
+    Raises:
+        UserError: as :func:`read_voc`, :func:`from_records` and :class:`CocoNames`, or VOC text
+            files with ``coco_annotations``.
+    """
+    if not is_voc_detections(path):
+        records = read_list(path)
+        if coco_annotations is not None:
+            records = CocoNames(coco_annotations).named(records)
+        return from_records(records, path, dataset)
+    if coco_annotations is not None:
+        raise UserError(f"COCO annotations belong to a JSON file, {path} holds VOC text files.")
+    return read_voc(path, dataset)

@@ -1,0 +1,195 @@
+"""Detections in the text files of the VOC devkit, one a class, written and read.
+
+A line is ``image_id score xmin ymin xmax ymax``; corners are 1-based and inclusive, so a half-open
+box is written as ``(x1 + 1, y1 + 1, x2, y2)``.
+
+Shapes and names
+----------------
+D  detections of one image.
+boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
+key  ``Example.key``, such as ``"VOC2007/000005"``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.files import write_text
+
+# comp4: trained with any data but the test set, which weights from ImageNet are (devkit 3.1).
+COMPETITION = "comp4"
+# py-faster-rcnn puts a salt between: comp4_1f2e..._det_test_car.txt.
+_FILE_NAME = re.compile(r"comp\d+.*?_det_[^_]+_(?P<class_name>.+)\.txt")
+
+
+def write_voc(
+    folder: Path | str, dataset: Dataset, detections: Mapping[str, ImageDetections]
+) -> list[Path]:
+    """Writes ``comp4_det_test_CLASS.txt`` for every class, empty ones too, as the devkit does.
+
+    Scores have 6 decimals, corners 3: scores that differ by less become ties. The name of the image
+    set is that of ``dataset.sets``, or ``test`` where they have several.
+
+    Raises:
+        UserError: an id or class name that such a file cannot hold, two images with one id, or a
+            file that cannot be written.
+    """
+    _check_names(dataset)
+    splits = {name.partition(":")[2] for name in dataset.sets}
+    split = splits.pop() if len(splits) == 1 else ""
+    lines: list[list[str]] = [[] for _ in dataset.class_names]
+    for example in dataset.examples:
+        found = detections.get(example.key)
+        if found is None:
+            continue
+        values = zip(found.boxes_image.tolist(), found.scores, found.classes, strict=True)
+        for (y1, x1, y2, x2), score, class_index in values:
+            corners = f"{x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}"
+            lines[class_index - 1].append(f"{example.image_id} {score:.6f} {corners}\n")
+    paths = []
+    for name, of_class in zip(dataset.class_names, lines, strict=True):
+        paths.append(Path(folder) / f"{COMPETITION}_det_{split or 'test'}_{name}.txt")
+        write_text(paths[-1], "".join(of_class))
+    return paths
+
+
+def is_voc_detections(path: Path | str) -> bool:
+    """Whether a path is a folder or a tar archive, in which VOC text files are looked for."""
+    path = Path(path)
+    return path.is_dir() or (path.is_file() and tarfile.is_tarfile(path))
+
+
+def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
+    """Reads the files ``comp*_det_*_CLASS.txt`` of a folder or tar archive, at any depth.
+
+    Ties of score keep the order of the image list; the devkit's keep the order of the file.
+
+    Returns:
+        The detections by ``Example.key`` (images without any are left out), float64; and remarks
+        for the screen.
+
+    Raises:
+        UserError: there is no such file, two are of one class, one is of a class that is not in the
+            set, two images of the set have one id, or a line (named by its number) is not an id of
+            the set and five finite numbers.
+    """
+    ids = _keys_by_id(dataset)
+    class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    seen: dict[str, str] = {}
+    for name, text in _text_files(Path(path)):
+        match = _FILE_NAME.fullmatch(PurePosixPath(name).name)
+        if match is None:
+            continue
+        class_name = match["class_name"]
+        if class_name not in class_indices:
+            raise UserError(
+                f"{name} in {path} is of the class {class_name!r}, expected one of: "
+                f"{', '.join(class_indices)}."
+            )
+        if class_name in seen:
+            raise UserError(
+                f"{path} holds two files of the class {class_name!r}, {seen[class_name]} and "
+                f"{name}: give the folder of one evaluation."
+            )
+        seen[class_name] = name
+        index = class_indices[class_name]
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.strip():
+                key, values = _parse(line, ids, f"Line {number} of {name} in {path}")
+                rows.setdefault(key, []).append((*values, index))
+    if not seen:
+        raise UserError(
+            f"{path} holds no file named like comp4_det_test_{dataset.class_names[0]}.txt: give "
+            "the folder or tar archive of the devkit's results, or a JSON file."
+        )
+    notes = []
+    missing = [name for name in class_indices if name not in seen]
+    if missing:
+        notes.append(f"There is no file for {', '.join(missing)}: nothing was found of them.")
+    empty = len(dataset) - len(rows)
+    if empty:
+        notes.append(f"{empty} of {len(dataset)} images have no detection in {path}.")
+    return {key: _from_rows(values) for key, values in rows.items()}, notes
+
+
+def _text_files(path: Path) -> Iterator[tuple[str, str]]:
+    """Name and contents of every text file below a folder or in an archive, sorted by name."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*.txt")):
+            yield str(file.relative_to(path)), _decoded(file.read_bytes(), f"{file}")
+        return
+    with tarfile.open(path) as archive:
+        members = [member for member in archive if member.isfile()]
+        for member in sorted(members, key=lambda member: member.name):
+            if member.name.endswith(".txt"):
+                contents = archive.extractfile(member).read()
+                yield member.name, _decoded(contents, f"{member.name} in {path}")
+
+
+def _decoded(contents: bytes, where: str) -> str:
+    try:
+        return contents.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 text: {error.reason}.") from error
+
+
+def _parse(line: str, ids: Mapping[str, str], where: str) -> tuple[str, tuple[float, ...]]:
+    """Key of the image; y1, x1, y2, x2 and score."""
+    words = line.split()
+    try:
+        score, xmin, ymin, xmax, ymax = map(float, words[1:])
+    except ValueError:
+        score = math.nan
+    if not (math.isfinite(score) and all(map(math.isfinite, (xmin, ymin, xmax, ymax)))):
+        raise UserError(
+            f"{where} should be 'image_id score xmin ymin xmax ymax' with finite numbers, it is "
+            f"{line.strip()!r:.80}."
+        )
+    if words[0] not in ids:
+        raise UserError(
+            f"{where} is about the image {words[0]!r}, which is not in the set: evaluate on the "
+            "set that the detections were made on."
+        )
+    return ids[words[0]], (ymin - 1, xmin - 1, ymax, xmax, score)
+
+
+def _from_rows(rows: list[tuple[float, ...]]) -> ImageDetections:
+    values = np.array(rows, np.float64)
+    return ImageDetections(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
+
+
+def _keys_by_id(dataset: Dataset) -> dict[str, str]:
+    ids: dict[str, str] = {}
+    for example in dataset.examples:
+        if example.image_id in ids:
+            raise UserError(
+                f"{ids[example.image_id]} and {example.key} have one id, by which VOC text files "
+                "name images: choose one image set (--set), or use JSON."
+            )
+        ids[example.image_id] = example.key
+    return ids
+
+
+def _check_names(dataset: Dataset) -> None:
+    for image_id in _keys_by_id(dataset):
+        if not image_id or any(character.isspace() for character in image_id):
+            raise UserError(
+                f"The image id {image_id!r} holds a blank, and VOC text files separate by blanks: "
+                "write JSON instead."
+            )
+    for name in dataset.class_names:
+        if not name or any(character in name for character in '/\\\0<>:"|?*'):
+            raise UserError(
+                f"The class {name!r} cannot be part of a file name, as VOC text files need it: "
+                "write JSON instead."
+            )
