@@ -45,8 +45,8 @@ EPILOG = f"""\
 {ORIGINS}
 examples:
   python -m keras_frcnn anchors -p VOCdevkit
-  python -m keras_frcnn anchors -p VOCdevkit --short_side 300 -k 6 --out six.json
-  train_frcnn.py -p VOCdevkit --short_side 300 --anchors six.json
+  python -m keras_frcnn anchors -p VOCdevkit --short_side 300 -k 6 --out 6.json
+  train_frcnn.py -p VOCdevkit --short_side 300 --anchors 6.json
 """
 
 
