@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "PASCAL VOC average precision of a run or of a file of detections",
     "export": "a SavedModel from a run",
     "paper": "the tables and figures of the paper, its numbers beside ours",
+    "anchors": "anchor shapes that fit a data set",
     "demo": "generate a small data set, train, test, evaluate and export on it",
 }
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
@@ -110,6 +110,44 @@ def save_label_statistics(
         title = "boxes without an anchor: " + ", ".join(shares)
     figure.suptitle(title)
     save_figure(figure, Path(png))
+
+
+def save_anchor_clusters(
+    png: Path | str,
+    *,
+    mean_ious: dict[int, float],
+    published_mean_iou: float,
+    shapes: np.ndarray,
+    best_ious: np.ndarray,
+    anchors_input: np.ndarray,
+) -> None:
+    """Mean IoU over the number of anchors, and the objects' sizes against the anchors chosen.
+
+    Args:
+        png: file to write.
+        mean_ious: number of anchors -> mean IoU of the shapes with the nearest, from k-means.
+        published_mean_iou: the same of the paper's nine.
+        shapes: (G, 2) heights and widths of the objects in pixels of the network input.
+        best_ious: (G,) best IoU of each object with any anchor of its image.
+        anchors_input: (A, 4) anchors of one position in pixels of the network input.
+    """
+    figure = Figure(figsize=(12.5, 6), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(list(mean_ious), list(mean_ious.values()), marker="o", label="k-means")
+    chosen = len(anchors_input)
+    style = {"color": "black", "zorder": 3, "s": 90}
+    left.scatter([chosen], [mean_ious[chosen]], marker="P", label=f"chosen: {chosen}", **style)
+    left.scatter([9], [published_mean_iou], marker="x", label="the paper's nine", **style)
+    left.set(xlabel="anchors", ylabel="mean IoU of the shapes with the nearest anchor")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.set_title("shapes alone, all around one centre")
+    left.grid(alpha=0.25)
+    left.legend(loc="lower right", fontsize=9)
+    heights, widths = shapes.T
+    _draw_sizes(right, widths, heights, best_ious, anchors_input)
+    covered = [f"{np.mean(best_ious >= least):.1%} at IoU {least}" for least in (0.5, 0.7)]
+    figure.suptitle(f"boxes with an anchor, placed as in training: {', '.join(covered)}")
+    _save_figure(figure, Path(png))
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -221,7 +259,7 @@ def _draw_sizes(
         "bbox": plate,
     }
     for width, height in zip(anchor_widths, anchor_heights, strict=True):
-        axis.annotate(f"{width:.0f} x {height:.0f}", (width, height), zorder=4, **style)
+        axis.annotate(f"{width:.0f} x {height:.0f}", (width, height), zorder=2.9, **style)
     every_side = np.concatenate([widths, heights, anchor_widths, anchor_heights])
     low, high = max(0.5, every_side.min()), every_side.max()
     limits = (

@@ -15,12 +15,16 @@ iterations  solver iterations; one iteration sees ``images_per_step`` images.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras_frcnn.errors import UserError
+
+# Of fields that files of earlier versions lack; their default is what those versions did.
+ADDED_LATER = {"added_later": True}
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,34 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class AnchorConfig:
-    """The reference boxes at every position (generate_anchors.py:37-97)."""
+    """The reference boxes at every position (generate_anchors.py:37-97), or shapes of one's own."""
 
     base_size: int = 16
     scales: tuple[float, ...] = (8.0, 16.0, 32.0)
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    # (height, width) in pixels of the network input; then there are no scales and ratios. Ours.
+    shapes: tuple[tuple[float, float], ...] | None = field(default=None, metadata=ADDED_LATER)
+
+    def __post_init__(self) -> None:
+        if self.shapes is None:
+            return
+        if self.scales or self.ratios:
+            raise UserError(
+                "anchors.shapes takes the place of anchors.scales and anchors.ratios: leave those "
+                "empty, or leave the shapes out."
+            )
+        sides = [side for shape in self.shapes for side in shape]
+        if not sides or not all(math.isfinite(side) and side > 0 for side in sides):
+            raise UserError(
+                "anchors.shapes should be at least one (height, width), both above 0, not "
+                f"{list(self.shapes)}."
+            )
 
     @property
     def per_position(self) -> int:
         """Anchors at each position of the feature map: nine in the paper."""
+        if self.shapes is not None:
+            return len(self.shapes)
         return len(self.scales) * len(self.ratios)
 
 
@@ -100,7 +123,7 @@ class DetectorConfig:
     sigma: float = 1.0
     roi_pooling: str = "crop"
     # After fc6 and fc7; None: the network's own, 0.5 of VGG-16 and ZF.
-    dropout: float | None = None
+    dropout: float | None = field(default=None, metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True)
@@ -201,7 +224,7 @@ def to_json(recipe: Any) -> dict[str, Any]:
 
 
 def from_json(values: Any, kind: type = Recipe, where: str = "recipe") -> Any:
-    """The inverse of :func:`to_json`.
+    """The inverse of :func:`to_json`; fields that were added later may be missing.
 
     Raises:
         UserError: a field is unknown, missing or of the wrong type; the message names it.
@@ -209,16 +232,20 @@ def from_json(values: Any, kind: type = Recipe, where: str = "recipe") -> Any:
     if not isinstance(values, dict):
         raise UserError(f"{where} should be an object with named fields, not {values!r}.")
     hints = typing.get_type_hints(kind)
-    names = [item.name for item in dataclasses.fields(kind)]
+    fields = dataclasses.fields(kind)
+    names = [item.name for item in fields]
     unknown = sorted(set(values) - set(names))
     if unknown:
         raise UserError(
             f"{where} has the unknown field {unknown[0]!r}; known are {', '.join(names)}."
         )
-    missing = [name for name in names if name not in values]
+    needed = [item.name for item in fields if "added_later" not in item.metadata]
+    missing = [name for name in needed if name not in values]
     if missing:
         raise UserError(f"{where} lacks the field {missing[0]!r}.")
-    return kind(**{name: _convert(values[name], hints[name], f"{where}.{name}") for name in names})
+    return kind(
+        **{name: _convert(value, hints[name], f"{where}.{name}") for name, value in values.items()}
+    )
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

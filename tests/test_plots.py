@@ -12,7 +12,7 @@ from PIL import Image
 from keras_frcnn import plots
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
-from keras_frcnn.plots import save_curves, save_label_statistics
+from keras_frcnn.plots import save_anchor_clusters, save_curves, save_label_statistics
 
 RED = (255, 0, 0)
 
@@ -167,6 +167,28 @@ def test_label_statistics_without_objects_or_with_wrong_ious(tmp_path, figures):
     assert figures["l.png"].get_suptitle() == "no boxes"
     with pytest.raises(ValueError, match="expected 0 IoUs, received 2"):
         save_label_statistics(data, tmp_path / "l.png", best_ious=np.zeros(2), **arguments)
+
+
+def test_anchor_clusters(tmp_path, figures):
+    save_anchor_clusters(
+        tmp_path / "anchors.png",
+        mean_ious={1: 0.5, 2: 0.7, 3: 0.75},
+        published_mean_iou=0.3,
+        shapes=np.array([[20.0, 30.0], [50.0, 40.0], [60.0, 60.0]]),
+        best_ious=np.array([0.49, 0.6, 0.8]),
+        anchors_input=np.array([[-2, -7, 18, 23], [-17, -12, 33, 28]], np.float32),
+    )
+    figure = figures["anchors.png"]
+    assert figure.get_suptitle().endswith(
+        "placed as in training: 66.7% at IoU 0.5, 33.3% at IoU 0.7"
+    )
+    left, right = figure.axes
+    assert left.lines[0].get_xydata().tolist() == [[1, 0.5], [2, 0.7], [3, 0.75]]
+    chosen, published = (np.asarray(c.get_offsets()).tolist() for c in left.collections)
+    assert (chosen, published) == ([[2, 0.7]], [[9, 0.3]])
+    points = [np.asarray(c.get_offsets()).tolist() for c in right.collections]
+    assert (points[0], points[2], points[4]) == ([[60, 60]], [[40, 50]], [[30, 20]])
+    assert points[-1] == [[30, 20], [40, 50]]
 
 
 def test_pyplot_stays_out_of_it():

@@ -18,6 +18,7 @@ from keras_frcnn.recipes import (
     PAPER,
     PY_FASTER_RCNN,
     RECIPES,
+    AnchorConfig,
     DetectionFilter,
     Recipe,
     StageSchedule,
@@ -151,6 +152,29 @@ def test_a_missing_field_is_refused_by_name():
         from_json(values)
     with pytest.raises(UserError, match="recipe should be an object"):
         from_json("paper")
+
+
+def test_shapes_of_anchors_take_the_place_of_scales_and_ratios():
+    shapes = ((20.5, 32.0), (7.0, 5.0))
+    anchors = AnchorConfig(scales=(), ratios=(), shapes=shapes)
+    recipe = dataclasses.replace(PAPER, anchors=anchors)
+    assert from_json(json.loads(json.dumps(to_json(recipe)))) == recipe
+    with pytest.raises(UserError, match="takes the place of anchors.scales"):
+        AnchorConfig(shapes=shapes)
+    for bad in ((), ((0.0, 5.0),), ((5.0, float("nan")),), ((-1.0, 5.0),)):
+        with pytest.raises(UserError, match="at least one .height, width., both above 0"):
+            AnchorConfig(scales=(), ratios=(), shapes=bad)
+    with pytest.raises(UserError, match=r"anchors\.shapes\[0\] should have 2 entries, not 3"):
+        from_json(changed(("anchors", "shapes"), [[1, 2, 3]]))
+
+
+def test_fields_that_were_added_later_may_be_missing():
+    values = to_json(PAPER)
+    del values["anchors"]["shapes"], values["detector"]["dropout"]
+    assert from_json(values) == PAPER
+    del values["anchors"]["scales"]
+    with pytest.raises(UserError, match=r"recipe\.anchors lacks the field 'scales'"):
+        from_json(values)
 
 
 def test_an_optional_field_may_be_null_and_a_part_may_be_read_alone():

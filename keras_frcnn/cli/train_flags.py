@@ -227,6 +227,12 @@ def _add_rules(group) -> None:
         help="height / width\ndefault: 0.5,1,2 (generate_anchors.py:37-97)",
     )
     group.add_argument(
+        "--anchors",
+        metavar="FILE",
+        help="anchor shapes (JSON) of python -m keras_frcnn anchors, instead of scales and ratios\n"
+        "default: none, see --anchor_scales",
+    )
+    group.add_argument(
         "--rpn_positive_iou",
         type=iou,
         metavar="IOU",

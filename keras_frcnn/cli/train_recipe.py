@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from keras_frcnn.anchor_files import read_anchors
 from keras_frcnn.cli.common import numbers, output_file
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import (
@@ -84,15 +85,31 @@ def _with(part, **changes):
 
 
 def _image(recipe: Recipe, arguments: argparse.Namespace) -> ImageConfig:
-    short = arguments.short_side or recipe.image.short_side
-    proportional = round(recipe.image.long_side * short / recipe.image.short_side)
-    long = arguments.long_side or proportional
+    return image_of_sides(recipe.image, arguments.short_side, arguments.long_side)
+
+
+def image_of_sides(image: ImageConfig, short: int | None, long: int | None) -> ImageConfig:
+    """Another input size; without a long side of its own it keeps the proportion.
+
+    Raises:
+        UserError: the long side is below the short one.
+    """
+    short = short or image.short_side
+    long = long or round(image.long_side * short / image.short_side)
     if long < short:
         raise UserError(f"--long_side {long} must not be below the short side {short}.")
-    return _with(recipe.image, short_side=short, long_side=long)
+    return dataclasses.replace(image, short_side=short, long_side=long)
 
 
 def _anchors(recipe: Recipe, arguments: argparse.Namespace) -> AnchorConfig:
+    if arguments.anchors is not None:
+        for name in ("anchor_scales", "anchor_ratios"):
+            if getattr(arguments, name) is not None:
+                raise UserError(
+                    f"--anchors and --{name} exclude each other: the file holds whole shapes."
+                )
+        shapes = read_anchors(arguments.anchors, _image(recipe, arguments))
+        return AnchorConfig(scales=(), ratios=(), shapes=shapes)
     changes = {}
     for name, flag in (
         ("anchor_scales", "--anchor_scales"),

@@ -2,7 +2,7 @@
 
 Shapes and names
 ----------------
-A  anchor shapes of one position: scales times ratios, 9 in the paper.
+A  anchor shapes of one position: scales times ratios, 9 in the paper, or a list of shapes.
 h, w  height and width of the feature map.
 stride  pixels of the network input per cell of the feature map (16).
 base_anchors  (A, 4) float32, half-open (y1, x1, y2, x2), those of the cell (0, 0).
@@ -18,6 +18,32 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import AnchorConfig
+
+
+def configured_anchors(config: AnchorConfig) -> np.ndarray:
+    """The anchors of the first position that a recipe asks for, (A, 4) float32.
+
+    Raises:
+        UserError: as :func:`base_anchors`.
+    """
+    if config.shapes is not None:
+        return shaped_anchors(config.shapes, config.base_size)
+    return base_anchors(config.base_size, config.scales, config.ratios)
+
+
+def shaped_anchors(shapes: Any, base_size: int = 16) -> np.ndarray:
+    """Anchors of given shapes, centred as the published ones are (ours).
+
+    Args:
+        shapes: (A, 2) heights and widths in pixels of the network input, all above 0.
+        base_size: see :func:`base_anchors`.
+
+    Returns:
+        (A, 4) float32 in the order of the shapes.
+    """
+    half_heights, half_widths = 0.5 * np.asarray(shapes, np.float64).reshape(-1, 2).T
+    return _around_centre(half_heights, half_widths, base_size)
 
 
 def base_anchors(
@@ -56,6 +82,11 @@ def base_anchors(
         )
     half_heights = 0.5 * np.outer(heights, scales_column).reshape(-1)
     half_widths = 0.5 * np.outer(widths, scales_column).reshape(-1)
+    return _around_centre(half_heights, half_widths, base_size)
+
+
+def _around_centre(half_heights: np.ndarray, half_widths: np.ndarray, base_size: int) -> np.ndarray:
+    """(A, 4) float32 boxes around the centre of the first position's base box."""
     centre = 0.5 * base_size
     corners = [
         centre - half_heights,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
+from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import POLICIES, build_backbone
 from keras_frcnn.network.roi_pooling import build_roi_pooling
 from keras_frcnn.network.rpn import build_rpn_head
@@ -56,9 +56,7 @@ class FasterRcnn(tf.Module):
             network, precision=precision, seed=seed, dropout=recipe.detector.dropout
         )
         self.base = self.backbone.base
-        self.base_anchors = base_anchors(
-            recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios
-        )
+        self.base_anchors = configured_anchors(recipe.anchors)
         policy = POLICIES[precision]
         self.rpn_head = build_rpn_head(
             self.backbone.channels,

@@ -91,6 +91,20 @@ def match_anchors(
     )
 
 
+def best_anchor_iou(anchors: Any, inside: Any, gt_boxes: Any) -> tf.Tensor:
+    """(G,) float32 best IoU of each gt box with any anchor inside; 0 where there is none.
+
+    Args:
+        anchors: (A, 4).
+        inside: (A,) bool; only these compete.
+        gt_boxes: (G, 4).
+    """
+    gt_boxes = tf.cast(gt_boxes, tf.float32)
+    overlaps = iou(tf.boolean_mask(tf.cast(anchors, tf.float32), inside), gt_boxes)
+    # The row of zeros is for an image in which no anchor fits.
+    return tf.reduce_max(tf.pad(overlaps, [[1, 0], [0, 0]]), axis=0)
+
+
 def match_rois(rois: Any, gt_boxes: Any) -> RoiMatches:
     """Best IoU and gt of each RoI (PY proposal_target_layer.py; ML fast_rcnn_get_minibatch.m:93).
 

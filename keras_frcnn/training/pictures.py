@@ -19,11 +19,11 @@ from PIL import Image
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.data.pipeline import decode_unit, image_scale
-from keras_frcnn.geometry import boxes as box_geometry
-from keras_frcnn.geometry.anchors import anchor_grid, base_anchors, inside_image
+from keras_frcnn.geometry.anchors import configured_anchors
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.plots import save_label_statistics
 from keras_frcnn.recipes import Recipe
+from keras_frcnn.targets.coverage import best_ious
 from keras_frcnn.targets.detector import detector_targets
 from keras_frcnn.targets.rpn import rpn_targets
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -116,39 +116,16 @@ def save_labels(dataset: Dataset, recipe: Recipe, png: Path) -> tuple[float, flo
     """
     examples = tuple(example.without_difficult() for example in dataset.examples)
     dataset = dataclasses.replace(dataset, examples=examples)
-    anchors = base_anchors(recipe.anchors.base_size, recipe.anchors.scales, recipe.anchors.ratios)
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((2,), tf.int32),
-            tf.TensorSpec((None, 4), tf.float32),
-        ]
-    )
-    def best_iou(size, gt_boxes):
-        feature_size = (size + 15) // 16
-        grid = anchor_grid(anchors, feature_size[0], feature_size[1])
-        grid = tf.boolean_mask(grid, inside_image(grid, size[0], size[1]))
-        overlaps = tf.concat(
-            (tf.zeros((1, tf.shape(gt_boxes)[0])), box_geometry.iou(grid, gt_boxes)),
-            axis=0,
-        )
-        return tf.reduce_max(overlaps, axis=0)
+    anchors = configured_anchors(recipe.anchors)
 
     def scale_of(example: Example) -> float:
         return float(image_scale(example.height, example.width, recipe.image)[1].mean())
 
-    best = []
-    for example in dataset.examples:
-        size, scale = image_scale(example.height, example.width, recipe.image)
-        gt_boxes = example.boxes_image * np.tile(scale, 2)
-        best.append(best_iou(size, gt_boxes.astype(np.float32)).numpy())
-    best_ious = np.concatenate([*best, np.zeros(0, np.float32)])
-    save_label_statistics(
-        dataset, png, anchors_input=anchors, scale_of=scale_of, best_ious=best_ious
-    )
-    if len(best_ious) == 0:
+    ious = best_ious(dataset.examples, anchors, recipe.image)
+    save_label_statistics(dataset, png, anchors_input=anchors, scale_of=scale_of, best_ious=ious)
+    if len(ious) == 0:
         return 0.0, 0.0
-    return float((best_ious < 0.5).mean()), float((best_ious < 0.7).mean())
+    return float((ious < 0.5).mean()), float((ious < 0.7).mean())
 
 
 def _with_objects(units: Sequence[TrainingUnit]) -> list[TrainingUnit]:

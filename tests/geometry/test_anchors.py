@@ -11,7 +11,14 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.geometry.anchors import anchor_grid, base_anchors, inside_image
+from keras_frcnn.geometry.anchors import (
+    anchor_grid,
+    base_anchors,
+    configured_anchors,
+    inside_image,
+    shaped_anchors,
+)
+from keras_frcnn.recipes import AnchorConfig
 
 NINE = [
     [-40, -84, 56, 100],
@@ -73,6 +80,23 @@ def test_bad_scales_and_ratios_are_named(bad):
 def test_a_ratio_that_leaves_no_pixel_is_refused():
     with pytest.raises(UserError, match="at least one pixel"):
         base_anchors(ratios=(1e-4,))
+
+
+def test_shapes_centre_as_the_published_anchors_do():
+    # 20 high and 32 wide around (8, 8); a shape of 7 by 5 has its corners on halves.
+    anchors = shaped_anchors([(20, 32), (7.0, 5.0)])
+    assert anchors.dtype == np.float32
+    np.testing.assert_array_equal(anchors, [[-2, -8, 18, 24], [4.5, 5.5, 11.5, 10.5]])
+    # The nine's own shapes give the nine.
+    nine = np.array(NINE)
+    np.testing.assert_array_equal(shaped_anchors(nine[:, 2:] - nine[:, :2]), NINE)
+
+
+def test_a_recipe_has_scales_and_ratios_or_shapes():
+    np.testing.assert_array_equal(configured_anchors(AnchorConfig()), NINE)
+    config = AnchorConfig(scales=(), ratios=(), shapes=((20.0, 32.0),))
+    np.testing.assert_array_equal(configured_anchors(config), [[-2, -8, 18, 24]])
+    assert (config.per_position, AnchorConfig().per_position) == (1, 9)
 
 
 def test_grid_runs_row_column_anchor():

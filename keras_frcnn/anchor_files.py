@@ -1,0 +1,74 @@
+"""JSON files of anchor shapes: what ``python -m keras_frcnn anchors`` writes and training reads.
+
+Shapes and names
+----------------
+shapes  (height, width) of each anchor in pixels of the network input.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import write_text
+from keras_frcnn.recipes import ImageConfig
+
+_FORM = '{"shapes": [[HEIGHT, WIDTH], ...]}, in pixels of the network input'
+
+
+def write_anchors(
+    path: Path | str, shapes: Sequence[Sequence[float]], image: ImageConfig, about: dict[str, Any]
+) -> None:
+    """Writes shapes, the input size that they are meant for, and where they come from."""
+    lines = [f"    {json.dumps([float(side) for side in shape])}" for shape in shapes]
+    rest = {"short_side": image.short_side, "long_side": image.long_side, "about": about}
+    head = '{\n  "shapes": [\n' + ",\n".join(lines) + "\n  ],\n"
+    write_text(path, head + json.dumps(rest, indent=2).removeprefix("{\n") + "\n")
+
+
+def read_anchors(path: Path | str, image: ImageConfig) -> tuple[tuple[float, float], ...]:
+    """The shapes of a file, for a network input of a given size.
+
+    Args:
+        path: a JSON object with ``shapes``; if it names ``short_side`` and ``long_side``, these
+            must be those of ``image``.
+        image: the input size of the training.
+
+    Raises:
+        UserError: the file is missing, is no such JSON, holds anything but sides above 0, or was
+            made for another input size.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--anchors {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(
+            f"--anchors {path} is not readable JSON ({error}); it should hold {_FORM}."
+        ) from error
+    if not isinstance(values, dict) or not isinstance(values.get("shapes"), list):
+        raise UserError(f"--anchors {path} has no list of shapes; it should hold {_FORM}.")
+    if not values["shapes"]:
+        raise UserError(f"--anchors {path} holds no shape; it should hold {_FORM}.")
+    for number, shape in enumerate(values["shapes"], start=1):
+        if not (isinstance(shape, list) and len(shape) == 2 and all(map(_is_side, shape))):
+            raise UserError(
+                f"Shape {number} of --anchors {path} should be [HEIGHT, WIDTH], two numbers above "
+                f"0, not {json.dumps(shape)}."
+            )
+    for name, side in (("short_side", image.short_side), ("long_side", image.long_side)):
+        if values.get(name, side) != side:
+            raise UserError(
+                f"--anchors {path} was made for --{name} {values[name]}, and this command has "
+                f"--{name} {side}: give the same, or make the anchors again for this size."
+            )
+    return tuple((float(height), float(width)) for height, width in values["shapes"])
+
+
+def _is_side(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0

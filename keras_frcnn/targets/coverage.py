@@ -1,0 +1,66 @@
+"""How well anchors cover the objects of a data set, placed as in training.
+
+An object counts as covered by the anchors of its own image: at every cell of the feature map, and
+only those that do not cross the image's border, as the RPN is trained (section 3.3). That is less
+than the IoU of the shapes alone: cells are 16 pixels apart, and an anchor as large as the image
+fits nowhere.
+
+Shapes and names
+----------------
+G  objects of the data set in the order of its examples.
+A  anchors of one position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.data.dataset import Example
+from keras_frcnn.data.pipeline import image_scale
+from keras_frcnn.geometry.anchors import anchor_grid, inside_image
+from keras_frcnn.recipes import ImageConfig
+from keras_frcnn.targets.matching import best_anchor_iou
+
+
+def shapes_input(examples: Sequence[Example], image: ImageConfig) -> np.ndarray:
+    """(G, 2) float64 heights and widths of all objects in pixels of the network input."""
+    shapes = [np.zeros((0, 2))]
+    for example in examples:
+        _, scale = image_scale(example.height, example.width, image)
+        sides = example.boxes_image[:, 2:] - example.boxes_image[:, :2]
+        shapes.append(sides.astype(np.float64) * scale)
+    return np.concatenate(shapes)
+
+
+def best_ious(
+    examples: Sequence[Example], base_anchors: np.ndarray, image: ImageConfig
+) -> np.ndarray:
+    """(G,) float32 best IoU of each object with any anchor that lies inside its image.
+
+    Args:
+        examples: every object that they hold counts.
+        base_anchors: (A, 4), those of the first position.
+        image: the input size.
+    """
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((2,), tf.int32),
+            tf.TensorSpec((None, 4), tf.float32),
+        ]
+    )
+    def of_image(size, gt_boxes):
+        # ZF's map has one row more; its centres lie outside the image, and so do the anchors.
+        feature_size = (size + 15) // 16
+        grid = anchor_grid(base_anchors, feature_size[0], feature_size[1])
+        return best_anchor_iou(grid, inside_image(grid, size[0], size[1]), gt_boxes)
+
+    best = [np.zeros(0, np.float32)]
+    for example in examples:
+        size, scale = image_scale(example.height, example.width, image)
+        gt_boxes = example.boxes_image * np.tile(scale, 2)
+        best.append(of_image(size, gt_boxes.astype(np.float32)).numpy())
+    return np.concatenate(best)

@@ -1,0 +1,70 @@
+"""Files of anchor shapes: there and back, written by hand, and every mistake refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keras_frcnn.anchor_files import read_anchors, write_anchors
+from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import PAPER, ImageConfig
+
+SHAPES = ((23.8, 25.0), (128.8, 140.6))
+
+
+def test_there_and_back(tmp_path):
+    file = tmp_path / "new" / "anchors.json"
+    write_anchors(file, SHAPES, PAPER.image, {"seed": 0})
+    assert read_anchors(file, PAPER.image) == SHAPES
+    values = json.loads(file.read_text())
+    assert values == {
+        "shapes": [[23.8, 25.0], [128.8, 140.6]],
+        "short_side": 600,
+        "long_side": 1000,
+        "about": {"seed": 0},
+    }
+
+
+def test_shapes_alone_are_for_any_input_size(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text('{"shapes": [[30, 40.5]]}')
+    assert read_anchors(file, ImageConfig(123, 456)) == ((30.0, 40.5),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not readable JSON .*it should hold"),
+        ("[[1, 2]]", "has no list of shapes; it should hold"),
+        ('{"shapes": 3}', "has no list of shapes"),
+        ('{"shapes": []}', "holds no shape"),
+        ('{"shapes": [[1, 2], [3]]}', r"Shape 2 of .* \[HEIGHT, WIDTH\].*, not \[3\]"),
+        ('{"shapes": [[1, 2, 3]]}', r"Shape 1 of .*, not \[1, 2, 3\]"),
+        ('{"shapes": [5]}', "Shape 1 of .*, not 5"),
+        ('{"shapes": [[1, 0]]}', "two numbers above 0"),
+        ('{"shapes": [[1, -3]]}', "two numbers above 0"),
+        ('{"shapes": [[1, "3"]]}', "two numbers above 0"),
+        ('{"shapes": [[1, true]]}', "two numbers above 0"),
+        ('{"shapes": [[1, NaN]]}', "two numbers above 0"),
+        ('{"shapes": [[1, Infinity]]}', "two numbers above 0"),
+        ('{"shapes": [[1, 2]], "short_side": 300}', "made for --short_side 300, .* has.* 600"),
+        ('{"shapes": [[1, 2]], "long_side": 500}', "made for --long_side 500, .* 1000"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, text, message):
+    file = tmp_path / "anchors.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_anchors(file, PAPER.image)
+    assert str(file) in str(caught.value)
+
+
+def test_what_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(UserError, match="none.json cannot be read: No such file"):
+        read_anchors(tmp_path / "none.json", PAPER.image)
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_anchors(tmp_path, PAPER.image)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
+    with pytest.raises(UserError, match="is not readable JSON"):
+        read_anchors(tmp_path / "picture.png", PAPER.image)
