@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import image_scale
-from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
+from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
 from keras_frcnn.recipes import Recipe
 
@@ -20,8 +20,7 @@ STRIDE = 16
 
 def dense_windows(dataset: Dataset, recipe: Recipe, stride: int) -> GivenProposals:
     """The anchors of every ``stride``-th position, cut at the border, in pixels of the image."""
-    config = recipe.anchors
-    shapes = base_anchors(config.base_size, config.scales, config.ratios)
+    shapes = configured_anchors(recipe.anchors)
     entries = {}
     for example in dataset.examples:
         size, scale = image_scale(example.height, example.width, recipe.image)
