@@ -31,6 +31,7 @@ from keras_frcnn.paper.systems import (
     read_detections,
     write_detections,
 )
+from keras_frcnn.paper.voc_server import has_annotations, load_unannotated, write_server_files
 from keras_frcnn.paper.windows import dense_windows
 from keras_frcnn.proposals.generation import Method
 from keras_frcnn.proposals.given import GivenProposals
@@ -98,7 +99,10 @@ class Workshop:
             for part in sets.split("+"):
                 self._check_set(part)
             names = None if sets == TRAINING_SETS["07"] else self.class_names
-            dataset = load_voc(self.devkit, sets, class_names=names)
+            if sets in TEST_SETS.values() and not has_annotations(self.devkit, sets):
+                dataset = load_unannotated(self.devkit, sets, names)
+            else:
+                dataset = load_voc(self.devkit, sets, class_names=names)
             if self.budget.images is not None:
                 examples = dataset.examples[: self.budget.images]
                 dataset = dataclasses.replace(dataset, examples=examples)
@@ -341,14 +345,22 @@ class Workshop:
             stage: of the detector: 2, 4, or ``None`` for the run's result.
             most: proposals of each image; ``None``: all.
             scales: short sides of an image pyramid; ``None``: the recipe's one.
+
+        Raises:
+            Absent: the annotations are not there; what the server needs is written.
         """
         dataset = self.data(sets)
         kept = self.folder / "detections" / f"{name}-{len(dataset)}.npz"
         if kept.exists():
-            return evaluated(dataset, read_detections(kept, dataset))
-        self.say(f"detecting: {name}, {len(dataset)} images")
-        detections = detect_all(dataset, detector, stage, proposals, most, scales)
-        write_detections(kept, dataset, detections)
+            detections = read_detections(kept, dataset)
+        else:
+            self.say(f"detecting: {name}, {len(dataset)} images")
+            detections = detect_all(dataset, detector, stage, proposals, most, scales)
+            write_detections(kept, dataset, detections)
+        if sets == TEST_SETS["12"]:
+            archive = write_server_files(self.folder / "server", name, dataset, detections)
+            if not has_annotations(self.devkit, sets):
+                raise Absent(f"only the VOC server has the annotations: send it {archive}")
         return evaluated(dataset, detections)
 
     def compressed(self, run: RunFolder) -> RunFolder:
