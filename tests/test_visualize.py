@@ -6,9 +6,11 @@ from PIL import Image
 
 from keras_frcnn import visualize
 from keras_frcnn.visualize import (
+    OUTCOMES,
     class_colour,
     contact_sheet,
     draw_detections,
+    draw_outcomes,
     draw_samples,
 )
 
@@ -153,3 +155,26 @@ def test_contact_sheet():
     )
     with pytest.raises(ValueError):
         contact_sheet([], 3)
+
+
+def test_outcomes_are_told_apart_by_line_and_label():
+    image = np.full((200, 200, 3), 90, np.uint8)
+    boxes = np.array([[20, 20, 90, 90], [110, 110, 190, 190]], np.float32)
+    picture = np.asarray(draw_outcomes(image, boxes, ["found", "true positive"], ["", "0.93"]))
+    green, blue = OUTCOMES["found"][0], OUTCOMES["true positive"][0]
+    # The top line of ground truth is dashed: colour and dark edge in turns; a detection's is not.
+    top = {tuple(pixel) for pixel in picture[20, 20:90].tolist()}
+    assert top == {green, (0, 0, 0)}
+    assert {tuple(pixel) for pixel in picture[189, 112:188].tolist()} == {blue}
+    # The label is written above the detection only.
+    assert (picture[95:109, 110:150] == blue).all(axis=-1).any()
+    assert (picture[:18] == 90).all()
+    with pytest.raises(ValueError, match="expected outcomes"):
+        draw_outcomes(image, boxes[:1], ["lost"], [""])
+
+
+def test_outcomes_of_nothing_and_of_tiny_boxes():
+    image = np.full((30, 30, 3), 90, np.uint8)
+    assert (np.asarray(draw_outcomes(image, np.zeros((0, 4)), [], [])) == 90).all()
+    for outcome in OUTCOMES:
+        draw_outcomes(image, np.array([[29, 29, 30, 30], [5, 5, 5, 5]]), [outcome] * 2, ["", "a"])

@@ -46,7 +46,8 @@ def best_f1(
     best = int(f1.argmax())
     true, rank = int(true_positives[last_of_score[best]]), int(last_of_score[best])
     return OperatingPoint(
-        score_threshold=float(scores[rank]),
+        # The shortest decimal that is this float32, as the files of detections have it.
+        score_threshold=float(str(scores[rank])),
         precision=true / (rank + 1),
         recall=true / ground_truth,
         f1=float(f1[best]),

@@ -45,7 +45,9 @@ def test_the_keys_of_the_file(evaluated, trained, devkit):
     assert (record["images"], record["iou_threshold"]) == (3, 0.5)
     assert list(record["per_class"]) == ["disc", "square"]
     for values in record["per_class"].values():
-        assert set(values) == {"ap_11point", "ap_area", "ground_truth", "detections"}
+        assert set(values) >= {"ap_11point", "ap_area", "ground_truth", "detections", "recall"}
+        best = values["best_f1"]
+        assert best is None or set(best) == {"score_threshold", "precision", "recall", "f1"}
         assert 0 <= values["ap_11point"] <= 1
         assert 0 <= values["ap_area"] <= 1
     # Three test images with one of each class; the third disc is difficult and is not counted.
@@ -114,6 +116,60 @@ def test_a_detections_file_gives_the_figures_of_its_detections(
     assert figures(again) == figures(record)
 
 
+def test_the_detections_of_a_run_are_kept(evaluated, trained, devkit, command, tmp_path):
+    _, record = evaluated
+    flags = ("--detections", trained.path / "detections.json", "-p", devkit, "--out", tmp_path)
+    assert command(evaluate.main, *flags).code == 0
+    again = json.loads((tmp_path / "evaluation.json").read_text())
+    assert figures(again) == figures(record)
+    # Detections in a file are not written once more, unless it is asked for.
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+@pytest.mark.parametrize("kind", ["voc_results", "coco_results/coco_results.json"])
+def test_every_layout_gives_the_same_figures(kind, evaluated, trained, devkit, command, tmp_path):
+    _, record = evaluated
+    flags = ("--detections", trained.path / "detections.json", "-p", devkit, "--out", tmp_path)
+    outcome = command(evaluate.main, *flags, "--write", "voc,coco")
+    assert outcome.code == 0, outcome.err
+    assert f"written to {tmp_path / 'voc_results'}" in outcome.out
+    flags = ("--detections", tmp_path / kind, "-p", devkit, "--out", tmp_path / "again")
+    assert command(evaluate.main, *flags).code == 0
+    again = json.loads((tmp_path / "again" / "evaluation.json").read_text())
+    for name in ("map_11point", "map_area"):
+        assert again[name] == pytest.approx(record[name], abs=1e-3)
+    # With the numbers of the annotations written beside it too.
+    if kind.endswith("json"):
+        annotations = tmp_path / "coco_results" / "coco_annotations.json"
+        assert command(evaluate.main, *flags, "--coco_annotations", annotations).code == 0
+
+
+def test_report_and_coco(trained, devkit, command, tmp_path):
+    pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed")
+    file = tmp_path / "mine.json"
+    records = perfect(load_voc(devkit, "2007:test"))
+    file.write_text(json.dumps(records[:-1]))
+    flags = ("--detections", file, "-p", devkit, "--out", tmp_path / "out")
+    outcome = command(evaluate.main, *flags, "--report", "--score_thresh", "0.3", "--coco")
+    assert outcome.code == 0, outcome.err
+    page = (tmp_path / "out" / "report" / "report.html").read_text()
+    assert "a score of at least 0.3" in page
+    assert str(file) in page
+    record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert 0 < record["coco"]["ap"] < 1
+    assert f"{record['coco']['ap']:.3f}" in page
+    assert "difficult" in record["coco"]["difficult_rule"]
+    assert "AR100" in outcome.out
+    assert "difficult objects" in outcome.out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"evaluation.json", "report"}
+
+
+def test_coco_without_its_package_is_refused_first(trained, devkit, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    outcome = command(evaluate.main, "--run", trained.path, "-p", devkit, "--coco")
+    assert outcome.refused("requirements-paper.txt")
+
+
 def perfect(dataset) -> list[dict]:
     """Records that find every object where it is."""
     records = []
@@ -147,6 +203,7 @@ def test_the_unshared_stage(trained, devkit, command, evaluated):
     assert outcome.code == 0, outcome.err
     record = json.loads((trained.path / "evaluation-stage2.json").read_text())
     assert record["stage"] == 2
+    assert (trained.path / "detections-stage2.json").is_file()
     # The result of stage 4 is not overwritten.
     assert json.loads((trained.path / "evaluation.json").read_text()) == evaluated[1]
     predictor = load_predictor(trained.path, stage=2)
@@ -159,10 +216,12 @@ def test_the_unshared_stage(trained, devkit, command, evaluated):
 
 def test_the_first_images_and_fewer_proposals(trained, devkit, command, tmp_path):
     flags = ("--run", trained.path, "-p", devkit, "--out", tmp_path / "new" / "folder")
+    flags = (*flags, "--write", "none")
     assert command(evaluate.main, *flags, "--images", "1", "--num_proposals", "5").code == 0
     record = json.loads((tmp_path / "new" / "folder" / "evaluation.json").read_text())
     assert (record["images"], record["proposals"]) == (1, 5)
     assert all(values["detections"] <= 5 for values in record["per_class"].values())
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["evaluation.json"]
 
 
 def test_training_images_are_refused_however_they_are_listed(
@@ -206,6 +265,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("no.json").write_text("{")
     Path("list.json").write_text("{}")
+    Path("detections.json").write_text("[]")
     record = {"file_name": "000009.jpg", "class_name": "disc", "bbox": [1, 2, 3, 4], "score": 0.5}
     for name, change in (
         ("class", {"class_name": "cat"}),
@@ -237,6 +297,20 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
         ((*run, *data, "--out", "no.json"), "--out no.json is a file"),
         ((*run, *data, "--sets", "2007:test"), "Did you mean --set?"),
         (("--detections", "none.json", *data), "--detections none.json does not exist"),
+        (("--detections", ".", *data), "holds no file named like comp4_det_test_disc.txt"),
+        ((*run, *data, "--coco_annotations", "no.json"), "belongs to --detections"),
+        (
+            ("--detections", "list.json", *data, "--coco_annotations", "none.json"),
+            "--coco_annotations none.json does not exist",
+        ),
+        ((*run, *data, "--score_thresh", "0.3"), "--score_thresh is for the report"),
+        ((*run, *data, "--report", "--score_thresh", "inf"), "--score_thresh"),
+        ((*run, *data, "--write", "yolo"), "expected json, voc, coco"),
+        ((*run, *data, "--write", "none,voc"), "--write"),
+        (
+            ("--detections", "detections.json", *data, "--write", "json"),
+            "--write would replace --detections detections.json",
+        ),
         (("--detections", "no.json", *data, "--stage", "2"), "--stage belongs to --run"),
         (("--detections", "no.json", *data), "no.json"),
         (("--detections", "list.json", *data), "list.json"),

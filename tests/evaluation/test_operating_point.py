@@ -18,6 +18,10 @@ def test_detections_of_one_score_are_kept_together():
     assert point == OperatingPoint(0.8, pytest.approx(2 / 3), 1.0, pytest.approx(0.8))
 
 
+def test_the_threshold_of_a_float32_is_its_shortest_decimal():
+    assert best_f1(np.array([0.9], np.float32), np.array([1]), 1).score_threshold == 0.9
+
+
 def test_nothing_found_or_nothing_to_find():
     nothing = np.zeros(0, int)
     assert best_f1(np.zeros(0), nothing, 3) is None
