@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +27,8 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
-from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.cli.given import given_record, load_given
+from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
 from keras_frcnn.runs import RunFolder
@@ -37,6 +38,7 @@ EPILOG = f"""\
 examples:
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --set 2007:test
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
+  python -m keras_frcnn evaluate --run runs/fast-rcnn -p VOCdevkit --proposals boxes.h5
   python -m keras_frcnn evaluate --detections detections.json -p VOCdevkit
 """
 
@@ -95,10 +97,19 @@ def build_parser() -> argparse.ArgumentParser:
         "default: 4, the result; 2 where the run was to stop there (section 3.2)",
     )
     group.add_argument(
+        "--proposals",
+        nargs="+",
+        metavar="FILE",
+        help="classify these boxes instead of the RPN's: files of python -m keras_frcnn proposals, "
+        "or .mat files of Selective Search\n"
+        "default: the RPN's; must be given for a run that was trained so",
+    )
+    group.add_argument(
         "--num_proposals",
         type=whole_number(1),
         metavar="N",
-        help="proposals of an image\ndefault: 300 (config.py:162)",
+        help="proposals of an image\n"
+        "default: 300 (config.py:162); the best 2000 of --proposals (section 4.1)",
     )
     group.add_argument(
         "--iou",
@@ -142,10 +153,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from keras_frcnn.evaluation.voc import print_table
 
     print_table(evaluation["result"], console)
-    name = "evaluation.json"
-    if arguments.stage == 2:
-        name = "evaluation-stage2.json"
-    target = Path(arguments.out or arguments.run or ".") / name
+    name = "evaluation"
+    name += "-stage2" if arguments.stage == 2 else ""
+    name += "-proposals" if arguments.proposals else ""
+    target = Path(arguments.out or arguments.run or ".") / f"{name}.json"
     record = {**evaluation["result"].to_json(), **evaluation["about"]}
     write_text(target, json.dumps(record, indent=2) + "\n")
     console.print(f"written to {target}", soft_wrap=True)
@@ -160,10 +171,11 @@ def check(arguments: argparse.Namespace) -> None:
     if (arguments.run is None) == (arguments.detections is None):
         raise UserError("Give either --run DIR or --detections FILE.")
     if arguments.run is not None:
-        RunFolder(arguments.run).read_config()
+        run = RunFolder(arguments.run)
+        run.read_config() if arguments.proposals else run.check_makes_proposals()
     else:
         existing_path(arguments.detections, "--detections")
-        for flag in ("stage", "num_proposals"):
+        for flag in ("stage", "num_proposals", "proposals"):
             if getattr(arguments, flag) is not None:
                 raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
     if arguments.out is not None and Path(arguments.out).is_file():
@@ -211,7 +223,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.final_filter import keep_best_per_class
     from keras_frcnn.evaluation.voc import evaluate_voc
-    from keras_frcnn.inference import load_predictor, result_stage
+    from keras_frcnn.inference import result_stage
 
     run = RunFolder(arguments.run)
     config = run.read_config()
@@ -219,12 +231,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     run.check_not_trained_on(dataset)
     recipe = config.recipe
     stage = arguments.stage or result_stage(run)
-    predictor = load_predictor(
-        arguments.run,
-        recipe.evaluation_filter,
-        stage=stage,
-        number_of_proposals=arguments.num_proposals,
-    )
+    detect, about_proposals = load_detector(arguments, stage, dataset)
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=8
     )
@@ -234,7 +241,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         dataset.examples, "detecting", console=console, disable=not console.is_terminal
     )
     for example, image in zip(examples, images, strict=True):
-        detections[example.key], _ = predictor.detect(image)
+        detections[example.key] = detect(example, image)
     seconds = (time.monotonic() - start) / len(dataset)
     limit = recipe.evaluation_filter.mean_per_class
     if limit is not None:
@@ -249,12 +256,34 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     about = {
         "run": str(run.path),
         "stage": stage,
-        "proposals": predictor.proposals.after_nms,
+        **about_proposals,
         "network": config.network,
         "recipe": recipe.name,
         "seconds_per_image": seconds,
     }
     return {"result": result, "about": about}
+
+
+def load_detector(
+    arguments: argparse.Namespace, stage: int, dataset: Dataset
+) -> tuple[Callable, dict]:
+    """``(example, image) -> ImageDetections`` of a run, and what to tell of its proposals."""
+    from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
+    from keras_frcnn.inference import load_predictor
+
+    chosen = RunFolder(arguments.run).read_config().recipe.evaluation_filter
+    given, most = load_given(arguments.proposals, dataset), arguments.num_proposals
+    if given is None:
+        predictor = load_predictor(arguments.run, chosen, stage=stage, number_of_proposals=most)
+        about = {"proposals": predictor.proposals.after_nms}
+        return lambda example, image: predictor.detect(image)[0], about
+    classifier = load_classifier(arguments.run, chosen, stage=stage)
+    most = most or NUMBER_OF_BOXES
+
+    def detect(example: Example, image):
+        return classifier.detect(image, given.of_example(example).best(most).boxes_image)[0]
+
+    return detect, {"proposals": most, **given_record(arguments.proposals, given, "given")}
 
 
 def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -> dict:
