@@ -17,6 +17,8 @@ COMMANDS = {
     "train": "train Faster R-CNN (the same as train_frcnn.py)",
     "test": "detect objects in images (the same as test_frcnn.py)",
     "evaluate": "PASCAL VOC average precision of a run or of a file of detections",
+    "proposals": "boxes of a data set by Selective Search, EdgeBoxes or an RPN, in a file",
+    "recall": "how many objects the proposals of files cover",
     "export": "a SavedModel from a run",
     "paper": "the tables and figures of the paper, its numbers beside ours",
     "anchors": "anchor shapes that fit a data set",

@@ -23,7 +23,7 @@ from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.network.weights import load_layers
-from keras_frcnn.recipes import DetectionFilter, ProposalConfig
+from keras_frcnn.recipes import DetectionFilter, ImageConfig, ProposalConfig
 from keras_frcnn.runs import FINAL, RunFolder
 
 
@@ -81,16 +81,7 @@ class Predictor(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     def predict(self, images: tf.Tensor) -> PredictedBoxes:
         """Detections of (N, H, W, 3) uint8 images, traced once whatever their size."""
-        config = self.model.recipe.image
-        inputs, scale = prepare_image(
-            images,
-            short_side=config.short_side,
-            long_side=config.long_side,
-            pixel_means_rgb=config.pixel_means_rgb,
-        )
-        count = tf.shape(images)[0]
-        sizes = tf.tile(tf.shape(inputs)[None, 1:3], (count, 1))
-        scales = tf.tile(scale[None], (count, 1))
+        inputs, sizes, scale = network_input(images, self.model.recipe.image)
         features = self.model.base(inputs, training=False)
         shape = tf.shape(features)
         logits, deltas = self.model.rpn_head(features)
@@ -99,68 +90,108 @@ class Predictor(tf.Module):
             deltas,
             self.model.anchors(shape[1], shape[2]),
             sizes,
-            scales,
+            tf.tile(scale[None], (tf.shape(images)[0], 1)),
             self.proposals,
         )
         if self.detector_model is not self.model:
             features = self.detector_model.base(inputs, training=False)
-        class_logits, class_deltas = self._detect(features, proposals.boxes_input)
-        found = select_detections(
-            class_logits,
-            class_deltas,
+        return detect_rois(
+            self.detector_model,
+            features,
             proposals.boxes_input,
             proposals.count,
+            images,
             sizes,
+            scale,
             self.detection_filter,
+            self.head_chunk,
         )
-        # Division may leave the border by a rounding error: 0 <= boxes <= size in original pixels.
-        height, width = tf.shape(images)[1], tf.shape(images)[2]
-        border = tf.cast(tf.stack((height, width, height, width)), tf.float32)
-        boxes_image = tf.minimum(found.boxes_input / tf.tile(scale, [2]), border)
-        return PredictedBoxes(
-            boxes_image, found.scores, found.classes, found.count, found.best_scores
-        )
-
-    def _detect(self, features: tf.Tensor, rois: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Head outputs (N, R, C) and (N, R, 4 * C) of (N, R, 4) RoIs."""
-        images, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
-        flat = tf.reshape(rois, (-1, 4))
-        roi_image = tf.repeat(tf.range(images), per_image)
-        if self.head_chunk is None:
-            outputs = self.detector_model.detector([features, flat, roi_image])
-        else:
-            outputs = self._detect_in_chunks(features, flat, roi_image)
-        return tuple(
-            tf.reshape(output, (images, per_image, output.shape[-1])) for output in outputs
-        )
-
-    def _detect_in_chunks(self, features, rois, roi_image):
-        classes = self.detector_model.number_of_classes
-        total = tf.shape(rois)[0]
-        chunks = -(-total // self.head_chunk)
-        logits = tf.TensorArray(
-            tf.float32, chunks, element_shape=(None, classes), infer_shape=False
-        )
-        deltas = tf.TensorArray(
-            tf.float32, chunks, element_shape=(None, 4 * classes), infer_shape=False
-        )
-        for index in tf.range(chunks):
-            part = slice(index * self.head_chunk, (index + 1) * self.head_chunk)
-            outputs = self.detector_model.detector([features, rois[part], roi_image[part]])
-            logits = logits.write(index, outputs[0])
-            deltas = deltas.write(index, outputs[1])
-        return logits.concat(), deltas.concat()
 
     def detect(self, image: np.ndarray) -> tuple[ImageDetections, np.ndarray]:
         """Detections of one (H, W, 3) uint8 image, and the best score of each class (C - 1,)."""
-        found = self.predict(image[None])
-        count = int(found.count[0])
-        detections = ImageDetections(
-            found.boxes_image[0, :count].numpy(),
-            found.scores[0, :count].numpy(),
-            found.classes[0, :count].numpy(),
-        )
-        return detections, found.best_scores[0].numpy()
+        return boxes_of_batch(self.predict(image[None]))
+
+
+def network_input(images: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Inputs (N, h, w, 3) of (N, H, W, 3) uint8 images, their sizes (N, 2) and the scale (2,)."""
+    inputs, scale = prepare_image(
+        images,
+        short_side=config.short_side,
+        long_side=config.long_side,
+        pixel_means_rgb=config.pixel_means_rgb,
+    )
+    sizes = tf.tile(tf.shape(inputs)[None, 1:3], (tf.shape(images)[0], 1))
+    return inputs, sizes, scale
+
+
+def detect_rois(
+    model: FasterRcnn,
+    features: tf.Tensor,
+    rois: tf.Tensor,
+    count: tf.Tensor,
+    images: tf.Tensor,
+    sizes: tf.Tensor,
+    scale: tf.Tensor,
+    detection_filter: DetectionFilter,
+    head_chunk: int | None,
+) -> PredictedBoxes:
+    """Runs the detector on RoIs and filters, in original pixels.
+
+    Args:
+        model: its detector is used.
+        features: of its base.
+        rois: (N, R, 4) in input pixels, zero-padded, R at least 1; count: (N,) that are real.
+        images: (N, H, W, 3), for the border in original pixels.
+        sizes, scale: of :func:`network_input`.
+        head_chunk: the most RoIs that go through the head at once; ``None``: all.
+    """
+    class_logits, class_deltas = _head_outputs(model, features, rois, head_chunk)
+    found = select_detections(class_logits, class_deltas, rois, count, sizes, detection_filter)
+    # Division may leave the border by a rounding error: 0 <= boxes <= size in original pixels.
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    border = tf.cast(tf.stack((height, width, height, width)), tf.float32)
+    boxes_image = tf.minimum(found.boxes_input / tf.tile(scale, [2]), border)
+    return PredictedBoxes(boxes_image, found.scores, found.classes, found.count, found.best_scores)
+
+
+def _head_outputs(
+    model: FasterRcnn, features: tf.Tensor, rois: tf.Tensor, head_chunk: int | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Head outputs (N, R, C) and (N, R, 4 * C) of (N, R, 4) RoIs."""
+    images, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
+    flat = tf.reshape(rois, (-1, 4))
+    roi_image = tf.repeat(tf.range(images), per_image)
+    if head_chunk is None:
+        outputs = model.detector([features, flat, roi_image])
+    else:
+        outputs = _head_outputs_in_chunks(model, features, flat, roi_image, head_chunk)
+    return tuple(tf.reshape(output, (images, per_image, output.shape[-1])) for output in outputs)
+
+
+def _head_outputs_in_chunks(model, features, rois, roi_image, head_chunk):
+    classes = model.number_of_classes
+    chunks = -(-tf.shape(rois)[0] // head_chunk)
+    logits = tf.TensorArray(tf.float32, chunks, element_shape=(None, classes), infer_shape=False)
+    deltas = tf.TensorArray(
+        tf.float32, chunks, element_shape=(None, 4 * classes), infer_shape=False
+    )
+    for index in tf.range(chunks):
+        part = slice(index * head_chunk, (index + 1) * head_chunk)
+        outputs = model.detector([features, rois[part], roi_image[part]])
+        logits = logits.write(index, outputs[0])
+        deltas = deltas.write(index, outputs[1])
+    return logits.concat(), deltas.concat()
+
+
+def boxes_of_batch(found: PredictedBoxes) -> tuple[ImageDetections, np.ndarray]:
+    """Detections of a batch of one image, and the best score of each class (C - 1,)."""
+    count = int(found.count[0])
+    detections = ImageDetections(
+        found.boxes_image[0, :count].numpy(),
+        found.scores[0, :count].numpy(),
+        found.classes[0, :count].numpy(),
+    )
+    return detections, found.best_scores[0].numpy()
 
 
 def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:
@@ -231,6 +262,7 @@ def load_predictor(
         UserError: as :func:`load_model` and :func:`result_stage`, or stage 2 of joint training.
     """
     run = RunFolder(run_path)
+    run.check_makes_proposals()
     if stage is None:
         stage = result_stage(run)
     elif stage == 2 and run.read_config().mode == "joint":

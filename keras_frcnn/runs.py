@@ -3,7 +3,7 @@
 ``config.json``     everything that made the run: recipe, classes, network, seed, versions, command
 ``metrics.jsonl``   one line every few iterations
 ``weights/``        ``stage1.weights.h5`` to ``stage4.weights.h5`` (or ``joint``), ``final``
-``proposals/``      ``stage1.h5``, ``stage3.h5``
+``proposals/``      ``stage1.h5``, ``stage3.h5``, or ``given.h5``
 ``checkpoints/``    the stage that is being trained
 ``data_report.txt`` what the checks of the data found
 ``training_images.txt``  keys, file names and digests of the training images
@@ -31,7 +31,7 @@ from keras_frcnn import __version__
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
-from keras_frcnn.recipes import Recipe, from_json, to_json
+from keras_frcnn.recipes import Recipe, StageSchedule, from_json, to_json
 
 FORMAT_VERSION = 1
 FINAL = "final"
@@ -44,13 +44,14 @@ class RunConfig:
     Attributes:
         network: ``vgg16``, ``zf``, ``resnet50`` or ``tiny``.
         precision: ``float32``, ``bfloat16`` or ``float16``.
-        mode: ``alternating`` or ``joint``.
+        mode: ``alternating``, ``joint``, or ``fast-rcnn``: stage 2 alone, on given proposals.
         seed: of everything random.
         flips: whether every image is also seen mirrored.
         class_names: foreground classes in order.
         initial_weights: ``imagenet``, ``random`` or the file that was given.
         stages: stages that were asked for (1 to 4).
-        data: where the training images come from: path, parser, sets, images, ids_hash.
+        data: where the training images come from: path, parser, sets, images, ids_hash; in the
+            mode ``fast-rcnn`` also the given proposals.
         recipe: every hyper-parameter.
     """
 
@@ -64,6 +65,13 @@ class RunConfig:
     stages: tuple[int, ...]
     data: dict
     recipe: Recipe
+
+    @property
+    def schedules(self) -> dict[int, StageSchedule]:
+        """What is trained, by stage; joint training is 0."""
+        if self.mode == "joint":
+            return {0: self.recipe.joint}
+        return {stage: self.recipe.stages[stage - 1] for stage in self.stages}
 
 
 def versions() -> dict[str, str]:
@@ -108,6 +116,11 @@ class RunFolder:
     def proposals_file(self, stage: int) -> Path:
         """Proposals made by the RPN of stage 1 or 3."""
         return self.path / "proposals" / f"stage{stage}.h5"
+
+    @property
+    def given_proposals_file(self) -> Path:
+        """Proposals of the training images that were given, mirrored for mirrored images."""
+        return self.path / "proposals" / "given.h5"
 
     @property
     def checkpoints(self) -> Path:
@@ -175,6 +188,18 @@ class RunFolder:
             )
         known = {name: values[name] for name in values if name not in _ABOUT}
         return from_json(known, RunConfig, str(self.config_file))
+
+    def check_makes_proposals(self) -> None:
+        """Makes sure that the run has an RPN.
+
+        Raises:
+            UserError: no run lies here, or it was trained on given proposals.
+        """
+        if self.read_config().mode == "fast-rcnn":
+            raise UserError(
+                f"{self.path} was trained on given proposals and makes none itself: test_frcnn.py "
+                "and evaluate take them with --proposals FILE; it cannot be exported."
+            )
 
     def write_training_images(self, dataset: Dataset) -> None:
         """Lists the training images in ``training_images.txt``: key, file name and digest."""

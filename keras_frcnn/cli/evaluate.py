@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from rich.progress import track
 
 from keras_frcnn.cli.common import choose_devices, existing_path, make_console, quiet_tensorflow
 from keras_frcnn.cli.evaluate_flags import SCORE_THRESHOLD, build_parser, check
-from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.cli.given import given_record, load_given
+from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc, print_table
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         record["coco"] = coco.to_json()
     out = Path(arguments.out or arguments.run or ".")
     suffix = "-stage2" if arguments.stage == 2 else ""
+    suffix += "-proposals" if arguments.proposals else ""
     target = out / f"evaluation{suffix}.json"
     write_text(target, json.dumps(record, indent=2) + "\n")
     written = [target, *write_detections(arguments, evaluated, out, suffix)]
@@ -155,7 +157,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.final_filter import keep_best_per_class
-    from keras_frcnn.inference import load_predictor, result_stage
+    from keras_frcnn.inference import result_stage
 
     run = RunFolder(arguments.run)
     config = run.read_config()
@@ -163,12 +165,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     run.check_not_trained_on(dataset)
     recipe = config.recipe
     stage = arguments.stage or result_stage(run)
-    predictor = load_predictor(
-        arguments.run,
-        recipe.evaluation_filter,
-        stage=stage,
-        number_of_proposals=arguments.num_proposals,
-    )
+    detect, about_proposals = load_detector(arguments, stage, dataset)
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=8
     )
@@ -178,7 +175,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         dataset.examples, "detecting", console=console, disable=not console.is_terminal
     )
     for example, image in zip(examples, images, strict=True):
-        detections[example.key], _ = predictor.detect(image)
+        detections[example.key] = detect(example, image)
     seconds = (time.monotonic() - start) / len(dataset)
     limit = recipe.evaluation_filter.mean_per_class
     if limit is not None:
@@ -193,13 +190,35 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     about = {
         "run": str(run.path),
         "stage": stage,
-        "proposals": predictor.proposals.after_nms,
+        **about_proposals,
         "network": config.network,
         "recipe": recipe.name,
         "seconds_per_image": seconds,
     }
     variant = " after stage 2" if arguments.stage == 2 else ""
     return Evaluated(dataset, detections, result, about, f"{run.path}{variant}")
+
+
+def load_detector(
+    arguments: argparse.Namespace, stage: int, dataset: Dataset
+) -> tuple[Callable, dict]:
+    """``(example, image) -> ImageDetections`` of a run, and what to tell of its proposals."""
+    from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
+    from keras_frcnn.inference import load_predictor
+
+    chosen = RunFolder(arguments.run).read_config().recipe.evaluation_filter
+    given, most = load_given(arguments.proposals, dataset), arguments.num_proposals
+    if given is None:
+        predictor = load_predictor(arguments.run, chosen, stage=stage, number_of_proposals=most)
+        about = {"proposals": predictor.proposals.after_nms}
+        return lambda example, image: predictor.detect(image)[0], about
+    classifier = load_classifier(arguments.run, chosen, stage=stage)
+    most = most or NUMBER_OF_BOXES
+
+    def detect(example: Example, image):
+        return classifier.detect(image, given.of_example(example).best(most).boxes_image)[0]
+
+    return detect, {"proposals": most, **given_record(arguments.proposals, given, "given")}
 
 
 def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -> Evaluated:

@@ -23,6 +23,7 @@ EPILOG = f"""\
 examples:
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --set 2007:test --report
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
+  python -m keras_frcnn evaluate --run runs/fast-rcnn -p VOCdevkit --proposals boxes.h5
   python -m keras_frcnn evaluate --detections detections.json -p VOCdevkit --report --coco
   python -m keras_frcnn evaluate --detections results/VOC2007/Main -p VOCdevkit
   python -m keras_frcnn evaluate --detections results.json --coco_annotations test.json -p VOCdevkit
@@ -99,10 +100,19 @@ def _add_how(group) -> None:
         "default: 4, the result; 2 where the run was to stop there (section 3.2)",
     )
     group.add_argument(
+        "--proposals",
+        nargs="+",
+        metavar="FILE",
+        help="classify these boxes instead of the RPN's: files of python -m keras_frcnn proposals, "
+        "or .mat files of Selective Search\n"
+        "default: the RPN's; must be given for a run that was trained so",
+    )
+    group.add_argument(
         "--num_proposals",
         type=whole_number(1),
         metavar="N",
-        help="proposals of an image\ndefault: 300 (config.py:162)",
+        help="proposals of an image\n"
+        "default: 300 (config.py:162); the best 2000 of --proposals (section 4.1)",
     )
     group.add_argument(
         "--iou",
@@ -165,14 +175,15 @@ def check(arguments: argparse.Namespace) -> None:
     if (arguments.run is None) == (arguments.detections is None):
         raise UserError("Give either --run DIR or --detections FILE.")
     if arguments.run is not None:
-        RunFolder(arguments.run).read_config()
+        run = RunFolder(arguments.run)
+        run.read_config() if arguments.proposals else run.check_makes_proposals()
         if arguments.coco_annotations is not None:
             raise UserError("--coco_annotations belongs to --detections, whose ids it explains.")
     else:
         file = existing_path(arguments.detections, "--detections")
         if arguments.coco_annotations is not None:
             existing_path(arguments.coco_annotations, "--coco_annotations")
-        for flag in ("stage", "num_proposals"):
+        for flag in ("stage", "num_proposals", "proposals"):
             if getattr(arguments, flag) is not None:
                 raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
         for name in ("detections.json", "voc_results", "coco_results/coco_results.json"):

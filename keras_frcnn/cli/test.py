@@ -29,7 +29,10 @@ from keras_frcnn.cli.common import (
     run_main,
     whole_number,
 )
+from keras_frcnn.cli.given import load_given
 from keras_frcnn.errors import UserError
+from keras_frcnn.proposals.given import GivenProposals, fit_to_image
+from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder, find_run
 
 EPILOG = f"""\
@@ -37,6 +40,7 @@ EPILOG = f"""\
 examples:
   test_frcnn.py -p photos --run runs/vgg16
   test_frcnn.py -p photo.jpg --saved_model exported --draw_thresh 0.8
+  test_frcnn.py -p VOCdevkit/VOC2007/JPEGImages --run runs/fast-rcnn --proposals boxes.h5
 """
 
 
@@ -64,6 +68,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="config.json of a run, or the copy that train_frcnn.py --config_filename wrote, "
         "instead of --run (lineage)",
+    )
+    group.add_argument(
+        "--proposals",
+        nargs="+",
+        metavar="FILE",
+        help="classify these boxes, found by the image's name without suffix, instead of the "
+        "RPN's: files of python -m keras_frcnn proposals, or .mat files of Selective Search\n"
+        "default: the RPN's; must be given for a run that was trained so",
     )
     group.add_argument(
         "--out",
@@ -128,6 +140,8 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
             "and --config_filename FILE (of a run)."
         )
     if arguments.saved_model is not None:
+        if arguments.proposals is not None:
+            raise UserError("--proposals belongs to --run; an exported model makes its own.")
         for flag in ("nms_thresh", "num_proposals"):
             if getattr(arguments, flag) is not None:
                 raise UserError(
@@ -137,7 +151,8 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
         file = existing_path(arguments.config_filename, "--config_filename")
         arguments.run = str(find_run(file).path)
     if arguments.run is not None:
-        RunFolder(arguments.run).read_config()
+        run = RunFolder(arguments.run)
+        run.read_config() if arguments.proposals else run.check_makes_proposals()
     folder, out = path.resolve(), Path(arguments.out).expanduser().resolve()
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {arguments.out} is a file; give a folder.")
@@ -149,25 +164,43 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
 
 
 def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, ...]]:
-    """``image -> (ImageDetections, best score of each class)``, and the class names."""
+    """``(image, file) -> (ImageDetections, best score of each class)``, and the class names."""
     from keras_frcnn.inference import load_predictor
-    from keras_frcnn.recipes import DetectionFilter
 
     if arguments.saved_model:
         from keras_frcnn.export import load_exported
 
         exported = load_exported(arguments.saved_model)
-        return exported.detect, exported.class_names
+        return lambda image, file: exported.detect(image), exported.class_names
     chosen = DetectionFilter(score_threshold=arguments.score_thresh)
     if arguments.nms_thresh is not None:
         chosen = dataclasses.replace(chosen, nms_iou=arguments.nms_thresh)
+    given, chunk = load_given(arguments.proposals, None), arguments.num_rois
+    if given is not None:
+        return classify_given(arguments, chosen, given)
     predictor = load_predictor(
-        arguments.run,
-        chosen,
-        number_of_proposals=arguments.num_proposals,
-        head_chunk=arguments.num_rois,
+        arguments.run, chosen, number_of_proposals=arguments.num_proposals, head_chunk=chunk
     )
-    return predictor.detect, predictor.class_names
+    return lambda image, file: predictor.detect(image), predictor.class_names
+
+
+def classify_given(
+    arguments: argparse.Namespace, chosen: DetectionFilter, given: GivenProposals
+) -> tuple[Callable, tuple[str, ...]]:
+    """As :func:`load_detector`, on given proposals."""
+    from keras_frcnn.data.images import find_images
+    from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
+
+    boxes_of = given.of_files(find_images(Path(arguments.path).expanduser())[0])
+    classifier = load_classifier(arguments.run, chosen, head_chunk=arguments.num_rois)
+    most = arguments.num_proposals or NUMBER_OF_BOXES
+
+    def detect(image: np.ndarray, file: Path):
+        boxes = boxes_of[file].best(most).boxes_image
+        boxes = fit_to_image(boxes, *image.shape[:2], f"{file.name} in {given.source}")
+        return classifier.detect(image, boxes)
+
+    return detect, classifier.class_names
 
 
 def run_on_images(
@@ -197,7 +230,7 @@ def run_on_images(
             unreadable.append(str(error))
             continue
         start = time.perf_counter()
-        detections, best_of_image = detect(image)
+        detections, best_of_image = detect(image, file)
         seconds.append(time.perf_counter() - start)
         best = np.maximum(best, best_of_image)
         keep = detections.scores >= arguments.score_thresh

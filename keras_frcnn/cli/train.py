@@ -22,10 +22,12 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     run_main,
 )
+from keras_frcnn.cli.given import given_record, keep_given, load_given
 from keras_frcnn.cli.train_flags import build_parser
-from keras_frcnn.cli.train_recipe import check_flags, recipe_from, stages_from
+from keras_frcnn.cli.train_recipe import check_flags, mode_from, recipe_from, stages_of
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
+from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.runs import (
     FINAL,
     RunConfig,
@@ -52,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     arguments.network = {"vgg": "vgg16"}.get(arguments.network, arguments.network)
+    arguments.mode = mode_from(arguments)
     # First what takes no time: nobody should wait for the data's checks to learn of a wrong flag.
     check_flags(arguments)
     path = existing_path(arguments.path, "The data path")
@@ -61,12 +64,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = choose_devices(arguments.gpu, arguments.deterministic)
     initial = initial_weights(arguments)
     dataset = load_data(arguments, path, console)
-    config = run_config(arguments, dataset)
+    given = load_given(arguments.proposals, dataset)
+    config = run_config(arguments, dataset, given)
     if arguments.resume:
         run.resume(config)
     else:
         check_weights(config, initial)
         run.create(config, command_line())
+    if given is not None and not run.given_proposals_file.exists():
+        keep_given(given, dataset, config, run)
     if arguments.config_filename is not None:
         run.copy_config(Path(arguments.config_filename).expanduser())
     train(arguments, dataset, config, run, initial, device, console)
@@ -96,7 +102,9 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
     return dataset
 
 
-def run_config(arguments: argparse.Namespace, dataset: Dataset) -> RunConfig:
+def run_config(
+    arguments: argparse.Namespace, dataset: Dataset, given: GivenProposals | None
+) -> RunConfig:
     """Everything that makes the run."""
     from keras_frcnn.training.units import steps_per_epoch
 
@@ -110,13 +118,14 @@ def run_config(arguments: argparse.Namespace, dataset: Dataset) -> RunConfig:
         flips=arguments.flips,
         class_names=dataset.class_names,
         initial_weights=arguments.input_weight_path or arguments.weights or "imagenet",
-        stages=() if arguments.mode == "joint" else stages_from(arguments.stages),
+        stages=stages_of(arguments),
         data={
             "path": str(arguments.path),
             "parser": arguments.parser,
             "sets": list(dataset.sets),
             "images": len(dataset),
             "ids_hash": dataset.ids_hash,
+            **given_record(arguments.proposals, given),
         },
         recipe=recipe,
     )
@@ -198,9 +207,7 @@ def train(
     write_report(dataset.problems, run.path / "data_report.txt")
     shares = save_labels(dataset, config.recipe, run.path / "labels.png")
     show_start(console, config, dataset, run, initial, device, shares)
-    plan = [(0, config.recipe.joint.iterations)]
-    if config.mode == "alternating":
-        plan = [(stage, config.recipe.stages[stage - 1].iterations) for stage in config.stages]
+    plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
     options = TrainingOptions(
         initial_weights=initial,
         feature_cache=arguments.feature_cache,
@@ -222,7 +229,10 @@ def train(
         shutil.copyfile(final, target)
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
     if final.exists() or run.weights_file("stage2").exists():
-        console.print(f"Try it: python test_frcnn.py -p IMAGES --run {run.path}", soft_wrap=True)
+        given = " --proposals FILE" if config.mode == "fast-rcnn" else ""
+        console.print(
+            f"Try it: python test_frcnn.py -p IMAGES --run {run.path}{given}", soft_wrap=True
+        )
 
 
 def show_start(
@@ -258,17 +268,18 @@ def show_start(
         f"({counts['difficult']} difficult, left out), "
         f"{len(dataset.class_names)} classes; mirrored images {'on' if config.flips else 'off'}",
     )
+    if "proposals" in config.data:
+        record = config.data["proposals"]
+        table.add_row("proposals", f"{record['method']}: {', '.join(record['files'])}")
     problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
     table.add_row("problems", f"{problems}; see {run.path / 'data_report.txt'}")
-    table.add_row(
-        "anchors",
-        f"{shares[0]:.1%} of the objects have no anchor at IoU 0.5, {shares[1]:.1%} at 0.7 "
-        f"({run.path / 'labels.png'})",
-    )
-    schedules = {0: recipe.joint}
-    if config.mode == "alternating":
-        schedules = {stage: recipe.stages[stage - 1] for stage in config.stages}
-    for stage, schedule in schedules.items():
+    if config.mode != "fast-rcnn":
+        table.add_row(
+            "anchors",
+            f"{shares[0]:.1%} of the objects have no anchor at IoU 0.5, {shares[1]:.1%} at 0.7 "
+            f"({run.path / 'labels.png'})",
+        )
+    for stage, schedule in config.schedules.items():
         table.add_row(
             f"stage {stage}" if stage else "joint",
             f"{schedule.iterations} iterations, learning rate {schedule.learning_rate:g}, a tenth "

@@ -37,6 +37,7 @@ examples:
   train_frcnn.py -p VOCdevkit
   train_frcnn.py -p VOCdevkit --train_set 07+12 --name voc0712
   train_frcnn.py -p boxes.txt -o simple --num_epochs 2 --short_side 400
+  train_frcnn.py -p VOCdevkit --proposals voc_2007_trainval.mat --name fast-rcnn
   train_frcnn.py -p VOCdevkit --resume
 """
 
@@ -173,6 +174,15 @@ def _add_schedule(group) -> None:
         "default: alternating (section 3.2)",
     )
     group.add_argument(
+        "--proposals",
+        nargs="+",
+        metavar="FILE",
+        help="train Fast R-CNN alone, stage 2, on these: files of python -m keras_frcnn proposals, "
+        "or .mat files of Selective Search; all boxes as they are, mirrored for mirrored images "
+        "unless the file has theirs\n"
+        "default: none, the RPN's",
+    )
+    group.add_argument(
         "--stages",
         metavar="1,2",
         help="stop early; 1,2 is the unshared variant; --resume with more goes on\n"
@@ -183,7 +193,7 @@ def _add_schedule(group) -> None:
         metavar="A,B,C,D",
         help="of the four stages, the drop of the learning rate at the same fraction\n"
         "default: 80000,40000,80000,40000 (train_faster_rcnn_alt_opt.py:80); joint: 70000 "
-        "(faster_rcnn_end2end.sh)",
+        "(faster_rcnn_end2end.sh); one number with --proposals, 40000",
     )
     group.add_argument(
         "--num_epochs",

@@ -22,6 +22,7 @@ from keras_frcnn.recipes import (
     DetectorConfig,
     ImageConfig,
     Recipe,
+    StageSchedule,
 )
 
 # Footnote 3: the normaliser and the weight that balances the two losses go together.
@@ -76,7 +77,7 @@ def recipe_from(arguments: argparse.Namespace, passes_of: Callable[[int], int]) 
     )
     if recipe.rpn.negative_iou > recipe.rpn.positive_iou:
         raise UserError("--rpn_negative_iou must not exceed --rpn_positive_iou.")
-    return _schedules(recipe, arguments, joint, passes_of)
+    return _schedules(recipe, arguments, passes_of)
 
 
 def _with(part, **changes):
@@ -151,17 +152,14 @@ def _interval(text: str, flag: str) -> tuple[float, float]:
     return low, high
 
 
-def _schedules(recipe: Recipe, arguments, joint: bool, passes_of) -> Recipe:
-    schedules = (recipe.joint,) if joint else recipe.stages
+def _schedules(recipe: Recipe, arguments, passes_of) -> Recipe:
+    schedules, per_step = _trained(recipe, arguments.mode)
     lengths = [schedule.iterations for schedule in schedules]
     if arguments.iterations is not None and arguments.num_epochs is not None:
         raise UserError("--iterations and --num_epochs exclude each other; give one of them.")
     if arguments.iterations is not None:
         lengths = numbers(arguments.iterations, int, "--iterations", len(schedules))
     elif arguments.num_epochs is not None:
-        per_step = [recipe.rpn.images_per_step, recipe.detector.images_per_step] * 2
-        if joint:
-            per_step = [recipe.joint_images_per_step]
         lengths = [max(1, round(arguments.num_epochs * passes_of(count))) for count in per_step]
     rates = [schedule.learning_rate for schedule in schedules]
     if arguments.learning_rate is not None:
@@ -176,9 +174,20 @@ def _schedules(recipe: Recipe, arguments, joint: bool, passes_of) -> Recipe:
         dataclasses.replace(schedule.scaled_to(length), learning_rate=rate)
         for schedule, length, rate in zip(schedules, lengths, rates, strict=True)
     )
-    if joint:
+    if arguments.mode == "joint":
         return dataclasses.replace(recipe, joint=scaled[0])
+    if arguments.mode == "fast-rcnn":
+        scaled = (recipe.stages[0], *scaled, *recipe.stages[2:])
     return dataclasses.replace(recipe, stages=scaled)
+
+
+def _trained(recipe: Recipe, mode: str) -> tuple[tuple[StageSchedule, ...], list[int]]:
+    """The schedules of a mode, and the images that a step of each sees."""
+    if mode == "joint":
+        return (recipe.joint,), [recipe.joint_images_per_step]
+    if mode == "fast-rcnn":
+        return recipe.stages[1:2], [recipe.detector.images_per_step]
+    return recipe.stages, [recipe.rpn.images_per_step, recipe.detector.images_per_step] * 2
 
 
 def stages_from(text: str | None) -> tuple[int, ...]:
@@ -193,6 +202,30 @@ def stages_from(text: str | None) -> tuple[int, ...]:
     if tuple(stages) != tuple(range(1, len(stages) + 1)) or len(stages) > 4:
         raise UserError(f"--stages takes 1, 1,2, 1,2,3 or 1,2,3,4, not {text!r}.")
     return tuple(stages)
+
+
+def mode_from(arguments: argparse.Namespace) -> str:
+    """``alternating``, ``joint``, or, with ``--proposals``, ``fast-rcnn``.
+
+    Raises:
+        UserError: ``--proposals`` with what trains an RPN.
+    """
+    if arguments.proposals is None:
+        return arguments.mode
+    if arguments.mode == "joint" or arguments.stages is not None:
+        flag = "--stages" if arguments.stages is not None else "--mode joint"
+        raise UserError(
+            f"--proposals trains Fast R-CNN alone, on boxes that are given, and {flag} trains an "
+            "RPN, too; give one of them."
+        )
+    return "fast-rcnn"
+
+
+def stages_of(arguments: argparse.Namespace) -> tuple[int, ...]:
+    """Stages of a run: none of joint training, the second of Fast R-CNN alone."""
+    if arguments.mode == "alternating":
+        return stages_from(arguments.stages)
+    return (2,) if arguments.mode == "fast-rcnn" else ()
 
 
 def check_flags(arguments: argparse.Namespace) -> None:
@@ -214,6 +247,11 @@ def check_flags(arguments: argparse.Namespace) -> None:
         raise UserError(f"--name {arguments.name} is no plain name; a folder elsewhere is --out.")
     if arguments.output_weight_path is not None:
         output_file(arguments.output_weight_path, "--output_weight_path")
+        if arguments.mode == "fast-rcnn":
+            raise UserError(
+                "--output_weight_path takes the weights of RPN and detector, and --proposals "
+                "trains the detector alone: weights/stage2.weights.h5 of the run folder."
+            )
         if 4 not in stages:
             raise UserError(
                 "--output_weight_path takes the final weights, which come after stage 4; leave it "

@@ -38,6 +38,8 @@ TITLES = {
     3: "stage 3/4, RPN on shared convolutions",
     4: "stage 4/4, Fast R-CNN on shared convolutions",
 }
+# Stage 2 alone.
+FAST_RCNN_TITLE = "Fast R-CNN on given proposals"
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,8 @@ class Fitting:
             checkpoints.save(done, optimizer, loss_scale)
             self._draw_curves()
 
-        with self.display.stage(stage, TITLES[stage], schedule.iterations, first) as line:
+        title = FAST_RCNN_TITLE if self.config.mode == "fast-rcnn" else TITLES[stage]
+        with self.display.stage(stage, title, schedule.iterations, first) as line:
             run_stage(
                 step,
                 dataset,

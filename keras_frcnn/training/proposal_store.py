@@ -21,6 +21,8 @@ import numpy as np
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import written_whole
+from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.training.units import TrainingUnit
 
 FORMAT = "keras_frcnn proposals 1"
 
@@ -55,6 +57,21 @@ class ProposalStore:
             np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             np.concatenate([*boxes, np.zeros((0, 4))]).astype(np.float32),
             np.concatenate([*scores, np.zeros(0)]).astype(np.float32),
+        )
+
+    @classmethod
+    def from_given(cls, given: GivenProposals, units: Sequence[TrainingUnit]) -> ProposalStore:
+        """Given proposals of every unit; those of mirrored units are mirrored where none are given.
+
+        Raises:
+            UserError: proposals of an image are missing, or are those of another image size.
+        """
+        given.check_covers([unit.example for unit in units])
+        found = [given.of_example(unit.example, flipped=unit.flipped) for unit in units]
+        return cls.from_lists(
+            [unit.key for unit in units],
+            [entry.boxes_image for entry in found],
+            [entry.scores for entry in found],
         )
 
     def boxes_of(self, index: int) -> np.ndarray:

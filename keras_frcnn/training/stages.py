@@ -1,11 +1,11 @@
-"""The four alternating steps (section 3.2) and approximate joint training.
+"""The four alternating steps (section 3.2), approximate joint training, and Fast R-CNN alone.
 
 1. RPN from ImageNet; its proposals.  2. Fast R-CNN from ImageNet again, on those proposals.
 3. A new RPN head on the detector's convolutions, which stay as they are; its proposals.
 4. The detector's head on the same convolutions and the new proposals.
 
-Every stage starts from files, so a run goes on after an interruption with the first stage whose
-weights are missing.
+Fast R-CNN alone is stage 2 on proposals that were given. Every stage starts from files, so a run
+goes on after an interruption with the first stage whose weights are missing.
 
 Shapes and names
 ----------------
@@ -16,6 +16,7 @@ unit   one training image in one orientation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -58,6 +59,8 @@ class Trainer:
         try:
             if self.config.mode == "joint":
                 self._joint()
+            elif self.config.mode == "fast-rcnn":
+                self._fast_rcnn(self.run.given_proposals_file)
             else:
                 for stage in self.config.stages:
                     getattr(self, f"_stage{stage}")()
@@ -81,12 +84,16 @@ class Trainer:
 
     def _stage2(self) -> None:
         """Fast R-CNN, from the initial weights again, on the proposals of stage 1."""
+        self._fast_rcnn(self.run.proposals_file(1))
+
+    def _fast_rcnn(self, proposals: Path) -> None:
+        """Fast R-CNN, from the initial weights, on the proposals of a file."""
         if self.run.weights_file("stage2").exists():
             return
         model, loaded = self.initial_model()
         trained = [*model.trained_base_layers(), *model.head_layers]
         saved = [*model.base_layers, *model.head_layers]
-        self._train_detector(model, 2, 1, trained, saved, loaded)
+        self._train_detector(model, 2, proposals, trained, saved, loaded)
 
     def _stage3(self) -> None:
         """A new RPN head on the convolutions of stage 2."""
@@ -107,7 +114,8 @@ class Trainer:
         model = self._model_from("stage2", base=True, head=True)
         self.fitting.compute_features(model)
         loaded = frozenset(layer.name for layer in model.head_layers)
-        self._train_detector(model, 4, 3, model.head_layers, model.head_layers, loaded)
+        layers = model.head_layers
+        self._train_detector(model, 4, self.run.proposals_file(3), layers, layers, loaded)
 
     def _joint(self) -> None:
         """RPN and detector in one step, py-faster-rcnn's way."""
@@ -232,14 +240,12 @@ class Trainer:
         self,
         model: FasterRcnn,
         stage: int,
-        proposals_of: int,
+        proposals: Path,
         trained,
         saved,
         loaded: frozenset[str],
     ) -> None:
-        store = ProposalStore.load(
-            self.run.proposals_file(proposals_of), [unit.key for unit in self.units]
-        )
+        store = ProposalStore.load(proposals, [unit.key for unit in self.units])
         pictures.save_sampled_rois(self.run.path, model, self.units, store, self.config.seed, stage)
         normalisation = DeltaNormalisation.identity(model.number_of_classes)
         means, stds = normalise.detector_statistics(model, self.units, store.boxes_of)

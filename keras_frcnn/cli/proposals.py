@@ -1,0 +1,290 @@
+"""``python -m keras_frcnn proposals``: boxes of all images of a data set, by any method, in a file.
+
+Shapes and names
+----------------
+method  ``selective-search``, ``edge-boxes`` or ``rpn``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_frcnn.cli.common import (
+    ORIGINS,
+    HelpfulParser,
+    choose_devices,
+    existing_path,
+    make_console,
+    number,
+    output_file,
+    quiet_tensorflow,
+    whole_number,
+)
+from keras_frcnn.errors import UserError
+from keras_frcnn.runs import RunFolder
+
+EPILOG = f"""\
+{ORIGINS}
+the file (HDF5, described in keras_frcnn/proposals/files.py) is what train_frcnn.py, test_frcnn.py,
+evaluate and recall take as --proposals. An interrupted command goes on where it stopped.
+
+examples:
+  python -m keras_frcnn proposals -p VOCdevkit --set 2007:trainval --method selective-search \\
+      --out ss.h5
+  python -m keras_frcnn proposals -p VOCdevkit --set 2007:test --method rpn --run runs/vgg16 \\
+      --num_proposals 300 --out rpn.h5
+  table 1 of the paper: --num_proposals 6000 --no-nms, --num_proposals 300 --no-cls, --no-reg
+"""
+METHODS = ("selective-search", "edge-boxes", "rpn")
+_RPN_FLAGS = ("run", "stage", "before_nms", "nms_iou", "min_size", "gpu")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; every default is named with its origin."""
+    parser = HelpfulParser(
+        prog="python -m keras_frcnn proposals",
+        usage="python -m keras_frcnn proposals -p PATH --method METHOD --out FILE [flags]",
+        description="Compute proposals of all images of some image sets.",
+        epilog=EPILOG,
+    )
+    group = parser.add_argument_group("of what, how, where to")
+    group.add_argument(
+        "-p",
+        "--path",
+        required=True,
+        metavar="PATH",
+        help="VOCdevkit folder, or the text file of -o simple",
+    )
+    group.add_argument(
+        "-o",
+        "--parser",
+        metavar="LAYOUT",
+        choices=("pascal_voc", "simple"),
+        default="pascal_voc",
+        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
+        "default: pascal_voc (lineage)",
+    )
+    group.add_argument(
+        "--set",
+        metavar="SETS",
+        help="such as 2007:trainval+2012:trainval\ndefault: every trainval that exists (ours)",
+    )
+    group.add_argument(
+        "--method", required=True, metavar="METHOD", choices=METHODS, help=", ".join(METHODS)
+    )
+    group.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    group.add_argument(
+        "--num_proposals",
+        type=whole_number(1),
+        default=2000,
+        metavar="N",
+        help="most of an image, the best\ndefault: 2000 (section 4.1)",
+    )
+    group.add_argument(
+        "--flips",
+        action="store_true",
+        help="compute those of the mirror images, too (imdb_from_voc.m:49-64 does)\n"
+        "default: off; training mirrors the boxes (imdb.py:102-117)",
+    )
+    group = parser.add_argument_group("selective-search, edge-boxes")
+    group.add_argument(
+        "--workers",
+        type=whole_number(1, 256),
+        metavar="N",
+        help="processes; the result does not depend on it\ndefault: the number of cores (ours)",
+    )
+    group.add_argument(
+        "--edge_model",
+        metavar="FILE",
+        help="structured forest of OpenCV (model.yml.gz) for the edges of edge-boxes\n"
+        "default: none, edges from gradients, which is not the published method (ours)",
+    )
+    _add_rpn(parser.add_argument_group("rpn"))
+    return parser
+
+
+def _add_rpn(group) -> None:
+    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
+    group.add_argument(
+        "--stage",
+        type=int,
+        choices=(1, 3),
+        metavar="1|3",
+        help="whose RPN\ndefault: 3, or 1 where the run stopped before (section 3.2)",
+    )
+    group.add_argument(
+        "--before_nms",
+        type=whole_number(0),
+        metavar="N",
+        help="boxes that go into the suppression, 0: all\ndefault: 6000 (config.py:160)",
+    )
+    group.add_argument(
+        "--nms_iou",
+        type=number(0, 1),
+        metavar="IOU",
+        help="above which a worse box is dropped\ndefault: 0.7 (config.py:158)",
+    )
+    group.add_argument(
+        "--min_size",
+        type=number(0),
+        metavar="PX",
+        help="smallest side in pixels of the original image\n"
+        "default: the run's, 16 (config.py:118)",
+    )
+    group.add_argument(
+        "--no-nms",
+        action="store_true",
+        help="no suppression: the best N by score (table 1)",
+    )
+    group.add_argument(
+        "--no-cls",
+        action="store_true",
+        help="no scores: N drawn from all boxes, no suppression (table 1)",
+    )
+    group.add_argument(
+        "--no-reg", action="store_true", help="the anchors, clipped, instead of boxes (table 1)"
+    )
+    group.add_argument(
+        "--seed",
+        type=whole_number(0, 2**31 - 1),
+        default=0,
+        metavar="N",
+        help="of the draw of --no-cls\ndefault: 0 (ours)",
+    )
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Computes proposals and writes their file.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    arguments = build_parser().parse_args(argv)
+    check(arguments)
+    path = existing_path(arguments.path, "The data path")
+    out = output_file(arguments.out, "--out")
+    if out.exists():
+        raise UserError(f"--out {out} exists; give another file, or delete it.")
+    console = make_console()
+    quiet_tensorflow()
+    is_rpn = arguments.method == "rpn"
+    choose_devices(arguments.gpu if is_rpn else "-1", deterministic=False)
+    from keras_frcnn.cli.data import load_dataset
+
+    method = make_method(arguments)
+    method.settings()  # an edge model that cannot be used is known before the data is read
+    dataset = load_dataset(path, arguments.parser, arguments.set, console=console)
+    for problem in dataset.problems:
+        if problem.action == "image dropped":
+            console.print(
+                f"left out: {problem.file}: {problem.reason}", style="yellow", soft_wrap=True
+            )
+    processes = None if is_rpn else arguments.workers or os.cpu_count()
+    compute(arguments, dataset, method, out, processes, console)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuses flags that do not belong together.
+
+    Raises:
+        UserError: see above.
+    """
+    if arguments.method == "rpn":
+        if arguments.run is None:
+            raise UserError("--method rpn needs the run whose RPN it is: --run DIR.")
+        RunFolder(arguments.run).check_makes_proposals()
+        given = [name for name in ("workers", "edge_model") if getattr(arguments, name) is not None]
+    else:
+        given = [name for name in _RPN_FLAGS if getattr(arguments, name) is not None]
+        given += [f"no-{n}" for n in ("nms", "cls", "reg") if getattr(arguments, f"no_{n}")]
+        if arguments.method != "edge-boxes" and arguments.edge_model is not None:
+            given.append("edge_model")
+    if given:
+        raise UserError(f"--{given[0]} does not belong to --method {arguments.method}.")
+    if arguments.no_nms or arguments.no_cls:
+        flag = "--no-nms" if arguments.no_nms else "--no-cls"
+        if arguments.nms_iou is not None or arguments.before_nms is not None:
+            raise UserError(f"{flag} suppresses nothing; leave --nms_iou and --before_nms out.")
+
+
+def make_method(arguments: argparse.Namespace):
+    """The method that the flags ask for.
+
+    Raises:
+        UserError: OpenCV is missing, or the run is not finished so far.
+    """
+    if arguments.method == "selective-search":
+        from keras_frcnn.proposals.selective_search import SelectiveSearch
+
+        return SelectiveSearch(most=arguments.num_proposals)
+    if arguments.method == "edge-boxes":
+        from keras_frcnn.proposals.edge_boxes import EdgeBoxes
+
+        return EdgeBoxes(most=arguments.num_proposals, edge_model=arguments.edge_model)
+    from keras_frcnn.proposals.region_proposal_network import (
+        Ablation,
+        RegionProposalNetwork,
+        load_rpn,
+    )
+
+    model, about = load_rpn(RunFolder(arguments.run), arguments.stage)
+    config = model.recipe.test_proposals
+    before = config.before_nms if arguments.before_nms is None else arguments.before_nms or None
+    changes = {
+        "nms_iou": arguments.nms_iou,
+        "min_size_image": arguments.min_size,
+        "after_nms": arguments.num_proposals,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = dataclasses.replace(config, before_nms=before, **changes)
+    ablation = Ablation(
+        not arguments.no_nms, not arguments.no_cls, not arguments.no_reg, arguments.seed
+    )
+    return RegionProposalNetwork(model, config, ablation, about)
+
+
+def compute(
+    arguments: argparse.Namespace,
+    dataset,
+    method,
+    out: Path,
+    processes: int | None,
+    console: Console,
+) -> None:
+    """Computes with a progress bar and says what was written."""
+    from keras_frcnn.proposals.generation import compute_proposals, jobs_for
+
+    jobs = jobs_for(dataset.examples, arguments.flips)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"proposals by {method.name}", total=len(jobs))
+        proposals, unreadable = compute_proposals(
+            jobs,
+            method,
+            out,
+            processes=processes,
+            about={"sets": list(dataset.sets)},
+            report=lambda done: bar.update(task, completed=done),
+        )
+    for sentence in unreadable:
+        console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)
+    counts = np.array([len(entry.scores) for entry in proposals.entries.values()])
+    console.print(
+        f"{counts.sum()} proposals of {len(counts)} images, {counts.mean():.0f} an image "
+        f"({counts.min()} to {counts.max()}), written to {out}",
+        soft_wrap=True,
+    )

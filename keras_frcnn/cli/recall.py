@@ -1,0 +1,170 @@
+"""``python -m keras_frcnn recall``: how many objects the proposals of files cover.
+
+Shapes and names
+----------------
+N  proposals of each image that count, the best ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from keras_frcnn.cli.common import (
+    ORIGINS,
+    HelpfulParser,
+    existing_path,
+    make_console,
+    numbers,
+    output_file,
+    quiet_tensorflow,
+)
+from keras_frcnn.cli.given import load_given
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.files import write_text
+from keras_frcnn.proposals.given import GivenProposals
+
+IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+NUMBERS = "50,100,300,1000,2000"
+
+EPILOG = f"""\
+{ORIGINS}
+one proposal covers one object, difficult objects are left out; the average recall is over IoU 0.5
+to 1. After each value the ends of its 95 % interval, by bootstrap over the images.
+
+examples:
+  python -m keras_frcnn recall -p VOCdevkit --set 2007:test --proposals ss.h5 rpn.h5
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; every default is named with its origin."""
+    parser = HelpfulParser(
+        prog="python -m keras_frcnn recall",
+        usage="python -m keras_frcnn recall -p PATH --proposals FILE [FILE ...] [flags]",
+        description="Recall of the best N proposals of each image at several IoU thresholds.",
+        epilog=EPILOG,
+    )
+    parser.add_argument(
+        "-p",
+        "--path",
+        required=True,
+        metavar="PATH",
+        help="VOCdevkit folder, or the text file of -o simple",
+    )
+    parser.add_argument(
+        "-o",
+        "--parser",
+        metavar="LAYOUT",
+        choices=("pascal_voc", "simple"),
+        default="pascal_voc",
+        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
+        "default: pascal_voc (lineage)",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="SETS",
+        help="such as 2007:test\ndefault: every test set that exists (ours)",
+    )
+    parser.add_argument(
+        "--proposals",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="files of python -m keras_frcnn proposals, or .mat files of Selective Search; each is "
+        "a table of its own",
+    )
+    parser.add_argument(
+        "--numbers",
+        default=NUMBERS,
+        metavar="N,N,...",
+        help=f"how many of each image count\ndefault: {NUMBERS} (figure 2 and table 1)",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="write the figures as JSON\ndefault: none (ours)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints a table for each file.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    arguments = build_parser().parse_args(argv)
+    counts = numbers(arguments.numbers, int, "--numbers")
+    path = existing_path(arguments.path, "The data path")
+    out = None if arguments.out is None else output_file(arguments.out, "--out")
+    console = make_console()
+    quiet_tensorflow()
+    from keras_frcnn.cli.data import load_dataset
+
+    dataset = load_dataset(
+        path, arguments.parser, arguments.set, console=console, default_split="test"
+    )
+    # All before the first table: the last file's name may be mistyped.
+    given = {text: load_given([text], dataset) for text in arguments.proposals}
+    tables = {text: recall_rows(dataset, given[text], counts) for text in given}
+    for text, rows in tables.items():
+        print_rows(text, given[text], rows, console)
+    first = next(iter(tables.values()))[0]
+    console.print(
+        f"{len(dataset)} images of {' + '.join(dataset.sets)}, {first['objects']} objects, "
+        "difficult ones left out"
+    )
+    if out is not None:
+        write_text(out, json.dumps(tables, indent=2) + "\n")
+        console.print(f"written to {out}", soft_wrap=True)
+
+
+def recall_rows(dataset: Dataset, given: GivenProposals, counts: Sequence[int]) -> list[dict]:
+    """One dictionary for each N: recall by IoU and average recall, with their intervals."""
+    from keras_frcnn.evaluation.recall import proposal_recall
+
+    boxes = {example.key: given.of_example(example).boxes_image for example in dataset.examples}
+    rows = []
+    for count in counts:
+        found = proposal_recall(dataset, boxes, count, iou_thresholds=IOU_THRESHOLDS)
+        intervals = zip(found.recall, found.recall_low, found.recall_high, strict=True)
+        mean = sum(min(len(entry), count) for entry in boxes.values()) / len(boxes)
+        rows.append(
+            {
+                "proposals": count,
+                "mean_proposals": mean,
+                "recall": {
+                    f"{iou:g}": [float(value) for value in values]
+                    for iou, values in zip(IOU_THRESHOLDS, intervals, strict=True)
+                },
+                "average_recall": [
+                    found.average_recall,
+                    found.average_recall_low,
+                    found.average_recall_high,
+                ],
+                "objects": found.objects,
+            }
+        )
+    return rows
+
+
+def print_rows(name: str, given: GivenProposals, rows: Sequence[dict], console: Console) -> None:
+    """One table."""
+    table = Table(title=f"{Path(name).name} ({given.method})", title_justify="left")
+    table.add_column("best N", justify="right")
+    table.add_column("mean N", justify="right")
+    for iou in IOU_THRESHOLDS:
+        table.add_column(f"IoU {iou:g}", justify="right")
+    table.add_column("average recall", justify="right")
+    for row in rows:
+        cells = [*row["recall"].values(), row["average_recall"]]
+        table.add_row(
+            str(row["proposals"]),
+            f"{row['mean_proposals']:.0f}",
+            *(f"{value:.3f} ({low:.3f}-{high:.3f})" for value, low, high in cells),
+        )
+    console.print(table)

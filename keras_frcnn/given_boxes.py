@@ -1,0 +1,137 @@
+"""The detector of a network on boxes that are given: Fast R-CNN, and Faster R-CNN's on any boxes.
+
+Shapes and names
+----------------
+N  images of one size, R  boxes of each (zero-padded), D  detections kept.
+*_image  pixels of the original image, *_input  pixels of the rescaled network input.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.inference import (
+    PredictedBoxes,
+    boxes_of_batch,
+    detect_rois,
+    load_model,
+    network_input,
+    result_stage,
+)
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.recipes import DetectionFilter
+from keras_frcnn.runs import FINAL, RunFolder
+
+# Selective Search's boxes at test, section 4.1.
+NUMBER_OF_BOXES = 2000
+
+
+class BoxClassifier(tf.Module):
+    """Classifies and refines given boxes of images of one size.
+
+    The boxes are used as they are: no smallest side, no suppression among them, as Fast R-CNN uses
+    those of Selective Search (test.py:116-180 without the merging of equal RoIs, which only saves
+    time).
+
+    Args:
+        model: its base and detector are used.
+        detection_filter: which detections are kept.
+        head_chunk: the most boxes that go through the head at once; ``None``: all.
+    """
+
+    def __init__(
+        self,
+        model: FasterRcnn,
+        detection_filter: DetectionFilter,
+        *,
+        head_chunk: int | None = None,
+    ):
+        super().__init__(name="box_classifier")
+        self.model = model
+        self.detection_filter = detection_filter
+        self.head_chunk = head_chunk
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Foreground classes in order."""
+        return self.model.class_names
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, None, None, 3), tf.uint8),
+            tf.TensorSpec((None, None, 4), tf.float32),
+            tf.TensorSpec((None,), tf.int32),
+        ]
+    )
+    def predict(
+        self, images: tf.Tensor, boxes_image: tf.Tensor, count: tf.Tensor
+    ) -> PredictedBoxes:
+        """Detections of (N, H, W, 3) uint8 images.
+
+        Args:
+            boxes_image: (N, R, 4), R at least 1, zero-padded.
+            count: (N,) boxes that are real.
+        """
+        inputs, sizes, scale = network_input(images, self.model.recipe.image)
+        features = self.model.base(inputs, training=False)
+        rois = boxes_image * tf.tile(scale, [2])
+        return detect_rois(
+            self.model,
+            features,
+            rois,
+            count,
+            images,
+            sizes,
+            scale,
+            self.detection_filter,
+            self.head_chunk,
+        )
+
+    def detect(
+        self, image: np.ndarray, boxes_image: np.ndarray
+    ) -> tuple[ImageDetections, np.ndarray]:
+        """Detections of one (H, W, 3) uint8 image, and the best score of each class (C - 1,).
+
+        Args:
+            boxes_image: (R, 4); R may be 0.
+        """
+        boxes = np.asarray(boxes_image, np.float32).reshape(1, -1, 4)
+        count = boxes.shape[1]
+        if count == 0:  # RoI pooling has no empty batch
+            boxes = np.array([[[0, 0, 1, 1]]], np.float32)
+        return boxes_of_batch(self.predict(image[None], boxes, np.array([count], np.int32)))
+
+
+def load_classifier(
+    run_path: Path | str,
+    detection_filter: DetectionFilter | None = None,
+    *,
+    stage: int | None = None,
+    head_chunk: int | None = None,
+) -> BoxClassifier:
+    """The detector of a run, for given boxes.
+
+    Args:
+        run_path: the run folder; trained on given proposals or not.
+        detection_filter: default: the recipe's for testing.
+        stage: 2 or 4; default: the result of the run.
+        head_chunk: see :class:`BoxClassifier`.
+
+    Raises:
+        UserError: no run lies here, it has no detector, or not of this stage yet.
+    """
+    run = RunFolder(run_path)
+    config = run.read_config()
+    if stage is None:
+        stage = result_stage(run)
+    elif (config.mode, stage) in (("joint", 2), ("fast-rcnn", 4)):
+        raise UserError(f"{run.path} was trained in the mode {config.mode}: no stage {stage}.")
+    model = load_model(run, "stage2" if stage == 2 else FINAL)
+    if detection_filter is None:
+        detection_filter = model.recipe.test_filter
+    return BoxClassifier(model, detection_filter, head_chunk=head_chunk)

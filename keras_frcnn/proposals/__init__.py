@@ -1,0 +1,1 @@
+"""Proposals from outside the training: their file, and the methods that make them."""

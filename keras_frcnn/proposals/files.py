@@ -1,0 +1,145 @@
+"""The proposal file: HDF5, one for any number of images.
+
+``boxes``    (T, 4) float32 half-open (y1, x1, y2, x2) in pixels of the image, best first
+``scores``   (T,) float32
+``offsets``  (U + 1,) int64: entry ``u`` owns rows ``offsets[u]`` to ``offsets[u + 1]``
+``names``    (U,) UTF-8 of fixed length, zero-padded: ``VOC2007/000005``, or with `` flipped`` at
+             the end for proposals that were made on the mirror image
+attributes   ``format`` (:data:`FORMAT`), ``method``, ``settings`` (JSON), ``made_by`` (versions)
+
+Nothing in it is compressed, so that a file cannot claim more than it holds.
+
+Shapes and names
+----------------
+U  entries, T  proposals of all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from keras_frcnn import __version__
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import written_whole
+from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge
+from keras_frcnn.proposals.mat_files import read_mat
+
+FORMAT = "keras_frcnn given proposals 1"
+_ARRAYS = {"boxes": ("f", 2), "scores": ("f", 1), "offsets": ("i", 1), "names": ("S", 1)}
+
+
+def write_proposals(path: Path, proposals: GivenProposals) -> None:
+    """Writes the file whole or not at all."""
+    entries = list(proposals.entries.values())
+    lengths = [len(entry.scores) for entry in entries]
+    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["method"] = proposals.method
+        file.attrs["settings"] = json.dumps(dict(proposals.settings), sort_keys=True)
+        file.attrs["made_by"] = f"keras_frcnn {__version__}, numpy {np.__version__}"
+        file["boxes"] = np.concatenate(
+            [*(entry.boxes_image for entry in entries), np.zeros((0, 4), np.float32)]
+        ).astype(np.float32)
+        file["scores"] = np.concatenate(
+            [*(entry.scores for entry in entries), np.zeros(0, np.float32)]
+        ).astype(np.float32)
+        file["offsets"] = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        file["names"] = np.array([name.encode() for name in proposals.entries], dtype="S")
+
+
+def read_proposals(paths: Path | Sequence[Path]) -> GivenProposals:
+    """Reads one or several files: this package's, or ``.mat`` files of Selective Search.
+
+    Raises:
+        UserError: a file is missing, unreadable, of another format or inconsistent, holds boxes
+            without an area, or two files hold one image.
+    """
+    paths = [paths] if isinstance(paths, Path) else list(paths)
+    return merge([_read_one(path) for path in paths])
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """Hexadecimal digest of the contents of files, by which a run knows its proposals again."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_one(path: Path) -> GivenProposals:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give a file of proposals.")
+    proposals = read_mat(path) if path.suffix.lower() == ".mat" else _read_hdf5(path)
+    for name, (boxes, _) in proposals.entries.items():
+        if not np.isfinite(boxes).all() or (boxes[:, 2:] <= boxes[:, :2]).any():
+            bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+            raise UserError(
+                f"{path} holds the box {boxes[bad][0].tolist()} for {name}, which has no area as "
+                "half-open (y1, x1, y2, x2); make the file again."
+            )
+    return proposals
+
+
+def _read_hdf5(path: Path) -> GivenProposals:
+    try:
+        with h5py.File(path, "r") as file:
+            found = file.attrs.get("format")
+            if found != FORMAT:
+                raise UserError(
+                    f"{path} has the format {found!r}, expected {FORMAT!r}; make it with "
+                    "python -m keras_frcnn proposals."
+                )
+            arrays = {name: _array(path, file, name) for name in _ARRAYS}
+            method = str(file.attrs["method"])
+            settings = json.loads(file.attrs["settings"])
+        names = [name.decode() for name in arrays["names"]]
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a file of proposals: {error}.") from error
+    offsets, total = arrays["offsets"], len(arrays["scores"])
+    consistent = (
+        isinstance(settings, dict)
+        and offsets.shape == (len(names) + 1,)
+        and arrays["boxes"].shape == (total, 4)
+        and (offsets[0], offsets[-1]) == (0, total)
+        and np.all(np.diff(offsets) >= 0)
+        and len(set(names)) == len(names)
+    )
+    if not consistent:
+        raise UserError(
+            f"{path} is inconsistent: names, offsets, boxes and scores do not fit together; make "
+            "it again."
+        )
+    boxes = arrays["boxes"].astype(np.float32, copy=False)
+    scores = arrays["scores"].astype(np.float32, copy=False)
+    entries = {
+        name: ScoredBoxes(boxes[start:end], scores[start:end])
+        for name, start, end in zip(names, offsets, offsets[1:], strict=False)
+    }
+    return GivenProposals(entries, method, settings, str(path))
+
+
+def _array(path: Path, file: h5py.File, name: str) -> np.ndarray:
+    """One array, after what its header claims was compared with what the file holds."""
+    kind, dimensions = _ARRAYS[name]
+    dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise UserError(f"{path} does not hold the array {name} itself; make the file again.")
+    if dataset.dtype.kind != kind or dataset.ndim != dimensions:
+        raise UserError(
+            f"{name} in {path} is {dataset.dtype} of shape {dataset.shape}, which is not what the "
+            "format says; make the file again."
+        )
+    if dataset.nbytes > path.stat().st_size:
+        raise UserError(
+            f"{path} is damaged: {name} claims {dataset.nbytes} bytes in a file of "
+            f"{path.stat().st_size}; copy or make it again."
+        )
+    return dataset[()]

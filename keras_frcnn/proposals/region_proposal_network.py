@@ -1,0 +1,158 @@
+"""Proposals of a trained RPN, whole or with a part of it taken away (table 1 of the paper).
+
+Shapes and names
+----------------
+P  proposals of one image, A  anchors of its feature map.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.data.images import prepare_image
+from keras_frcnn.errors import UserError
+from keras_frcnn.inference import load_model
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.weights import load_layers
+from keras_frcnn.proposals.files import digest_of
+from keras_frcnn.proposals.given import ScoredBoxes, ranked
+from keras_frcnn.recipes import ProposalConfig
+from keras_frcnn.runs import FINAL, RunFolder
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What of the RPN is left out (section 4.1, "Ablation Experiments on RPN").
+
+    Attributes:
+        nms: without it, the best N boxes by score.
+        cls: without it, N boxes drawn from all, and no suppression, as there is no ranking.
+        reg: without it, the anchors themselves, clipped to the image.
+        seed: of the draw.
+    """
+
+    nms: bool = True
+    cls: bool = True
+    reg: bool = True
+    seed: int = 0
+
+
+WHOLE = Ablation()
+# The base of stage 3 is the detector's.
+_SHARED = ("stage2", "stage3")
+
+
+class RegionProposalNetwork(tf.Module):
+    """Proposals of one image at a time.
+
+    Args:
+        model: its base and RPN head are used.
+        config: how many, the suppression, the smallest side.
+        ablation: what is left out.
+        about: settings to tell beside these.
+    """
+
+    def __init__(
+        self,
+        model: FasterRcnn,
+        config: ProposalConfig,
+        ablation: Ablation = WHOLE,
+        about: dict | None = None,
+    ):
+        super().__init__(name="rpn")
+        self.model = model
+        self.ablation = ablation
+        self.about = about or {}
+        if not (ablation.cls and ablation.nms):
+            # No two boxes overlap by more than 1: nothing is suppressed.
+            config = dataclasses.replace(config, before_nms=config.after_nms, nms_iou=1.0)
+        self.config = config
+
+    def settings(self) -> dict:
+        """What the boxes depend on."""
+        return {
+            **self.about,
+            **dataclasses.asdict(self.config),
+            **dataclasses.asdict(self.ablation),
+        }
+
+    def __call__(self, image: np.ndarray) -> ScoredBoxes:
+        """Proposals of one (H, W, 3) uint8 RGB image; objectness as score, or only an order."""
+        boxes, scores = (values.numpy() for values in self.propose(image, self._draw_seed(image)))
+        return ScoredBoxes(boxes, scores) if self.ablation.cls else ranked(boxes)
+
+    def _draw_seed(self, image: np.ndarray) -> np.ndarray:
+        # By the pixels, not by a count: a run that was interrupted draws the same.
+        return np.array((self.ablation.seed, zlib.crc32(image.tobytes()) >> 1), np.int32)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, None, 3), tf.uint8),
+            tf.TensorSpec((2,), tf.int32),
+        ]
+    )
+    def propose(self, image: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Boxes (P, 4) in pixels of the image and scores (P,), best first."""
+        config = self.model.recipe.image
+        inputs, scale = prepare_image(
+            image[None],
+            short_side=config.short_side,
+            long_side=config.long_side,
+            pixel_means_rgb=config.pixel_means_rgb,
+        )
+        features = self.model.base(inputs, training=False)
+        shape = tf.shape(features)
+        logits, deltas = self.model.rpn_head(features)
+        if not self.ablation.reg:
+            deltas = tf.zeros_like(deltas)
+        if not self.ablation.cls:
+            drawn = tf.random.stateless_uniform(tf.shape(logits)[:2], seed)
+            logits = tf.stack((tf.zeros_like(drawn), drawn), axis=-1)
+        found = select_proposals(
+            logits,
+            deltas,
+            self.model.anchors(shape[1], shape[2]),
+            tf.shape(inputs)[None, 1:3],
+            scale[None],
+            self.config,
+        )
+        count = found.count[0]
+        boxes = found.boxes_input[0, :count] / tf.tile(scale, [2])
+        return boxes, found.scores[0, :count]
+
+
+def load_rpn(run: RunFolder, stage: int | None = None) -> tuple[FasterRcnn, dict]:
+    """The network of a run with the RPN of a stage, and what to tell of it.
+
+    Args:
+        run: an existing run folder.
+        stage: 1 or 3; default: the last that is finished.
+
+    Raises:
+        UserError: the run has no RPN, or not of this stage yet.
+    """
+    config = run.read_config()
+    run.check_makes_proposals()
+    if config.mode == "joint":
+        if stage is not None:
+            raise UserError(f"{run.path} was trained with --mode joint, which has no stages.")
+        files = [run.weights_file(FINAL)]
+        model = load_model(run)
+    else:
+        if stage is None:
+            stage = 3 if run.weights_file("stage3").exists() else 1
+        files = [run.weights_file(name) for name in (("stage1",) if stage == 1 else _SHARED)]
+        model = load_model(run, files[0].name.split(".")[0])
+        if stage == 3:
+            if not files[1].exists():
+                raise UserError(f"{run.path} has no stage3 weights yet; finish it with --resume.")
+            names = [layer.name for layer in model.rpn_layers]
+            load_layers(model.rpn_layers, files[1], reinitialise=(), required=names)
+    about = {"run": str(run.path), "stage": stage, "weights": digest_of(files)}
+    return model, about
