@@ -7,19 +7,23 @@ field  pixels along a side; jump  pixels between neighbouring cells.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import keras
 
 
-def receptive_field(model: keras.Model) -> int:
+def receptive_field(layers: Iterable[keras.layers.Layer]) -> int:
     """Pixels along a side that one cell of the output depends on, for a chain of square layers.
 
     The RPN's 3x3 convolution over VGG-16's conv5_3 sees 228 pixels, over ZF's conv5 171.
 
     Raises:
-        ValueError: a layer's kernel or stride is not square.
+        ValueError: the layers are no chain, or a kernel or stride is not square.
     """
     field, jump = 1, 1
-    for layer in model.layers:
+    for layer in layers:
+        if isinstance(layer, keras.layers.Add):
+            raise ValueError(f"{layer.name} joins branches: this is no chain of layers")
         kernel = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
         if kernel is None:
             continue

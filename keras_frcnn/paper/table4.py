@@ -131,11 +131,8 @@ def _about(predictor: Predictor, network: str, found: PartTimes):
     paper = published.RPN_PARAMETERS.get(network)
     beside = f" (paper: RPN {paper / 1e6:.1f} M)" if paper else ""
     yield f"{network}: parameters: {sizes}{beside}."
-    try:
-        field = receptive_field(model.region_proposal_chain())
-    except ValueError:
-        field = None
-    if field is not None:
+    if network != "resnet50":  # its branches make no chain
+        field = receptive_field([*model.base.layers, *model.rpn_head.layers])
         expected = published.RECEPTIVE_FIELDS.get(network)
         beside = f" (paper: {expected})" if expected else ""
         yield f"{network}: the RPN's window sees {field} pixels of the input{beside}."

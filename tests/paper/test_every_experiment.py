@@ -27,7 +27,7 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def devkit(tmp_path_factory):
     path = tmp_path_factory.mktemp("paper") / "VOCdevkit"
-    write_demo_devkit(path, seed=1, train_images=6, test_images=4, size=(150, 200))
+    write_demo_devkit(path, seed=1, train_images=6, test_images=4, size=(200, 260))
     return path
 
 

@@ -21,11 +21,18 @@ def test_of_the_rpns_window(module, network):
     window = keras.layers.Conv2D(8, 3, padding="same")(base.output)
     head = keras.layers.Conv2D(2, 1)(window)
     model = keras.Model(base.input, head)
-    assert receptive_field(model) == RECEPTIVE_FIELDS[network]
+    assert receptive_field(model.layers) == RECEPTIVE_FIELDS[network]
+
+
+def test_branches_are_refused():
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Add()([image, image]))
+    with pytest.raises(ValueError, match="no chain"):
+        receptive_field(model.layers)
 
 
 def test_a_kernel_that_is_not_square_is_refused():
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(2, (1, 3))(image))
     with pytest.raises(ValueError, match="not square"):
-        receptive_field(model)
+        receptive_field(model.layers)
