@@ -19,6 +19,7 @@ import pytest
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.weights import read_layers
+from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training import fitting, normalisation, stages
@@ -316,6 +317,58 @@ def test_joint_training_in_float16(run_config, demo_dataset, trainer_of, tmp_pat
     assert {"rpn_class_loss", "rpn_box_loss", "detector_class_loss", "detector_box_loss"} <= set(
         record
     )
+
+
+def given_store(trainer):
+    """Two boxes for each object and two for nothing, mirrored for mirror images."""
+    entries = {}
+    for unit in trainer.units:
+        boxes = unit.example.boxes_image
+        far = np.array([[0, 0, 30, 30], [0, 0, unit.example.height, unit.example.width]])
+        if not unit.flipped:
+            moved = boxes + np.float32([[-4, 3, 5, 2]])
+            border = np.tile((unit.example.height, unit.example.width), 2)
+            boxes = np.clip(np.concatenate((boxes, moved, far)), 0, border)
+            entries[unit.example.image_id] = ranked(boxes)
+    return ProposalStore.from_given(GivenProposals(entries, "mat", {}, "ss.mat"), trainer.units)
+
+
+@pytest.mark.slow
+def test_fast_rcnn_alone_and_exactly_resumed(run_config, demo_dataset, trainer_of, tmp_path):
+    """Stage 2 on given proposals; interrupted after its second iteration it ends the same."""
+    config = run_config(mode="fast-rcnn", stages=(2,))
+    runs = [RunFolder(tmp_path / name) for name in ("whole", "interrupted")]
+
+    def train(run):
+        trainer, said = trainer_of(config, demo_dataset, run, checkpoint_seconds=-1.0)
+        if not run.given_proposals_file.exists():
+            given_store(trainer).save(run.given_proposals_file)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fitting, "save_curves", lambda *arguments: None)
+            trainer.train()
+        return trainer, said.getvalue()
+
+    for run in runs:
+        run.create(config, [])
+    trainer, said = train(runs[0])
+    assert fitting.FAST_RCNN_TITLE in said
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="killed"):
+        interrupt(patch, 2, 2, "after saving")
+        train(runs[1])
+    assert "going on after iteration 2" in train(runs[1])[1]
+    assert losses_of(runs[0]) == losses_of(runs[1])
+    assert [(r["stage"], r["iteration"]) for r in losses_of(runs[0])] == [
+        (2, k) for k in (1, 2, 3, 4)
+    ]
+    whole, again = (file_weights(run, "stage2") for run in runs)
+    fresh = weights_of(trainer.new_model())
+    assert set(whole) == set(again) == BASE | HEAD
+    for name in whole:
+        assert same(whole[name], again[name])
+        assert not same(whole[name], fresh[name])
+    for run in runs:
+        assert [path.name for path in (run.path / "weights").iterdir()] == ["stage2.weights.h5"]
+        assert not run.proposals_file(1).exists()
 
 
 def test_layers_of_vgg_trained_in_each_stage(

@@ -1,0 +1,157 @@
+"""The detector on given boxes: against its own outputs, against the whole network, from runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.given_boxes import BoxClassifier, load_classifier
+from keras_frcnn.inference import Predictor, load_predictor, network_input
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.weights import write_layers
+from keras_frcnn.recipes import DetectionFilter
+from keras_frcnn.runs import RunFolder
+
+CLASSES = ("disc", "square")
+EVERYTHING = DetectionFilter(score_threshold=0.0, nms_iou=1.0, per_image=10_000)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_recipe):
+    """A random network whose scores and boxes differ from RoI to RoI, as trained ones do."""
+    model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=1)
+    generator = np.random.default_rng(1)
+    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
+        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def classifier(model):
+    return BoxClassifier(model, EVERYTHING)
+
+
+def image(height: int = 100, width: int = 140, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+BOXES = np.array([[5, 10, 60, 90], [0, 0, 100, 140], [30, 30, 33, 32], [20, 5, 80, 40]], np.float32)
+
+
+def test_detections_are_those_of_the_detector_by_hand(model, classifier):
+    """Every box of every class, without any filter: a box of 3 x 2 pixels is used as it is."""
+    pixels = image()
+    found, best = classifier.detect(pixels, BOXES)
+    inputs, sizes, scale = network_input(pixels[None], model.recipe.image)
+    factor = np.tile(scale.numpy(), 2)
+    rois = BOXES * factor
+    logits, deltas = model.fast_rcnn([inputs, tf.constant(rois), tf.zeros(len(rois), tf.int32)])
+    logits = logits.numpy().astype(np.float64)
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    height, width = sizes[0].numpy()
+    expected = []
+    for roi, row, score in zip(rois, deltas.numpy(), scores, strict=True):
+        for name in (1, 2):
+            side = roi[2:] - roi[:2]
+            shift, log_ratio = row[4 * name : 4 * name + 2], row[4 * name + 2 : 4 * name + 4]
+            centre = (roi[:2] + roi[2:]) / 2 + shift * side
+            half = side * np.exp(log_ratio) / 2
+            low = np.clip(centre - half, 0, (height - 1, width - 1))
+            high = np.clip(centre + half, 1, (height, width))
+            expected.append((score[name], name, *(np.concatenate((low, high)) / factor)))
+    expected.sort(reverse=True)
+    ours = np.column_stack((found.scores, found.classes, found.boxes_image))
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=0.02)
+    assert len(ours) == 2 * len(BOXES)
+    np.testing.assert_allclose(best, scores[:, 1:].max(axis=0), atol=1e-5)
+
+
+def test_the_rpns_own_boxes_give_what_the_whole_network_gives(model):
+    chosen = DetectionFilter(score_threshold=0.0)
+    pixels = image()
+    inputs, sizes, scale = network_input(pixels[None], model.recipe.image)
+    features = model.base(inputs)
+    proposals = select_proposals(
+        *model.region_proposal_network(inputs),
+        model.anchors(features.shape[1], features.shape[2]),
+        sizes,
+        scale[None],
+        model.recipe.test_proposals,
+    )
+    boxes = proposals.boxes_input[0, : int(proposals.count[0])].numpy() / np.tile(scale, 2)
+    found, _ = BoxClassifier(model, chosen).detect(pixels, boxes)
+    expected, _ = Predictor(model, chosen).detect(pixels)
+    assert len(found) == len(expected) > 20
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+def test_no_boxes_give_no_detections(classifier):
+    found, best = classifier.detect(image(), np.zeros((0, 4), np.float32))
+    assert len(found) == 0
+    assert best.tolist() == [0, 0]
+
+
+def test_chunks_and_padding_change_nothing(model, classifier):
+    pixels = image()
+    expected, _ = classifier.detect(pixels, BOXES)
+    for chunk in (1, 3):
+        found, _ = BoxClassifier(model, EVERYTHING, head_chunk=chunk).detect(pixels, BOXES)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    padded = np.concatenate((BOXES, np.zeros((5, 4), np.float32)))
+    found = classifier.predict(pixels[None], padded[None], [len(BOXES)])
+    assert int(found.count[0]) == len(expected)
+    np.testing.assert_allclose(found.scores[0, : len(expected)], expected.scores, atol=1e-5)
+
+
+def test_it_is_traced_once(model):
+    classifier = BoxClassifier(model, EVERYTHING)
+    for height, width, boxes in ((90, 120, 4), (33, 200, 1), (50, 40, 0)):
+        classifier.detect(image(height, width), BOXES[:boxes] / 5)
+    assert classifier.predict.experimental_get_tracing_count() == 1
+
+
+# --- run folders -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(run_config, tiny_recipe, tmp_path):
+    """``run(mode, stages)``: a run folder whose two weight files differ."""
+
+    def make(mode, stages):
+        folder = RunFolder(tmp_path / "run")
+        folder.create(run_config(class_names=CLASSES, mode=mode, stages=stages), [])
+        for seed, name in enumerate(("stage2", "final")):
+            model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
+            write_layers(folder.weights_file(name), model.all_layers, {})
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("mode", "stages", "stage", "seed"),
+    [
+        ("fast-rcnn", (2,), None, 0),
+        ("alternating", (1, 2, 3, 4), None, 1),
+        ("alternating", (1, 2, 3, 4), 2, 0),
+        ("alternating", (1, 2), None, 0),
+        ("joint", (), None, 1),
+    ],
+)
+def test_the_detector_of_a_run(run, tiny_recipe, mode, stages, stage, seed):
+    classifier = load_classifier(run(mode, stages).path, stage=stage)
+    expected = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
+    for ours, theirs in zip(classifier.model.head_layers, expected.head_layers, strict=True):
+        np.testing.assert_array_equal(ours.get_weights()[0], theirs.get_weights()[0])
+    assert classifier.detection_filter == tiny_recipe.test_filter
+
+
+def test_what_a_run_has_not(run):
+    folder = run("fast-rcnn", (2,))
+    with pytest.raises(UserError, match="trained on given proposals and makes none .*--proposals"):
+        load_predictor(folder.path)
+    with pytest.raises(UserError, match="in the mode fast-rcnn: no stage 4"):
+        load_classifier(folder.path, stage=4)
