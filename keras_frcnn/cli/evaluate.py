@@ -146,9 +146,12 @@ def load_test_data(
             f"None of the objects in {' + '.join(dataset.sets)} is of a class that the run knows "
             f"({', '.join(dataset.class_names)}): evaluate on the kind of data it was trained on."
         )
-    if arguments.images is not None:
-        dataset = dataclasses.replace(dataset, examples=dataset.examples[: arguments.images])
     return dataset
+
+
+def first_images(dataset: Dataset, number: int | None) -> Dataset:
+    """The data set of the first ``number`` images, of all where that is None."""
+    return dataclasses.replace(dataset, examples=dataset.examples[:number])
 
 
 def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) -> Evaluated:
@@ -161,7 +164,9 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
 
     run = RunFolder(arguments.run)
     config = run.read_config()
-    dataset = load_test_data(arguments, path, config.class_names, console)
+    dataset = first_images(
+        load_test_data(arguments, path, config.class_names, console), arguments.images
+    )
     run.check_not_trained_on(dataset)
     recipe = config.recipe
     stage = arguments.stage or result_stage(run)
@@ -232,5 +237,8 @@ def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -
     detections, notes = read_detections(file, dataset, arguments.coco_annotations)
     for note in notes:
         console.print(note)
+    dataset = first_images(dataset, arguments.images)
+    kept = {example.key for example in dataset.examples}
+    detections = {key: found for key, found in detections.items() if key in kept}
     result = evaluate_voc(dataset, detections, iou_threshold=arguments.iou)
     return Evaluated(dataset, detections, result, {"detections": str(file)}, str(file))

@@ -99,7 +99,7 @@ def evaluate_coco(dataset: Dataset, detections: Mapping[str, ImageDetections]) -
     from faster_coco_eval import COCO, COCOeval_faster
 
     truth = COCO(coco_annotations(dataset))
-    results = coco_results(dataset, detections)
+    results = list(coco_results(dataset, detections))
     evaluator = COCOeval_faster(truth, _load_results(COCO, truth, results), "bbox")
     evaluator.run()
     metrics = zip(METRICS, evaluator.stats[: len(METRICS)], strict=True)

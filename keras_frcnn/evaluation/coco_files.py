@@ -12,7 +12,7 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import (
     ImageDetections,
     detection_records,
-    plain_id,
     write_json,
 )
+from keras_frcnn.evaluation.image_index import plain_id
 from keras_frcnn.files import write_text
 
 # Above the largest area of COCO's widest range, 1e5 ** 2.
@@ -92,25 +92,19 @@ def coco_annotations(dataset: Dataset) -> dict[str, Any]:
 
 def coco_results(
     dataset: Dataset, detections: Mapping[str, ImageDetections]
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """The detections as COCO's results, image after image."""
     numbers = image_numbers(dataset)
-    results = []
     for example in dataset.examples:
-        found = detections.get(example.key)
-        if found is None:
-            continue
-        records = detection_records("", "", found, dataset.class_names)
-        for record in records:
-            results.append(
-                {
+        if example.key in detections:
+            found = detections[example.key]
+            for record in detection_records("", "", found, dataset.class_names):
+                yield {
                     "image_id": numbers[example.key],
                     "category_id": record["category_id"],
                     "bbox": record["bbox"],
                     "score": record["score"],
                 }
-            )
-    return results
 
 
 def write_coco(

@@ -18,16 +18,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
+from keras_frcnn.evaluation.image_index import ImageIndex
+from keras_frcnn.files import write_text, written_whole
 
 CSV_COLUMNS = (
     *("image_id", "file_name", "class_name", "category_id"),
@@ -97,7 +98,7 @@ def detection_records(
 
 def dataset_records(
     dataset: Dataset, detections: Mapping[str, ImageDetections]
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """The detections of a data set as records of the file, in the order of its images.
 
     The image_id is the VOC id; where several years share one, it is ``Example.key``.
@@ -106,25 +107,30 @@ def dataset_records(
         detections: by ``Example.key``; an image that is missing has none.
     """
     several = len({example.image_id for example in dataset.examples}) < len(dataset)
-    records = []
     for example in dataset.examples:
         if example.key in detections:
             image_id = example.key if several else example.image_id
             found = detections[example.key]
-            records += detection_records(example.path.name, image_id, found, dataset.class_names)
-    return records
+            yield from detection_records(example.path.name, image_id, found, dataset.class_names)
 
 
-def write_json(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
+def write_json(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
     """Writes the records as a JSON list, one a line; a file of that name is replaced at once.
 
     Raises:
         UserError: the file cannot be written.
         ValueError: a number is not finite, which JSON cannot say.
     """
-    lines = [json.dumps(record, allow_nan=False) for record in records]
-    text = "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
-    _write(path, text)
+    try:
+        with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as stream:
+            # Line by line: millions of records need not be in memory together.
+            separator = "[\n"
+            for record in records:
+                stream.write(separator + json.dumps(record, allow_nan=False))
+                separator = ",\n"
+            stream.write("[]\n" if separator == "[\n" else "\n]\n")
+    except OSError as error:
+        raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error
 
 
 def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
@@ -139,7 +145,10 @@ def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         names = (record[name] for name in CSV_COLUMNS[:4])
         writer.writerow([*names, *record["bbox"], record["score"]])
-    _write(path, buffer.getvalue())
+    try:
+        write_text(path, buffer.getvalue())
+    except OSError as error:
+        raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error
 
 
 def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
@@ -173,14 +182,16 @@ def from_records(
             negative size, a score that is no finite number, a class or an image that is not in the
             set (an error in VOCevaldet.m too), or fits several images.
     """
-    images = _ImageIndex(dataset.examples)
+    images = ImageIndex(dataset.examples)
     class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
     rows: dict[str, list[tuple[float, ...]]] = {}
     for index, record in enumerate(records):
         where = f"Record {index} (counted from 0) of {path}"
         if not isinstance(record, dict):
             raise UserError(f"{where} should be an object with named fields, it is {record!r:.80}.")
-        example = images.find(record, where)
+        file_name = _text(record.get("file_name"), "file_name", where)
+        image_id = _image_id(record.get("image_id"), where)
+        example = images.find(file_name, image_id, where)
         class_index = _class_index(record, class_indices, where)
         score = _number(record.get("score"), "score", where)
         rows.setdefault(example.key, []).append((*_box(record, where), score, class_index))
@@ -212,71 +223,6 @@ def read_list(path: Path | str) -> list[Any]:
             f"class_name or category_id, bbox and score; found a {type(content).__name__}."
         )
     return content
-
-
-class _ImageIndex:
-    """Finds the image of a record; counts those for which the file name did not do."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.found_by_id = 0
-        self._by_stem: dict[str, list[Example]] = {}
-        self._by_id: dict[str, list[Example]] = {}
-        for example in examples:
-            self._by_stem.setdefault(example.path.stem, []).append(example)
-            for name in {example.image_id, plain_id(example.image_id), example.key}:
-                self._by_id.setdefault(name, []).append(example)
-
-    def find(self, record: dict[str, Any], where: str) -> Example:
-        """The one image that the record is about; a UserError where there is none or several."""
-        file_name = _text(record.get("file_name"), "file_name", where)
-        name = PurePosixPath(file_name.replace("\\", "/"))
-        image_id = _image_id(record.get("image_id"), where)
-        if not (file_name or image_id):
-            raise UserError(f"{where} needs a file_name or an image_id, it has neither.")
-        of_this_id = self._by_id.get(image_id) or self._by_id.get(plain_id(image_id), [])
-        candidates = self._by_stem.get(name.stem, []) if file_name else []
-        if not candidates:
-            candidates = of_this_id
-            self.found_by_id += 1
-        if len(candidates) > 1:
-            exact = [e for e in candidates if image_id in (e.image_id, e.key)]
-            candidates = _narrow(candidates, exact or [e for e in candidates if e in of_this_id])
-            candidates = _narrow(candidates, [e for e in candidates if _in_folder(e, name)])
-            candidates = _narrow(candidates, [e for e in candidates if e.path.name == name.name])
-        if len(candidates) == 1:
-            return candidates[0]
-        received = f"file_name {file_name!r}, image_id {image_id!r}"
-        if candidates:
-            keys = ", ".join(example.key for example in candidates[:4])
-            raise UserError(
-                f"{where} ({received}) fits several images ({keys}): give the image_id as "
-                f"{candidates[0].key!r} or the folder in file_name."
-            )
-        raise UserError(
-            f"{where} ({received}) is about an image that is not in the set: evaluate on the set "
-            "that the detections were made on, or leave the record out; ids of a COCO annotations "
-            "file need that file (--coco_annotations)."
-        )
-
-
-def _narrow(candidates: list[Example], some: list[Example]) -> list[Example]:
-    return some or candidates
-
-
-def _in_folder(example: Example, name: PurePosixPath) -> bool:
-    folders = name.parent.parts
-    if not folders:
-        return False
-    return example.source in folders or example.path.parent.parts[-len(folders) :] == folders
-
-
-def plain_id(image_id: str) -> str:
-    """``"5"`` for ``"000005"``, ``"2008000001"`` for ``"2008_000001"``; other ids as they are.
-
-    They are one image to programs that keep ids as numbers, as COCO does.
-    """
-    digits = image_id.replace("_", "")
-    return str(int(digits)) if digits.isascii() and digits.isdigit() else image_id
 
 
 def _image_id(value: Any, where: str) -> str:
@@ -345,10 +291,3 @@ def _shortest_decimals(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.float64:  # read from a file: already as short as it was written
         return values
     return values.astype(np.float32).astype(str).astype(np.float64)
-
-
-def _write(path: Path | str, text: str) -> None:
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error

@@ -122,6 +122,11 @@ def test_the_detections_of_a_run_are_kept(evaluated, trained, devkit, command, t
     assert command(evaluate.main, *flags).code == 0
     again = json.loads((tmp_path / "evaluation.json").read_text())
     assert figures(again) == figures(record)
+    # The first images only, of detections of all.
+    assert command(evaluate.main, *flags[:4], "--images", "1", "--out", tmp_path / "one").code == 0
+    one = json.loads((tmp_path / "one" / "evaluation.json").read_text())
+    assert one["images"] == 1
+    shutil.rmtree(tmp_path / "one")
     # Detections in a file are not written once more, unless it is asked for.
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
 

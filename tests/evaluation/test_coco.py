@@ -27,7 +27,7 @@ def by_pycocotools(data, found):
         truth = COCO()
         truth.dataset = json.loads(json.dumps(coco_annotations(data)))
         truth.createIndex()
-        results = truth.loadRes(json.loads(json.dumps(coco_results(data, found))))
+        results = truth.loadRes(json.loads(json.dumps(list(coco_results(data, found)))))
         evaluator = COCOeval(truth, results, "bbox")
         evaluator.evaluate()
         evaluator.accumulate()

@@ -11,6 +11,7 @@ from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import (
     ImageDetections,
+    dataset_records,
     detection_records,
     read_json,
     write_csv,
@@ -105,6 +106,21 @@ def test_json_gives_back_the_same_float32(tmp_path):
     assert again.classes.dtype == np.int32
     assert notes == []
     assert [p.name for p in path.parent.iterdir()] == ["detections.json"]  # no temporary file left
+
+
+def test_a_data_set_as_records(tmp_path):
+    found = ImageDetections(np.array([[1.1, 2, 3, 4]]), np.array([1 / 3]), np.array([2], np.int32))
+    one_year = dataset(example("000005"), example("000007"))
+    records = list(dataset_records(one_year, {"VOC2007/000007": found}))
+    assert [r["image_id"] for r in records] == ["000007"]
+    # What was read in double precision is written in double precision.
+    assert (records[0]["score"], records[0]["bbox"]) == (1 / 3, [2.0, 1.1, 2.0, 1.9])
+    two_years = dataset(*TWO_YEARS)
+    records = dataset_records(two_years, {"VOC2012/000005": found, "VOC2007/000005": found})
+    path = tmp_path / "detections.json"
+    write_json(path, records)
+    again, _ = read_json(path, two_years)
+    assert list(again) == ["VOC2007/000005", "VOC2012/000005"]
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -278,6 +294,11 @@ def test_a_simple_list_with_one_stem_in_two_folders(read):
     assert list(found) == ["list/b/1.jpg"]
     found, _ = read([record(file_name="1.jpg", image_id="a/1.jpg")], *examples)
     assert list(found) == ["list/a/1.jpg"]
+
+
+def test_a_number_is_the_digits_of_an_id(read):
+    found, _ = read([record(file_name=None, image_id=2008000001)], example("2008_000001"))
+    assert list(found) == ["VOC2007/2008_000001"]
 
 
 def test_an_id_as_written_comes_before_an_equal_number(read):
