@@ -18,6 +18,7 @@ COMMANDS = {
     "test": "detect objects in images (the same as test_frcnn.py)",
     "evaluate": "PASCAL VOC average precision of a run or of a file of detections",
     "export": "a SavedModel from a run",
+    "compress": "a run with fc6 and fc7 as truncated SVD: fewer multiplications a RoI",
     "anchors": "anchor shapes that fit a data set",
     "demo": "generate a small data set, train, test, evaluate and export on it",
 }
