@@ -67,7 +67,7 @@ def save_curves(metrics_path: Path | str, png: Path | str) -> None:
     if not stages:
         axes[0].set_title("no iteration finished yet")
     axes[0].set_ylabel("loss")
-    _save_figure(figure, Path(png))
+    save_figure(figure, Path(png))
 
 
 def save_label_statistics(
@@ -109,7 +109,7 @@ def save_label_statistics(
         shares = [f"{np.mean(best_ious < least):.1%} at IoU {least}" for least in (0.5, 0.7)]
         title = "boxes without an anchor: " + ", ".join(shares)
     figure.suptitle(title)
-    _save_figure(figure, Path(png))
+    save_figure(figure, Path(png))
 
 
 def save_anchor_clusters(
@@ -278,8 +278,12 @@ def _draw_sizes(
     axis.legend(loc="upper left", fontsize=9)
 
 
-def _save_figure(figure: Figure, png: Path) -> None:
-    # Renamed when complete: a viewer that follows a training never meets half a picture.
+def save_figure(figure: Figure, png: Path) -> None:
+    """Writes a PNG whole: a viewer that follows a training never meets half a picture.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     try:
         with written_whole(png) as partial:
             figure.savefig(partial, format="png")

@@ -21,13 +21,13 @@ RED = (255, 0, 0)
 def figures(monkeypatch):
     """The figures that the functions save, by file name."""
     kept = {}
-    save = plots._save_figure
+    save = plots.save_figure
 
     def keep(figure, png):
         kept[png.name] = figure
         save(figure, png)
 
-    monkeypatch.setattr(plots, "_save_figure", keep)
+    monkeypatch.setattr(plots, "save_figure", keep)
     return kept
 
 

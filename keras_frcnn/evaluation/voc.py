@@ -13,6 +13,7 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, match_detections
+from keras_frcnn.evaluation.operating_point import OperatingPoint, best_f1
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,16 +37,26 @@ class ClassEvaluation:
         ap_11point, ap_area: average precision, None without ground truth.
         ground_truth: objects that are not difficult.
         detections: all detections, those of difficult objects included.
-        precision, recall: (D,) float64 in order of falling score, without the detections of
+        scores, precision, recall: (D,) in order of falling score, without the detections of
             difficult objects, which count for nothing; recall is 0 without ground truth.
+        best: the score threshold of the highest F1; None where no object is found.
     """
 
     ap_11point: float | None
     ap_area: float | None
     ground_truth: int
     detections: int
+    scores: np.ndarray
     precision: np.ndarray
     recall: np.ndarray
+    best: OperatingPoint | None
+
+    @property
+    def final_recall(self) -> float | None:
+        """Recall of all detections together, None without ground truth."""
+        if not self.ground_truth:
+            return None
+        return float(self.recall[-1]) if len(self.recall) else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +90,8 @@ class VocEvaluation:
                 "ap_area": result.ap_area,
                 "ground_truth": result.ground_truth,
                 "detections": result.detections,
+                "recall": result.final_recall,
+                "best_f1": None if result.best is None else dataclasses.asdict(result.best),
             }
             for name, result in self.per_class.items()
         }
@@ -102,12 +117,9 @@ def evaluate_voc(
 ) -> VocEvaluation:
     """Average precision of every class, 11-point and area, and the means.
 
-    In order of falling score (ties in the order of the image list, then of the image's
-    detections) each detection is compared with the object of its class and image that it overlaps
-    most (the first one on ties): below the threshold it is a false positive; a difficult object
-    makes it count for nothing; the first detection of an object is a true positive, any other a
-    false one (VOCevaldet.m). The overlap must reach the threshold (VOCevaldet.m, which ML calls)
-    or exceed it with ``strictly_greater`` (PY voc_eval.py:168-181).
+    Detections are matched by :func:`keras_frcnn.evaluation.matching.match_detections`. The
+    overlap must reach the threshold (VOCevaldet.m, which ML calls) or exceed it with
+    ``strictly_greater`` (PY voc_eval.py:168-181).
 
     Args:
         detections: by ``Example.key``; an image that is missing has none.
@@ -117,20 +129,21 @@ def evaluate_voc(
             ``dataset.class_names``, or with a score or box that is not a finite number.
     """
     _check(dataset, detections)
-    found = [detections[e.key] for e in dataset.examples if e.key in detections]
-    examples = [e for e in dataset.examples if e.key in detections]
-    classes = np.concatenate([np.zeros(0, np.int32), *(d.classes for d in found)])
-    scores = np.concatenate([np.zeros(0), *(d.scores for d in found)])
-    overlaps, objects, difficult = _best_objects(examples, found)
-    reached = overlaps > iou_threshold if strictly_greater else overlaps >= iou_threshold
+    matches = match_detections(
+        dataset, detections, iou_threshold=iou_threshold, strictly_greater=strictly_greater
+    )
     counts = _count_objects(dataset)
-    per_class = {
-        name: _evaluate_class(
-            *(values[classes == index] for values in (scores, reached, objects, difficult)),
+    classes_in_order = matches.classes[matches.order]
+    per_class = {}
+    for index, name in enumerate(dataset.class_names, start=1):
+        ranked = matches.order[classes_in_order == index]
+        counted = ranked[matches.outcomes[ranked] != IGNORED]
+        per_class[name] = _evaluate_class(
+            matches.scores[counted],
+            matches.outcomes[counted] == TRUE_POSITIVE,
             ground_truth=int(counts[index]),
+            detections=len(ranked),
         )
-        for index, name in enumerate(dataset.class_names, start=1)
-    }
     return VocEvaluation(
         map_11point=_mean([result.ap_11point for result in per_class.values()]),
         map_area=_mean([result.ap_area for result in per_class.values()]),
@@ -179,26 +192,33 @@ def average_precision_area(
     return float((steps * best_from_here).sum() / ground_truth)
 
 
+def decimal(value: float | None) -> str:
+    """Three decimals, and ``-`` for what is not known."""
+    return "-" if value is None else f"{value:.3f}"
+
+
 def print_table(evaluation: VocEvaluation, console: Console) -> None:
     """Prints one row a class and the means."""
     rule = ">" if evaluation.strictly_greater else ">="
     table = Table(
         title=f"VOC average precision, IoU {rule} {evaluation.iou_threshold:g}, "
         f"{evaluation.images} images of {' + '.join(evaluation.sets)}",
-        caption="Objects: without difficult ones. Classes without objects are not in the mean.",
+        caption="Objects: without difficult ones. Classes without objects are not in the mean. "
+        "Best F1: of all score thresholds.",
     )
     table.add_column("class")
-    for heading in ("objects", "detections", "recall", "AP 11-point", "AP area"):
+    headings = ("objects", "detections", "recall", "AP 11-point", "AP area", "best F1", "at score")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for name, result in evaluation.per_class.items():
-        recall = float(result.recall[-1]) if len(result.recall) else 0.0
-        aps = (result.ap_11point, result.ap_area)
+        best = result.best
         table.add_row(
             name,
             str(result.ground_truth),
             str(result.detections),
-            _decimal(recall if result.ground_truth else None),
-            *map(_decimal, aps),
+            *map(decimal, (result.final_recall, result.ap_11point, result.ap_area)),
+            decimal(best and best.f1),
+            decimal(best and best.score_threshold),
         )
     table.add_section()
     results = evaluation.per_class.values()
@@ -207,29 +227,19 @@ def print_table(evaluation: VocEvaluation, console: Console) -> None:
         str(sum(result.ground_truth for result in results)),
         str(sum(result.detections for result in results)),
         "",
-        _decimal(evaluation.map_11point),
-        _decimal(evaluation.map_area),
+        decimal(evaluation.map_11point),
+        decimal(evaluation.map_area),
+        "",
+        "",
         style="bold",
     )
     console.print(table)
 
 
 def _evaluate_class(
-    scores: np.ndarray,
-    reached: np.ndarray,
-    objects: np.ndarray,
-    difficult: np.ndarray,
-    *,
-    ground_truth: int,
+    scores: np.ndarray, is_true: np.ndarray, *, ground_truth: int, detections: int
 ) -> ClassEvaluation:
-    """The (D,) arrays of one class, in the order of the image list."""
-    order = np.argsort(-scores, kind="stable")
-    # Detections of difficult objects count for nothing.
-    order = order[~(reached & difficult)[order]]
-    hits = np.flatnonzero(reached[order])
-    _, first_of_object = np.unique(objects[order][hits], return_index=True)
-    is_true = np.zeros(len(order), bool)
-    is_true[hits[first_of_object]] = True
+    """The (D,) arrays of one class by falling score, without the detections that are ignored."""
     true_positives = np.cumsum(is_true, dtype=np.int64)
     false_positives = np.cumsum(~is_true, dtype=np.int64)
     counts = (true_positives, false_positives, ground_truth)
@@ -237,54 +247,12 @@ def _evaluate_class(
         ap_11point=average_precision_11point(*counts) if ground_truth else None,
         ap_area=average_precision_area(*counts) if ground_truth else None,
         ground_truth=ground_truth,
-        detections=len(scores),
+        detections=detections,
+        scores=scores,
         precision=true_positives / np.maximum(true_positives + false_positives, 1),
         recall=true_positives / max(ground_truth, 1),
+        best=best_f1(scores, true_positives, ground_truth),
     )
-
-
-def _best_objects(
-    examples: list[Example], found: list[ImageDetections]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every detection the object of its class and image that it overlaps most.
-
-    Returns:
-        overlaps (D,) float64, -1 where it overlaps none (VOCevaldet.m asks iw > 0 and ih > 0);
-        objects (D,) int64, that object's number over the data set; difficult (D,) bool.
-    """
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [
-        (np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool))
-    ]
-    first_object = 0
-    for example, detection in zip(examples, found, strict=True):
-        count = len(detection)
-        if not len(example.classes):
-            parts.append((np.full(count, -1.0), np.zeros(count, np.int64), np.zeros(count, bool)))
-            continue
-        overlaps = _overlaps(detection.boxes_image, example.boxes_image)
-        overlaps[detection.classes[:, None] != example.classes] = -1.0
-        best = overlaps.argmax(axis=1)
-        parts.append(
-            (
-                overlaps[np.arange(count), best],
-                first_object + best,
-                example.difficult[best],
-            )
-        )
-        first_object += len(example.classes)
-    overlaps, objects, difficult = zip(*parts, strict=True)
-    return np.concatenate(overlaps), np.concatenate(objects), np.concatenate(difficult)
-
-
-def _overlaps(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
-    """(A, B) float64 IoU in double precision, as the devkit's; -1 where boxes do not intersect."""
-    a, b = boxes_a.astype(np.float64), boxes_b.astype(np.float64)
-    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
-    meets = (sides > 0).all(axis=-1)
-    intersection = sides[..., 0] * sides[..., 1]
-    areas_a, areas_b = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
-    union = areas_a[:, None] + areas_b - intersection
-    return np.divide(intersection, union, out=np.full(meets.shape, -1.0), where=meets)
 
 
 def _monotone_precision(true_positives: np.ndarray, false_positives: np.ndarray) -> np.ndarray:
@@ -325,7 +293,3 @@ def _check(dataset: Dataset, detections: Mapping[str, ImageDetections]) -> None:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

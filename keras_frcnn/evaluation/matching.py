@@ -1,0 +1,137 @@
+"""Which object each detection found, by the rule of the PASCAL VOC devkit (VOCevaldet.m).
+
+Boxes are half-open here, so the devkit's "+1" widths of inclusive corners are plain differences.
+
+Shapes and names
+----------------
+D  all detections of a data set, image after image; G  all its objects, image after image.
+A, B  boxes of one image, half-open (y1, x1, y2, x2) in pixels of the original image.
+key  ``Example.key``, such as ``"VOC2007/000005"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.evaluation.detection_files import ImageDetections
+
+TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Every detection of a data set and every object, and what became of them.
+
+    Attributes:
+        images: (D,) int64, position of the image in ``dataset.examples``.
+        rows: (D,) int64, position among the detections of that image.
+        classes: (D,) int32; scores: (D,).
+        outcomes: (D,) int8, ``TRUE_POSITIVE``, ``FALSE_POSITIVE`` or ``IGNORED``.
+        order: (D,) int64, all detections by falling score; ties in their order above.
+        object_images: (G,) int64; object_classes: (G,) int32; object_difficult: (G,) bool.
+        object_scores: (G,) float64, score of the true positive that found the object, minus
+            infinity where none did.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    outcomes: np.ndarray
+    order: np.ndarray
+    object_images: np.ndarray
+    object_classes: np.ndarray
+    object_difficult: np.ndarray
+    object_scores: np.ndarray
+
+
+def match_detections(
+    dataset: Dataset,
+    detections: Mapping[str, ImageDetections],
+    *,
+    iou_threshold: float,
+    strictly_greater: bool = False,
+) -> Matches:
+    """Compares each detection with the object of its class and image that it overlaps most.
+
+    In order of falling score (ties in the order of the image list, then of the image's
+    detections): below the threshold a detection is a false positive; a difficult object makes it
+    count for nothing; the first detection of an object is a true positive, any other a false one.
+    Of equal overlaps the first object counts (VOCevaldet.m).
+
+    Args:
+        detections: by ``Example.key``; an image that is missing has none.
+        strictly_greater: the overlap must exceed the threshold (PY voc_eval.py:168-181) instead of
+            reaching it (VOCevaldet.m).
+    """
+    objects_of = [len(example.classes) for example in dataset.examples]
+    first_objects = np.cumsum([0, *objects_of])
+    images, rows, overlaps, objects = [], [], [np.zeros(0)], [np.zeros(0, np.int64)]
+    classes, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
+    for index, example in enumerate(dataset.examples):
+        found = detections.get(example.key)
+        if found is None or not len(found):
+            continue
+        images.append(np.full(len(found), index))
+        rows.append(np.arange(len(found)))
+        classes.append(found.classes)
+        scores.append(found.scores)
+        if not objects_of[index]:
+            overlaps.append(np.full(len(found), -1.0))
+            objects.append(np.full(len(found), -1))
+            continue
+        of_image = box_overlaps(found.boxes_image, example.boxes_image)
+        of_image[found.classes[:, None] != example.classes] = -1.0
+        best = of_image.argmax(axis=1)
+        overlaps.append(of_image[rows[-1], best])
+        objects.append(first_objects[index] + best)
+    every_score, every_object = np.concatenate(scores), np.concatenate(objects)
+    object_difficult = np.concatenate([np.zeros(0, bool), *(e.difficult for e in dataset.examples)])
+    best_overlaps = np.concatenate(overlaps)
+    reached = best_overlaps >= iou_threshold
+    if strictly_greater:
+        reached = best_overlaps > iou_threshold
+    order = np.argsort(-every_score, kind="stable")
+    outcomes = np.full(len(order), FALSE_POSITIVE, np.int8)
+    hits = order[reached[order]]
+    outcomes[hits[object_difficult[every_object[hits]]]] = IGNORED
+    hits = hits[outcomes[hits] != IGNORED]
+    found_objects, first = np.unique(every_object[hits], return_index=True)
+    outcomes[hits[first]] = TRUE_POSITIVE
+    object_scores = np.full(len(object_difficult), -np.inf)
+    object_scores[found_objects] = every_score[hits[first]]
+    nothing = [np.zeros(0, np.int64)]
+    return Matches(
+        images=np.concatenate(nothing + images),
+        rows=np.concatenate(nothing + rows),
+        classes=np.concatenate(classes),
+        scores=every_score,
+        outcomes=outcomes,
+        order=order,
+        object_images=np.repeat(np.arange(len(dataset)), objects_of),
+        object_classes=np.concatenate(
+            [np.zeros(0, np.int32), *(e.classes for e in dataset.examples)]
+        ),
+        object_difficult=object_difficult,
+        object_scores=object_scores,
+    )
+
+
+def box_overlaps(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """IoU of every box of (A, 4) with every box of (B, 4), in double precision as the devkit's.
+
+    Returns:
+        (A, B) float64, -1 where boxes do not intersect (VOCevaldet.m asks iw > 0 and ih > 0), so
+        that a threshold of 0 is not reached by boxes far apart.
+    """
+    a, b = boxes_a.astype(np.float64), boxes_b.astype(np.float64)
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    meets = (sides > 0).all(axis=-1)
+    intersection = sides[..., 0] * sides[..., 1]
+    areas_a, areas_b = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
+    union = areas_a[:, None] + areas_b - intersection
+    return np.divide(intersection, union, out=np.full(meets.shape, -1.0), where=meets)

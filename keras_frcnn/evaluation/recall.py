@@ -1,0 +1,157 @@
+"""Recall of proposals: how many objects the best N proposals of each image cover.
+
+Shapes and names
+----------------
+G  objects of one image that are not difficult; P  its proposals, best first.
+M  images; T  IoU thresholds; S  bootstrap resamples.
+boxes  half-open (y1, x1, y2, x2) in pixels of the original image.
+key  ``Example.key``, such as ``"VOC2007/000005"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.matching import box_overlaps
+
+# The horizontal axis of figure 2 of the paper.
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
+
+
+@dataclass(frozen=True, eq=False)
+class ProposalRecall:
+    """Recall of the best proposals of each image, with a confidence interval over images.
+
+    Attributes:
+        proposals: how many of each image were used, at most.
+        iou_thresholds: (T,) float64.
+        recall, recall_low, recall_high: (T,) float64, the share of objects whose proposal reaches
+            the threshold, and the ends of its interval.
+        average_recall, average_recall_low, average_recall_high: twice the area under the recall
+            for IoU 0.5 to 1.
+        objects: how many there are, difficult ones left out; images: how many were looked at.
+    """
+
+    proposals: int
+    iou_thresholds: np.ndarray
+    recall: np.ndarray
+    recall_low: np.ndarray
+    recall_high: np.ndarray
+    average_recall: float
+    average_recall_low: float
+    average_recall_high: float
+    objects: int
+    images: int
+
+
+def proposal_recall(
+    dataset: Dataset,
+    proposals: Mapping[str, np.ndarray],
+    number: int,
+    *,
+    iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> ProposalRecall:
+    """Recall at each threshold, and average recall, of the best ``number`` proposals of an image.
+
+    The average recall needs no thresholds: ``2 / G * sum(max(IoU - 0.5, 0))`` over the objects is
+    exactly twice the area (average recall of Hosang, Benenson, Dollar and Schiele 2015, which PY
+    imdb.py, evaluate_recall, integrates in steps of 0.001). The interval is the percentile
+    bootstrap over images, which keeps the objects of one image together.
+
+    Args:
+        proposals: (P, 4) boxes by ``Example.key``, best first; an image that is missing has none.
+
+    Raises:
+        UserError: there is no object that counts, or proposals of an image that is not in the set.
+    """
+    _check(dataset, proposals)
+    thresholds = np.asarray(iou_thresholds, np.float64)
+    counts = np.zeros(len(dataset))
+    sums = np.zeros((len(dataset), len(thresholds) + 1))
+    for index, example in enumerate(dataset.examples):
+        objects = example.without_difficult().boxes_image
+        best = proposals.get(example.key, np.zeros((0, 4)))[:number]
+        overlaps = matched_overlaps(objects, best)
+        counts[index] = len(objects)
+        sums[index, :-1] = (overlaps[:, None] >= thresholds).sum(axis=0)
+        sums[index, -1] = 2 * np.maximum(overlaps - 0.5, 0).sum()
+    values = sums.sum(axis=0) / counts.sum()
+    low, high = _bootstrap(counts, sums, confidence, resamples, seed)
+    return ProposalRecall(
+        proposals=number,
+        iou_thresholds=thresholds,
+        recall=values[:-1],
+        recall_low=low[:-1],
+        recall_high=high[:-1],
+        average_recall=float(values[-1]),
+        average_recall_low=float(low[-1]),
+        average_recall_high=float(high[-1]),
+        objects=int(counts.sum()),
+        images=len(dataset),
+    )
+
+
+def matched_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
+    """IoU of each object with its own proposal: one proposal covers one object.
+
+    Of all pairs the one with the highest IoU is taken, then the highest of what is left, and so on
+    (PY imdb.py, evaluate_recall). An image without proposals has all its objects missed; PY leaves
+    such objects out of the count.
+
+    Args:
+        objects: (G, 4); proposals: (P, 4).
+
+    Returns:
+        (G,) float64, 0 for an object that no proposal is left for.
+    """
+    result = np.zeros(len(objects))
+    left = box_overlaps(proposals, objects)
+    for _ in range(min(len(objects), len(proposals))):
+        row, column = np.unravel_index(left.argmax(), left.shape)
+        if left[row, column] <= 0:
+            break
+        result[column] = left[row, column]
+        left[row] = -1.0
+        left[:, column] = -1.0
+    return result
+
+
+def _bootstrap(
+    counts: np.ndarray, sums: np.ndarray, confidence: float, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the percentile interval of ``sums / counts`` over images, (T + 1,) each."""
+    rng = np.random.default_rng(seed)
+    images = len(counts)
+    values = []
+    for _ in range(resamples):
+        times = np.bincount(rng.integers(0, images, images), minlength=images)
+        drawn = times @ counts
+        # A resample without any object says nothing about recall.
+        if drawn:
+            values.append(times @ sums / drawn)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.stack(values), (tail, 1 - tail), axis=0)
+    return low, high
+
+
+def _check(dataset: Dataset, proposals: Mapping[str, np.ndarray]) -> None:
+    where = " + ".join(dataset.sets)
+    unknown = proposals.keys() - {example.key for example in dataset.examples}
+    if unknown:
+        raise UserError(
+            f"There are proposals of the image {min(unknown)}, which is not one of the "
+            f"{len(dataset)} images of {where}: evaluate on the set they were made on."
+        )
+    if not any((~example.difficult).any() for example in dataset.examples):
+        raise UserError(
+            f"Recall needs objects, and the {len(dataset)} images of {where} have none that is not "
+            "difficult: evaluate on images with objects."
+        )

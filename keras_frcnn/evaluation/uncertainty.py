@@ -1,0 +1,123 @@
+"""How sure a mean average precision is, and whether two of them differ: the bootstrap over images.
+
+Shapes and names
+----------------
+I  images; B  replicates, each a draw of I images with replacement.
+weights  (B, I) int, how often each image was drawn.
+d  detections of one class over the data set by falling score, ignored ones left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, Matches
+
+# (B, d) tables are made for so many numbers at once: a few tens of megabytes.
+_NUMBERS_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two systems on the same images, the first minus the second.
+
+    Attributes:
+        value: difference of the means over the classes.
+        error: its standard error by the paired bootstrap.
+    """
+
+    value: float
+    error: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it exceeds twice its standard error."""
+        return abs(self.value) > 2 * self.error
+
+
+def draw_images(images: int, replicates: int = 1000, seed: int = 0) -> np.ndarray:
+    """(B, I) int32: how often each image is drawn in each replicate."""
+    generator = np.random.default_rng(seed)
+    even = np.full(images, 1 / images)
+    return generator.multinomial(images, even, size=replicates).astype(np.int32)
+
+
+def resampled_means(
+    matches: Matches, number_of_classes: int, weights: np.ndarray, *, eleven_point: bool
+) -> np.ndarray:
+    """(B,) mean average precision of every replicate.
+
+    A replicate's mean is over the classes that it has objects of; NaN where it has none at all.
+
+    Args:
+        number_of_classes: foreground classes.
+        weights: of :func:`draw_images`; ones give the mean average precision itself.
+        eleven_point: the metric of VOC before 2010 instead of the area.
+    """
+    counted = matches.order[matches.outcomes[matches.order] != IGNORED]
+    replicates, images = weights.shape
+    totals, classes = np.zeros(replicates), np.zeros(replicates)
+    for index in range(1, number_of_classes + 1):
+        of_class = counted[matches.classes[counted] == index]
+        objects = (matches.object_classes == index) & ~matches.object_difficult
+        per_image = np.bincount(matches.object_images[objects], minlength=images)
+        ground_truth = weights @ per_image
+        precision = _average_precisions(
+            matches.images[of_class],
+            matches.outcomes[of_class] == TRUE_POSITIVE,
+            ground_truth,
+            weights,
+            eleven_point,
+        )
+        known = ground_truth > 0
+        totals += np.where(known, precision, 0.0)
+        classes += known
+    return np.divide(totals, classes, out=np.full(replicates, np.nan), where=classes > 0)
+
+
+def compare(first: np.ndarray, second: np.ndarray, value: float) -> Difference:
+    """The difference of two systems from their replicates on the same draws.
+
+    Args:
+        first, second: (B,) of :func:`resampled_means` with the same weights.
+        value: the difference on the images themselves.
+    """
+    return Difference(value, float(np.nanstd(first - second, ddof=1)))
+
+
+def _average_precisions(
+    images: np.ndarray,
+    is_true: np.ndarray,
+    ground_truth: np.ndarray,
+    weights: np.ndarray,
+    eleven_point: bool,
+) -> np.ndarray:
+    """(B,) of one class.
+
+    The copies of an image have tied scores. A true positive counted several times at once leaves
+    the monotone precision as it is with the copies one by one.
+    """
+    replicates = len(weights)
+    result = np.zeros(replicates)
+    if not len(images):
+        return result
+    rows = max(1, _NUMBERS_AT_ONCE // len(images))
+    for start in range(0, replicates, rows):
+        part = slice(start, start + rows)
+        drawn = weights[part][:, images].astype(np.int64)
+        hits = drawn * is_true
+        true_positives, every = np.cumsum(hits, axis=1), np.cumsum(drawn, axis=1)
+        precision = true_positives / np.maximum(every, 1)
+        best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        objects = np.maximum(ground_truth[part], 1)
+        if eleven_point:
+            total = np.zeros(len(drawn))
+            for step in range(11):
+                reached = 10 * true_positives >= step * objects[:, None]
+                total += np.where(reached, best_from_here, 0.0).max(axis=1)
+            result[part] = total / 11
+        else:
+            result[part] = (hits * best_from_here).sum(axis=1) / objects
+    return result
