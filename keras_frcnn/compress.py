@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -164,11 +164,26 @@ def head_parameters(model: FasterRcnn) -> int:
     return sum(int(np.prod(w.shape)) for layer in model.head_layers for w in layer.weights)
 
 
-def region_seconds(model: FasterRcnn, *, rois: int = 300, repeats: int = 5) -> float:
-    """Median time of RoI pooling, fc layers and outputs on one image, after one run to warm up.
+def region_seconds(
+    models: Sequence[FasterRcnn], *, rois: int = 300, repeats: int = 7
+) -> list[float]:
+    """Median time of RoI pooling, fc layers and outputs on one image, for each of some networks.
 
-    Features and RoIs are random, of the recipe's short side and a ratio of 4 to 3.
+    Features and RoIs are random, of the recipe's short side and a ratio of 4 to 3. All networks
+    run once to warm up, then in turns, so that another load of the machine falls on each of them.
     """
+    runs = [_region_function(model, rois) for model in models]
+    seconds = [[] for _ in models]
+    for repeat in range(1 + repeats):
+        for run, of_model in zip(runs, seconds, strict=True):
+            start = time.perf_counter()
+            run()
+            if repeat > 0:
+                of_model.append(time.perf_counter() - start)
+    return [float(np.median(of_model)) for of_model in seconds]
+
+
+def _region_function(model: FasterRcnn, rois: int) -> Callable[[], np.ndarray]:
     config = model.recipe.image
     height = config.short_side
     width = min(config.long_side, height * 4 // 3)
@@ -176,19 +191,10 @@ def region_seconds(model: FasterRcnn, *, rois: int = 300, repeats: int = 5) -> f
     generator = np.random.default_rng(0)
     features = generator.random((1, *cells, model.backbone.channels), np.float32)
     corners = np.sort(generator.random((rois, 2, 2), np.float32), axis=1) * (height, width)
-    inputs = (
+    inputs = [
         tf.cast(features, model.base.output.dtype),
         tf.cast(corners.reshape(rois, 4), tf.float32),
         tf.zeros(rois, tf.int32),
-    )
-
-    @tf.function
-    def detect(*inputs):
-        return model.detector(inputs)
-
-    seconds = []
-    for _ in range(1 + repeats):
-        start = time.perf_counter()
-        detect(*inputs)[0].numpy()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[1:]))
+    ]
+    detector = tf.function(model.detector)
+    return lambda: detector(inputs)[0].numpy()

@@ -147,7 +147,7 @@ def save_anchor_clusters(
     _draw_sizes(right, widths, heights, best_ious, anchors_input)
     covered = [f"{np.mean(best_ious >= least):.1%} at IoU {least}" for least in (0.5, 0.7)]
     figure.suptitle(f"boxes with an anchor, placed as in training: {', '.join(covered)}")
-    _save_figure(figure, Path(png))
+    save_figure(figure, Path(png))
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -90,7 +90,8 @@ class RpnConfig:
     box_weight: float = 10.0  # lambda of the paper, footnote 3
     normalise_targets: bool = True  # proposal_prepare_image_roidb.m:70-104
     keep_cross_boundary: bool = False  # section 3.3: training does not converge with them
-    objectness: str = "softmax"  # stage1_rpn_train.pt:450-458
+    # stage1_rpn_train.pt:450-458
+    objectness: str = field(default="softmax", metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         for name, known in (("box_normaliser", BOX_NORMALISERS), ("objectness", OBJECTNESS)):

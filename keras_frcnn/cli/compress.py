@@ -124,9 +124,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with console.status("singular value decomposition ..."):
         models = compress_run(run, out, Compression(arguments.fc6, arguments.fc7), command_line())
-    table = Table("", "before", "after", title=f"fc6 at rank {arguments.fc6}, fc7 {arguments.fc7}")
+    table = Table("", title=f"fc6 at rank {arguments.fc6}, fc7 at rank {arguments.fc7}")
+    for heading in ("before", "after"):
+        table.add_column(heading, justify="right")
     table.add_row("weights of the head", *(f"{head_parameters(model):,}" for model in models))
-    seconds = [region_seconds(model, rois=ROIS) for model in models]
+    seconds = region_seconds(models, rois=ROIS)
     table.add_row(
         f"RoI pooling and head, {ROIS} RoIs", *(f"{1000 * second:.1f} ms" for second in seconds)
     )
