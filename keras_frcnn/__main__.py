@@ -20,6 +20,7 @@ COMMANDS = {
     "proposals": "boxes of a data set by Selective Search, EdgeBoxes or an RPN, in a file",
     "recall": "how many objects the proposals of files cover",
     "export": "a SavedModel from a run",
+    "compress": "a run with fc6 and fc7 as truncated SVD: fewer multiplications a RoI",
     "paper": "the tables and figures of the paper, its numbers beside ours",
     "anchors": "anchor shapes that fit a data set",
     "demo": "generate a small data set, train, test, evaluate and export on it",

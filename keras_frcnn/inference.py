@@ -212,7 +212,11 @@ def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:
         raise UserError(
             f"{run.path} has no {weights} weights yet"
             + (f" (finished: {', '.join(finished)})" if finished else "")
-            + "; finish the training with --resume."
+            + (
+                "; finish the training with --resume."
+                if config.compression is None
+                else "; a compressed run has its result only."
+            )
         )
     model = FasterRcnn(
         config.network,
@@ -220,8 +224,15 @@ def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:
         config.recipe,
         precision=config.precision,
         seed=config.seed,
+        # Compression is of the detector: stage 1, the RPN of the unshared variant, has none.
+        compression=None if weights == "stage1" else config.compression,
     )
-    required = [layer.name for layer in model.all_layers] if weights == FINAL else []
+    trained = {
+        FINAL: model.all_layers,
+        "stage1": [*model.base_layers, *model.rpn_layers],
+        "stage2": [*model.base_layers, *model.head_layers],
+    }
+    required = [layer.name for layer in trained.get(weights, ())]
     load_layers(model.all_layers, file, reinitialise=(), required=required)
     return model
 

@@ -128,6 +128,20 @@ class DetectorConfig:
 
 
 @dataclass(frozen=True)
+class Compression:
+    """Ranks of fc6 and fc7 after truncated SVD (Fast R-CNN, sections 3.1 and 4.4)."""
+
+    fc6: int = 1024
+    fc7: int = 256
+
+    def __post_init__(self) -> None:
+        if min(self.fc6, self.fc7) < 1:
+            raise UserError(
+                f"Ranks of fc6 and fc7 should be at least 1, not {self.fc6} and {self.fc7}."
+            )
+
+
+@dataclass(frozen=True)
 class StageSchedule:
     """Length and learning rate of one stage; the rate is divided by ten at ``drop_at``."""
 

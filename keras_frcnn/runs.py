@@ -22,7 +22,7 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,14 @@ from keras_frcnn import __version__
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
-from keras_frcnn.recipes import Recipe, StageSchedule, from_json, to_json
+from keras_frcnn.recipes import (
+    ADDED_LATER,
+    Compression,
+    Recipe,
+    StageSchedule,
+    from_json,
+    to_json,
+)
 
 FORMAT_VERSION = 1
 FINAL = "final"
@@ -53,6 +60,7 @@ class RunConfig:
         data: where the training images come from: path, parser, sets, images, ids_hash; in the
             mode ``fast-rcnn`` also the given proposals.
         recipe: every hyper-parameter.
+        compression: ranks of fc6 and fc7 if they are compressed; such a run cannot be trained on.
     """
 
     network: str
@@ -65,6 +73,7 @@ class RunConfig:
     stages: tuple[int, ...]
     data: dict
     recipe: Recipe
+    compression: Compression | None = field(default=None, metadata=ADDED_LATER)
 
     @property
     def schedules(self) -> dict[int, StageSchedule]:
@@ -227,12 +236,25 @@ class RunFolder:
                 "other images."
             )
 
+    def check_trainable(self) -> None:
+        """Makes sure that training can go on here.
+
+        Raises:
+            UserError: no run lies here, or a compressed one.
+        """
+        if self.read_config().compression is not None:
+            raise UserError(
+                f"{self.path} is a compressed run, whose training cannot go on: train the run that "
+                "it was made from, and compress that again."
+            )
+
     def resume(self, config: RunConfig) -> None:
         """Makes sure that a command has the run's own configuration; it may ask for more stages.
 
         Raises:
-            UserError: naming the first field that differs.
+            UserError: naming the first field that differs, or as :meth:`check_trainable`.
         """
+        self.check_trainable()
         stored = self.read_config()
         goes_further = 0 < len(stored.stages) < len(config.stages)
         if goes_further:

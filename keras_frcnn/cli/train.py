@@ -144,6 +144,8 @@ def initial_weights(arguments: argparse.Namespace) -> Path | None:
         file = RunFolder(path).weights_file(FINAL)
         if not file.exists():
             raise UserError(f"--input_weight_path {path} is a folder without {file.name}.")
+        if RunFolder(path).config_file.is_file():
+            RunFolder(path).check_trainable()
         return file
     if arguments.weights == "random":
         return None
@@ -158,7 +160,7 @@ def existing_run(arguments: argparse.Namespace) -> RunFolder:
         run = RunFolder(arguments.out)
     else:
         run = latest_run_folder(RUNS, arguments.name or arguments.network)
-    run.read_config()
+    run.check_trainable()
     return run
 
 

@@ -22,7 +22,7 @@ from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import POLICIES, build_backbone
 from keras_frcnn.network.roi_pooling import build_roi_pooling
 from keras_frcnn.network.rpn import build_rpn_head
-from keras_frcnn.recipes import Recipe
+from keras_frcnn.recipes import Compression, Recipe
 
 
 class FasterRcnn(tf.Module):
@@ -46,14 +46,20 @@ class FasterRcnn(tf.Module):
         *,
         precision: str = "float32",
         seed: int = 0,
+        compression: Compression | None = None,
     ):
         super().__init__(name="faster_rcnn")
         self.network = network
         self.class_names = tuple(class_names)
         self.recipe = recipe
         self.precision = precision
+        self.compression = compression
         self.backbone = build_backbone(
-            network, precision=precision, seed=seed, dropout=recipe.detector.dropout
+            network,
+            precision=precision,
+            seed=seed,
+            dropout=recipe.detector.dropout,
+            compression=compression,
         )
         self.base = self.backbone.base
         self.base_anchors = configured_anchors(recipe.anchors)

@@ -18,7 +18,7 @@ from keras_frcnn.cli import common
 from keras_frcnn.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("train", "test", "evaluate", "export", "anchors", "demo")
+COMMANDS = ("train", "test", "evaluate", "export", "compress", "anchors", "demo")
 # Flags that have no default: they name something, or switch something on.
 WITHOUT_DEFAULT = {
     *("--help", "--path", "--run", "--saved_model", "--detections", "--no-hf", "--resume"),
@@ -179,7 +179,7 @@ def test_help_fits_the_terminal(name, columns, monkeypatch):
     assert "  -p, --path PATH" in text or name in ("export", "demo")
 
 
-@pytest.mark.parametrize("name", ["train", "test", "evaluate", "export", "anchors"])
+@pytest.mark.parametrize("name", ["train", "test", "evaluate", "export", "compress", "anchors"])
 def test_every_flag_is_in_a_group_and_tells_its_default(name):
     parser = parser_of(name)
     assert [action.option_strings for action in parser._optionals._group_actions] == [

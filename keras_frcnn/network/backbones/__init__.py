@@ -17,8 +17,9 @@ import keras
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.backbones import resnet50, tiny, vgg16, zf
-from keras_frcnn.network.backbones.heads import FullyConnectedHead
+from keras_frcnn.network.backbones.heads import CompressedHead, FullyConnectedHead
 from keras_frcnn.network.backbones.resnet50 import Conv5Head
+from keras_frcnn.recipes import Compression
 
 _MODULES = {"vgg16": vgg16, "zf": zf, "resnet50": resnet50, "tiny": tiny}
 NETWORKS = tuple(_MODULES)
@@ -54,14 +55,18 @@ class Backbone:
     channels: int
     rpn_channels: int
     roi_size: int
-    head: FullyConnectedHead | Conv5Head
+    head: FullyConnectedHead | CompressedHead | Conv5Head
     frozen: tuple[str, ...]
     feature_size: Callable[[int], int]
     imagenet: bool
 
 
 def build_backbone(
-    name: str, precision: str = "float32", seed: int = 0, dropout: float | None = None
+    name: str,
+    precision: str = "float32",
+    seed: int = 0,
+    dropout: float | None = None,
+    compression: Compression | None = None,
 ) -> Backbone:
     """Build a network with random weights; equal arguments give equal weights.
 
@@ -71,9 +76,11 @@ def build_backbone(
             Keras' global policy is left alone.
         seed: from which each layer draws its own weights.
         dropout: share of the values set to 0 after fc6 and fc7; ``None``: the network's own.
+        compression: ranks of fc6 and fc7, which then are two layers each; ``None``: one each.
 
     Raises:
-        UserError: a name or precision that does not exist, or dropout where no layer takes it.
+        UserError: a name or precision that does not exist, dropout where no layer takes it, or
+            compression where there is no fc6 and fc7.
     """
     if name not in _MODULES:
         raise UserError(f"--network must be one of {', '.join(NETWORKS)}, not {name!r}.")
@@ -81,6 +88,11 @@ def build_backbone(
         raise UserError(f"--precision must be one of {', '.join(POLICIES)}, not {precision!r}.")
     module = _MODULES[name]
     policy = POLICIES[precision]
+    head = module.build_head(policy, seed, module.DROPOUT if dropout is None else dropout)
+    if compression is not None:
+        if not isinstance(head, FullyConnectedHead):
+            raise UserError(f"{name} has no fc6 and fc7 that could be compressed.")
+        head = CompressedHead(head.layers[0].units, (compression.fc6, compression.fc7), policy)
     return Backbone(
         name=name,
         base=module.build_base(policy, seed),
@@ -88,7 +100,7 @@ def build_backbone(
         channels=module.CHANNELS,
         rpn_channels=module.RPN_CHANNELS,
         roi_size=module.ROI_SIZE,
-        head=module.build_head(policy, seed, module.DROPOUT if dropout is None else dropout),
+        head=head,
         frozen=module.FROZEN,
         feature_size=module.feature_size,
         imagenet=module.HAS_IMAGENET_WEIGHTS,

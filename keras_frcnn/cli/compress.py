@@ -1,0 +1,166 @@
+"""``python -m keras_frcnn compress``: a run with fc6 and fc7 as truncated SVD.
+
+Shapes and names
+----------------
+before, after  the run given and the compressed one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from keras_frcnn.cli import evaluate
+from keras_frcnn.cli.common import (
+    ORIGINS,
+    HelpfulParser,
+    choose_devices,
+    existing_path,
+    make_console,
+    quiet_tensorflow,
+    whole_number,
+)
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import write_text
+from keras_frcnn.recipes import Compression
+from keras_frcnn.runs import RunFolder, command_line
+
+ROIS = 300
+DATA_FLAGS = ("set", "images")
+
+EPILOG = f"""\
+{ORIGINS}
+examples:
+  python -m keras_frcnn compress --run runs/vgg16 --out runs/vgg16-svd
+  python -m keras_frcnn compress --run runs/vgg16 --out runs/vgg16-svd \\
+    --fc6 1024 --fc7 256 -p VOCdevkit --set 2007:test
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; every default is named with its origin."""
+    parser = HelpfulParser(
+        prog="python -m keras_frcnn compress",
+        usage="python -m keras_frcnn compress --run DIR --out DIR [flags]",
+        description="Split fc6 and fc7 of a run into two smaller layers each, by truncated SVD.",
+        epilog=EPILOG,
+    )
+    group = parser.add_argument_group("from where to where")
+    group.add_argument("--run", required=True, metavar="DIR", help="run folder of train_frcnn.py")
+    group.add_argument("--out", required=True, metavar="DIR", help="new run folder")
+    ranks = Compression()
+    group.add_argument(
+        "--fc6",
+        type=whole_number(1),
+        default=ranks.fc6,
+        metavar="RANK",
+        help="singular values kept of fc6\ndefault: 1024 (Fast R-CNN, section 4.4)",
+    )
+    group.add_argument(
+        "--fc7",
+        type=whole_number(1),
+        default=ranks.fc7,
+        metavar="RANK",
+        help="singular values kept of fc7\ndefault: 256 (Fast R-CNN, section 4.4)",
+    )
+    group = parser.add_argument_group("what to compare both on")
+    group.add_argument(
+        "-p",
+        "--path",
+        metavar="PATH",
+        help="VOCdevkit folder, or the text file of -o simple: mAP before and after\n"
+        "default: only the times are compared",
+    )
+    group.add_argument(
+        "-o",
+        "--parser",
+        metavar="LAYOUT",
+        choices=("pascal_voc", "simple"),
+        default="pascal_voc",
+        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
+        "default: pascal_voc (lineage)",
+    )
+    group.add_argument(
+        "--set",
+        metavar="SETS",
+        help="such as 2007:test\ndefault: every test set that exists (ours)",
+    )
+    group.add_argument(
+        "--images",
+        type=whole_number(1),
+        metavar="N",
+        help="the first N images only\ndefault: all",
+    )
+    group = parser.add_argument_group("machine")
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compresses, times both networks and evaluates them where data are given.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    arguments = build_parser().parse_args(argv)
+    run, out = RunFolder(arguments.run), RunFolder(arguments.out)
+    run.read_config()
+    out.check_unused()
+    if arguments.path is not None:
+        existing_path(arguments.path, "The data path")
+    else:
+        for flag in DATA_FLAGS:
+            if getattr(arguments, flag) is not None:
+                raise UserError(f"--{flag} belongs to -p, the data to compare both runs on.")
+    console = make_console()
+    quiet_tensorflow()
+    choose_devices(arguments.gpu, deterministic=False)
+    from keras_frcnn.compress import compress_run, head_parameters, region_seconds
+
+    with console.status("singular value decomposition ..."):
+        models = compress_run(run, out, Compression(arguments.fc6, arguments.fc7), command_line())
+    table = Table("", title=f"fc6 at rank {arguments.fc6}, fc7 at rank {arguments.fc7}")
+    for heading in ("before", "after"):
+        table.add_column(heading, justify="right")
+    table.add_row("weights of the head", *(f"{head_parameters(model):,}" for model in models))
+    seconds = region_seconds(models, rois=ROIS)
+    table.add_row(
+        f"RoI pooling and head, {ROIS} RoIs", *(f"{1000 * second:.1f} ms" for second in seconds)
+    )
+    del models
+    if arguments.path is not None:
+        for kind, row in zip(("area", "11point"), evaluate_both(arguments, console), strict=True):
+            table.add_row(f"mAP ({kind})", *row)
+    console.print(table)
+    console.print(f"the compressed run is in {out.path}", soft_wrap=True)
+
+
+def evaluate_both(
+    arguments: argparse.Namespace, console: Console
+) -> tuple[tuple[str, str], tuple[str, str]]:
+    """mAP by area and by 11 points of both runs; ``evaluation.json`` goes into the new one.
+
+    Raises:
+        UserError: as ``evaluate``.
+    """
+    path = Path(arguments.path).expanduser()
+    records = []
+    for run in (arguments.run, arguments.out):
+        words = ["--run", run, "-p", arguments.path, "-o", arguments.parser]
+        for flag in DATA_FLAGS:
+            value = getattr(arguments, flag)
+            words += [] if value is None else [f"--{flag}", str(value)]
+        asked = evaluate.build_parser().parse_args(words)
+        asked.gpu = arguments.gpu
+        found = evaluate.evaluate_run(asked, path, console)
+        records.append({**found["result"].to_json(), **found["about"]})
+    text = json.dumps(records[1], indent=2) + "\n"
+    write_text(RunFolder(arguments.out).path / "evaluation.json", text)
+    return tuple(
+        tuple(f"{record[name]:.4f}" for record in records) for name in ("map_area", "map_11point")
+    )
