@@ -158,7 +158,7 @@ def evaluate_both(
         asked = evaluate.build_parser().parse_args(words)
         asked.gpu = arguments.gpu
         found = evaluate.evaluate_run(asked, path, console)
-        records.append({**found["result"].to_json(), **found["about"]})
+        records.append({**found.result.to_json(), **found.about})
     text = json.dumps(records[1], indent=2) + "\n"
     write_text(RunFolder(arguments.out).path / "evaluation.json", text)
     return tuple(

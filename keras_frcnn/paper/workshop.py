@@ -36,7 +36,7 @@ from keras_frcnn.paper.windows import dense_windows
 from keras_frcnn.proposals.generation import Method
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.proposals.region_proposal_network import Ablation
-from keras_frcnn.recipes import Recipe
+from keras_frcnn.recipes import Compression, Recipe
 from keras_frcnn.runs import FINAL, RunConfig, RunFolder, command_line
 
 # Section 4: what each name of the paper stands for.
@@ -47,6 +47,8 @@ TRAINING_SETS = {
     "07++12": "2007:trainval+2007:test+2012:trainval",
 }
 TEST_SETS = {"07": "2007:test", "12": "2012:test"}
+# Units of fc6 and fc7.
+FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}
 # Section 4.1, ablations of the RPN.
 VARIANTS = {
     "": Ablation(),
@@ -364,8 +366,21 @@ class Workshop:
         return evaluated(dataset, detections)
 
     def compressed(self, run: RunFolder) -> RunFolder:
-        """The run with fc6 and fc7 by truncated SVD, as in the paper's Fast R-CNN timing."""
-        raise NotImplementedError
+        """The run with fc6 and fc7 by truncated SVD: 1024 and 256 of 4096 (Fast R-CNN, 4.4).
+
+        Raises:
+            Absent: the network has no such layers.
+        """
+        from keras_frcnn.compress import compress_run
+
+        out = RunFolder(self.folder / "runs" / f"{run.path.name}-svd")
+        if out.weights_file(FINAL).exists():
+            return out
+        width = FULLY_CONNECTED.get(run.read_config().network)
+        if width is None:
+            raise Absent("the network has no fully connected layers to compress")
+        compress_run(run, out, Compression(width // 4, width // 16), command_line())
+        return out
 
 
 def devkit_of(path: Path) -> Path:
