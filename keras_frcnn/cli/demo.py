@@ -11,6 +11,7 @@ out  the demo's folder:
     untrained/        run folder of the network with random weights
     run/              run folder of the training
     evaluation.json   what ``evaluate`` found on the test images after training
+    detections.json   the detections that this is about
     photos/           the test images
     pictures/         the same with detections drawn, and detections.json
     saved_model/      the export

@@ -21,12 +21,11 @@ WRITABLE = ("json", "voc", "coco")
 EPILOG = f"""\
 {ORIGINS}
 examples:
-  python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --set 2007:test --report
+  python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --report
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
   python -m keras_frcnn evaluate --run runs/fast-rcnn -p VOCdevkit --proposals boxes.h5
-  python -m keras_frcnn evaluate --detections detections.json -p VOCdevkit --report --coco
-  python -m keras_frcnn evaluate --detections results/VOC2007/Main -p VOCdevkit
-  python -m keras_frcnn evaluate --detections results.json --coco_annotations test.json -p VOCdevkit
+  python -m keras_frcnn evaluate --detections all.json -p VOCdevkit --coco
+  python -m keras_frcnn evaluate --detections results.tar.gz -p VOCdevkit
 """
 
 
@@ -141,7 +140,8 @@ def _add_outputs(group) -> None:
         "--report",
         action="store_true",
         help="report/: report.html (one file, opens anywhere) with precision-recall curves, "
-        "confusion matrix, the worst images of each class, and the figures as PNG and CSV",
+        "confusion matrix, the worst images of each class, and the figures as PNG and CSV\n"
+        "default: off (ours)",
     )
     group.add_argument(
         "--score_thresh",
@@ -153,7 +153,7 @@ def _add_outputs(group) -> None:
     group.add_argument(
         "--coco",
         action="store_true",
-        help="COCO's AP and AR too; needs requirements-paper.txt",
+        help="COCO's AP and AR too; needs requirements-paper.txt\ndefault: off (ours)",
     )
     group.add_argument(
         "--write",

@@ -87,7 +87,11 @@ def confusion_matrix(
 
 
 def write_confusion_csv(path: Path | str, confusion: ConfusionMatrix) -> None:
-    """Writes the counts with names; a file of that name is replaced."""
+    """Writes the counts with names; a file of that name is replaced.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["object \\ detection", *confusion.class_names, MISSED])
