@@ -10,6 +10,7 @@ images  (N, H, W, 3) uint8 RGB, any H and W from 1.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ import tensorflow as tf
 from keras_frcnn.data.images import prepare_image
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.multi_scale import Level, detect_at_nearest, pyramid
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
@@ -55,6 +57,8 @@ class Predictor(tf.Module):
         detector_model: another network whose base and detector are used with the proposals of
             ``model``: the paper's unshared variant, as after stage 2.
         head_chunk: the most RoIs that go through the head at once; ``None``: all.
+        short_sides: scales for the detector, see :mod:`keras_frcnn.multi_scale`; default: the
+            recipe's own.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Predictor(tf.Module):
         proposals: ProposalConfig | None = None,
         detector_model: FasterRcnn | None = None,
         head_chunk: int | None = None,
+        short_sides: Sequence[int] = (),
     ):
         super().__init__(name="predictor")
         self.model = model
@@ -72,6 +77,7 @@ class Predictor(tf.Module):
         self.detection_filter = detection_filter
         self.proposals = model.recipe.test_proposals if proposals is None else proposals
         self.head_chunk = head_chunk
+        self.short_sides = tuple(short_sides)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -104,7 +110,9 @@ class Predictor(tf.Module):
         )
         if self.detector_model is not self.model:
             features = self.detector_model.base(inputs, training=False)
-        class_logits, class_deltas = self._detect(features, proposals.boxes_input)
+        class_logits, class_deltas = self._detect(
+            images, Level(features, scale), proposals.boxes_input
+        )
         found = select_detections(
             class_logits,
             class_deltas,
@@ -121,23 +129,33 @@ class Predictor(tf.Module):
             boxes_image, found.scores, found.classes, found.count, found.best_scores
         )
 
-    def _detect(self, features: tf.Tensor, rois: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _detect(
+        self, images: tf.Tensor, own: Level, rois: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Head outputs (N, R, C) and (N, R, 4 * C) of (N, R, 4) RoIs."""
-        images, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
+        count, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
         flat = tf.reshape(rois, (-1, 4))
-        roi_image = tf.repeat(tf.range(images), per_image)
-        if self.head_chunk is None:
-            outputs = self.detector_model.detector([features, flat, roi_image])
+        roi_image = tf.repeat(tf.range(count), per_image)
+        if self.short_sides:
+            base, config = self.detector_model.base, self.model.recipe.image
+            levels = pyramid(images, base, config, self.short_sides, own)
+            outputs = detect_at_nearest(levels, own.scale, flat, roi_image, self._head)
         else:
-            outputs = self._detect_in_chunks(features, flat, roi_image)
-        return tuple(
-            tf.reshape(output, (images, per_image, output.shape[-1])) for output in outputs
-        )
+            outputs = self._head(own.features, flat, roi_image)
+        return tuple(tf.reshape(output, (count, per_image, output.shape[-1])) for output in outputs)
+
+    def _head(
+        self, features: tf.Tensor, rois: tf.Tensor, roi_image: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Head outputs (R, C) and (R, 4 * C) of (R, 4) RoIs; R may be 0."""
+        if self.head_chunk is None:
+            return tuple(self.detector_model.detector([features, rois, roi_image]))
+        return self._detect_in_chunks(features, rois, roi_image)
 
     def _detect_in_chunks(self, features, rois, roi_image):
         classes = self.detector_model.number_of_classes
         total = tf.shape(rois)[0]
-        chunks = -(-total // self.head_chunk)
+        chunks = tf.maximum(1, -(-total // self.head_chunk))
         logits = tf.TensorArray(
             tf.float32, chunks, element_shape=(None, classes), infer_shape=False
         )
@@ -227,6 +245,7 @@ def load_predictor(
     stage: int | None = None,
     number_of_proposals: int | None = None,
     head_chunk: int | None = None,
+    short_sides: Sequence[int] = (),
 ) -> Predictor:
     """A predictor from a run folder.
 
@@ -236,7 +255,7 @@ def load_predictor(
         stage: ``2`` gives the unshared variant (RPN of stage 1, detector of stage 2), ``4`` the
             final network; default: :func:`result_stage`.
         number_of_proposals: default: the recipe's 300.
-        head_chunk: see :class:`Predictor`.
+        head_chunk, short_sides: see :class:`Predictor`.
 
     Raises:
         UserError: as :func:`load_model` and :func:`result_stage`, or stage 2 of joint training.
@@ -262,4 +281,5 @@ def load_predictor(
         proposals=proposals,
         detector_model=detector_model,
         head_chunk=head_chunk,
+        short_sides=short_sides,
     )

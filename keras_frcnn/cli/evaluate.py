@@ -20,11 +20,13 @@ from rich.progress import track
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
+    add_scales_flag,
     choose_devices,
     existing_path,
     make_console,
     number,
     quiet_tensorflow,
+    short_sides,
     whole_number,
 )
 from keras_frcnn.data.dataset import Dataset
@@ -100,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="proposals of an image\ndefault: 300 (config.py:162)",
     )
+    add_scales_flag(group)
     group.add_argument(
         "--iou",
         type=number(0, 1, above=True),
@@ -163,9 +166,10 @@ def check(arguments: argparse.Namespace) -> None:
         RunFolder(arguments.run).read_config()
     else:
         existing_path(arguments.detections, "--detections")
-        for flag in ("stage", "num_proposals"):
+        for flag in ("stage", "num_proposals", "scales"):
             if getattr(arguments, flag) is not None:
                 raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
+    short_sides(arguments.scales)
     if arguments.out is not None and Path(arguments.out).is_file():
         raise UserError(f"--out {arguments.out} is a file; give a folder.")
 
@@ -224,6 +228,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         recipe.evaluation_filter,
         stage=stage,
         number_of_proposals=arguments.num_proposals,
+        short_sides=short_sides(arguments.scales),
     )
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=8
@@ -250,6 +255,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         "run": str(run.path),
         "stage": stage,
         "proposals": predictor.proposals.after_nms,
+        "scales": list(predictor.short_sides or (recipe.image.short_side,)),
         "network": config.network,
         "recipe": recipe.name,
         "seconds_per_image": seconds,

@@ -21,12 +21,14 @@ from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     add_filter_flags,
+    add_scales_flag,
     choose_devices,
     existing_path,
     make_console,
     number,
     quiet_tensorflow,
     run_main,
+    short_sides,
     whole_number,
 )
 from keras_frcnn.errors import UserError
@@ -81,6 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
         "default: 0.6 (script_faster_rcnn_demo.m:106; 0.8 in the lineage)",
     )
     add_filter_flags(group)
+    group = parser.add_argument_group("scales")
+    add_scales_flag(group)
     group = parser.add_argument_group("machine")
     group.add_argument(
         "-n",
@@ -127,7 +131,10 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
             "Give one of --run DIR (made by train_frcnn.py), --saved_model DIR (made by export) "
             "and --config_filename FILE (of a run)."
         )
+    short_sides(arguments.scales)
     if arguments.saved_model is not None:
+        if arguments.scales is not None:
+            raise UserError("--scales needs --run: an exported model has its one scale inside.")
         for flag in ("nms_thresh", "num_proposals"):
             if getattr(arguments, flag) is not None:
                 raise UserError(
@@ -166,6 +173,7 @@ def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, .
         chosen,
         number_of_proposals=arguments.num_proposals,
         head_chunk=arguments.num_rois,
+        short_sides=short_sides(arguments.scales),
     )
     return predictor.detect, predictor.class_names
 
