@@ -162,7 +162,7 @@ def add_scales_flag(group) -> None:
         metavar="PX,PX,...",
         help="short sides at which the detector sees the image, each RoI at the one where it is "
         "nearest to 224 x 224 px; such as 480,576,688,864,1200 (Fast R-CNN, section 5.2)\n"
-        "default: the run's own short side, as for the proposals (section 4)",
+        "default: the run's own short side, as for the proposals (section 3.3)",
     )
 
 
