@@ -38,8 +38,9 @@ def truncated_svd(kernel: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray
     With the top eigenvectors Q (v, t) of the Gram matrix K^T K, which are the right singular
     vectors of K, the product (K Q) Q^T is the truncated SVD; K Q is U S. The Gram matrix squares
     the singular values, but in float64, which leaves them right to 1e-8 of the largest: float32
-    weights carry no more. It takes about a tenth of the time of an SVD of the 25088 x 4096 of
-    VGG-16, and at full rank Q Q^T is the identity to rounding, whatever small singular values are.
+    weights carry no more. It takes a tenth of the time of numpy.linalg.svd (measured on
+    25088 x 1024), and at full rank Q Q^T is the identity to rounding, however small singular values
+    are.
 
     Args:
         kernel: (u, v).

@@ -8,6 +8,7 @@ N  images of one size, R  boxes of each (zero-padded), D  detections kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from keras_frcnn.inference import (
     network_input,
     result_stage,
 )
+from keras_frcnn.multi_scale import Level
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import FINAL, RunFolder
@@ -42,6 +44,7 @@ class BoxClassifier(tf.Module):
         model: its base and detector are used.
         detection_filter: which detections are kept.
         head_chunk: the most boxes that go through the head at once; ``None``: all.
+        short_sides: scales of :mod:`keras_frcnn.multi_scale`; none: the recipe's own.
     """
 
     def __init__(
@@ -50,11 +53,13 @@ class BoxClassifier(tf.Module):
         detection_filter: DetectionFilter,
         *,
         head_chunk: int | None = None,
+        short_sides: Sequence[int] = (),
     ):
         super().__init__(name="box_classifier")
         self.model = model
         self.detection_filter = detection_filter
         self.head_chunk = head_chunk
+        self.short_sides = tuple(short_sides)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -82,14 +87,14 @@ class BoxClassifier(tf.Module):
         rois = boxes_image * tf.tile(scale, [2])
         return detect_rois(
             self.model,
-            features,
+            Level(features, scale),
             rois,
             count,
             images,
             sizes,
-            scale,
             self.detection_filter,
-            self.head_chunk,
+            head_chunk=self.head_chunk,
+            short_sides=self.short_sides,
         )
 
     def detect(
@@ -113,6 +118,7 @@ def load_classifier(
     *,
     stage: int | None = None,
     head_chunk: int | None = None,
+    short_sides: Sequence[int] = (),
 ) -> BoxClassifier:
     """The detector of a run, for given boxes.
 
@@ -120,7 +126,7 @@ def load_classifier(
         run_path: the run folder; trained on given proposals or not.
         detection_filter: default: the recipe's for testing.
         stage: 2 or 4; default: the result of the run.
-        head_chunk: see :class:`BoxClassifier`.
+        head_chunk, short_sides: see :class:`BoxClassifier`.
 
     Raises:
         UserError: no run lies here, it has no detector, or not of this stage yet.
@@ -134,4 +140,4 @@ def load_classifier(
     model = load_model(run, "stage2" if stage == 2 else FINAL)
     if detection_filter is None:
         detection_filter = model.recipe.test_filter
-    return BoxClassifier(model, detection_filter, head_chunk=head_chunk)
+    return BoxClassifier(model, detection_filter, head_chunk=head_chunk, short_sides=short_sides)

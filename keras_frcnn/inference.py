@@ -10,6 +10,7 @@ images  (N, H, W, 3) uint8 RGB, any H and W from 1.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ import tensorflow as tf
 from keras_frcnn.data.images import prepare_image
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.multi_scale import Level, detect_at_nearest, pyramid
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
@@ -55,6 +57,8 @@ class Predictor(tf.Module):
         detector_model: another network whose base and detector are used with the proposals of
             ``model``: the paper's unshared variant, as after stage 2.
         head_chunk: the most RoIs that go through the head at once; ``None``: all.
+        short_sides: scales for the detector, see :mod:`keras_frcnn.multi_scale`; default: the
+            recipe's own.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Predictor(tf.Module):
         proposals: ProposalConfig | None = None,
         detector_model: FasterRcnn | None = None,
         head_chunk: int | None = None,
+        short_sides: Sequence[int] = (),
     ):
         super().__init__(name="predictor")
         self.model = model
@@ -72,6 +77,7 @@ class Predictor(tf.Module):
         self.detection_filter = detection_filter
         self.proposals = model.recipe.test_proposals if proposals is None else proposals
         self.head_chunk = head_chunk
+        self.short_sides = tuple(short_sides)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -97,14 +103,14 @@ class Predictor(tf.Module):
             features = self.detector_model.base(inputs, training=False)
         return detect_rois(
             self.detector_model,
-            features,
+            Level(features, scale),
             proposals.boxes_input,
             proposals.count,
             images,
             sizes,
-            scale,
             self.detection_filter,
-            self.head_chunk,
+            head_chunk=self.head_chunk,
+            short_sides=self.short_sides,
         )
 
     def detect(self, image: np.ndarray) -> tuple[ImageDetections, np.ndarray]:
@@ -126,51 +132,57 @@ def network_input(images: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, tf
 
 def detect_rois(
     model: FasterRcnn,
-    features: tf.Tensor,
+    own: Level,
     rois: tf.Tensor,
     count: tf.Tensor,
     images: tf.Tensor,
     sizes: tf.Tensor,
-    scale: tf.Tensor,
     detection_filter: DetectionFilter,
-    head_chunk: int | None,
+    *,
+    head_chunk: int | None = None,
+    short_sides: Sequence[int] = (),
 ) -> PredictedBoxes:
     """Runs the detector on RoIs and filters, in original pixels.
 
     Args:
         model: its detector is used.
-        features: of its base.
-        rois: (N, R, 4) in input pixels, zero-padded, R at least 1; count: (N,) that are real.
-        images: (N, H, W, 3), for the border in original pixels.
-        sizes, scale: of :func:`network_input`.
+        own: features of its base at the recipe's scale.
+        rois: (N, R, 4) in pixels of the input at that scale, zero-padded, R at least 1.
+        count: (N,) RoIs that are real.
+        images: (N, H, W, 3), for the border in original pixels and for other scales.
+        sizes: (N, 2) of the input.
         head_chunk: the most RoIs that go through the head at once; ``None``: all.
+        short_sides: scales of :mod:`keras_frcnn.multi_scale`; none: the recipe's own.
     """
-    class_logits, class_deltas = _head_outputs(model, features, rois, head_chunk)
+
+    def head(features, flat, roi_image):
+        if head_chunk is None:
+            return tuple(model.detector([features, flat, roi_image]))
+        return _head_in_chunks(model, features, flat, roi_image, head_chunk)
+
+    batch, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
+    flat = tf.reshape(rois, (-1, 4))
+    roi_image = tf.repeat(tf.range(batch), per_image)
+    if short_sides:
+        levels = pyramid(images, model.base, model.recipe.image, short_sides, own)
+        outputs = detect_at_nearest(levels, own.scale, flat, roi_image, head)
+    else:
+        outputs = head(own.features, flat, roi_image)
+    class_logits, class_deltas = (
+        tf.reshape(output, (batch, per_image, output.shape[-1])) for output in outputs
+    )
     found = select_detections(class_logits, class_deltas, rois, count, sizes, detection_filter)
     # Division may leave the border by a rounding error: 0 <= boxes <= size in original pixels.
     height, width = tf.shape(images)[1], tf.shape(images)[2]
     border = tf.cast(tf.stack((height, width, height, width)), tf.float32)
-    boxes_image = tf.minimum(found.boxes_input / tf.tile(scale, [2]), border)
+    boxes_image = tf.minimum(found.boxes_input / tf.tile(own.scale, [2]), border)
     return PredictedBoxes(boxes_image, found.scores, found.classes, found.count, found.best_scores)
 
 
-def _head_outputs(
-    model: FasterRcnn, features: tf.Tensor, rois: tf.Tensor, head_chunk: int | None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Head outputs (N, R, C) and (N, R, 4 * C) of (N, R, 4) RoIs."""
-    images, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
-    flat = tf.reshape(rois, (-1, 4))
-    roi_image = tf.repeat(tf.range(images), per_image)
-    if head_chunk is None:
-        outputs = model.detector([features, flat, roi_image])
-    else:
-        outputs = _head_outputs_in_chunks(model, features, flat, roi_image, head_chunk)
-    return tuple(tf.reshape(output, (images, per_image, output.shape[-1])) for output in outputs)
-
-
-def _head_outputs_in_chunks(model, features, rois, roi_image, head_chunk):
+def _head_in_chunks(model, features, rois, roi_image, head_chunk):
     classes = model.number_of_classes
-    chunks = -(-tf.shape(rois)[0] // head_chunk)
+    # One chunk at least: at one of several scales there may be no RoI.
+    chunks = tf.maximum(1, -(-tf.shape(rois)[0] // head_chunk))
     logits = tf.TensorArray(tf.float32, chunks, element_shape=(None, classes), infer_shape=False)
     deltas = tf.TensorArray(
         tf.float32, chunks, element_shape=(None, 4 * classes), infer_shape=False
@@ -258,6 +270,7 @@ def load_predictor(
     stage: int | None = None,
     number_of_proposals: int | None = None,
     head_chunk: int | None = None,
+    short_sides: Sequence[int] = (),
 ) -> Predictor:
     """A predictor from a run folder.
 
@@ -267,7 +280,7 @@ def load_predictor(
         stage: ``2`` gives the unshared variant (RPN of stage 1, detector of stage 2), ``4`` the
             final network; default: :func:`result_stage`.
         number_of_proposals: default: the recipe's 300.
-        head_chunk: see :class:`Predictor`.
+        head_chunk, short_sides: see :class:`Predictor`.
 
     Raises:
         UserError: as :func:`load_model` and :func:`result_stage`, or stage 2 of joint training.
@@ -294,4 +307,5 @@ def load_predictor(
         proposals=proposals,
         detector_model=detector_model,
         head_chunk=head_chunk,
+        short_sides=short_sides,
     )

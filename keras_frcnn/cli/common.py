@@ -155,6 +155,31 @@ def add_filter_flags(group) -> None:
     )
 
 
+def add_scales_flag(group) -> None:
+    """The flag of testing at several scales."""
+    group.add_argument(
+        "--scales",
+        metavar="PX,PX,...",
+        help="short sides at which the detector sees the image, each RoI at the one where it is "
+        "nearest to 224 x 224 px; such as 480,576,688,864,1200 (Fast R-CNN, section 5.2)\n"
+        "default: the run's own short side, as for the proposals (section 3.3)",
+    )
+
+
+def short_sides(text: str | None) -> tuple[int, ...]:
+    """What ``--scales`` says; nothing for ``None``.
+
+    Raises:
+        UserError: no whole numbers above 0, or one of them twice.
+    """
+    if text is None:
+        return ()
+    sides = numbers(text, int, "--scales")
+    if len(set(sides)) < len(sides):
+        raise UserError(f"--scales names a short side twice: {text!r}.")
+    return sides
+
+
 def quiet_tensorflow() -> None:
     """Starts TensorFlow and keeps its notes off the screen; call before it is imported elsewhere.
 

@@ -19,7 +19,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from keras_frcnn.cli.common import choose_devices, existing_path, make_console, quiet_tensorflow
+from keras_frcnn.cli.common import (
+    choose_devices,
+    existing_path,
+    make_console,
+    quiet_tensorflow,
+    short_sides,
+)
 from keras_frcnn.cli.evaluate_flags import SCORE_THRESHOLD, build_parser, check
 from keras_frcnn.cli.given import given_record, load_given
 from keras_frcnn.data.dataset import Dataset, Example
@@ -196,6 +202,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         "run": str(run.path),
         "stage": stage,
         **about_proposals,
+        "scales": list(short_sides(arguments.scales) or (recipe.image.short_side,)),
         "network": config.network,
         "recipe": recipe.name,
         "seconds_per_image": seconds,
@@ -213,11 +220,14 @@ def load_detector(
 
     chosen = RunFolder(arguments.run).read_config().recipe.evaluation_filter
     given, most = load_given(arguments.proposals, dataset), arguments.num_proposals
+    sides = short_sides(arguments.scales)
     if given is None:
-        predictor = load_predictor(arguments.run, chosen, stage=stage, number_of_proposals=most)
+        predictor = load_predictor(
+            arguments.run, chosen, stage=stage, number_of_proposals=most, short_sides=sides
+        )
         about = {"proposals": predictor.proposals.after_nms}
         return lambda example, image: predictor.detect(image)[0], about
-    classifier = load_classifier(arguments.run, chosen, stage=stage)
+    classifier = load_classifier(arguments.run, chosen, stage=stage, short_sides=sides)
     most = most or NUMBER_OF_BOXES
 
     def detect(example: Example, image):

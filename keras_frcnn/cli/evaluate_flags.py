@@ -11,7 +11,15 @@ import argparse
 import math
 from pathlib import Path
 
-from keras_frcnn.cli.common import ORIGINS, HelpfulParser, existing_path, number, whole_number
+from keras_frcnn.cli.common import (
+    ORIGINS,
+    HelpfulParser,
+    add_scales_flag,
+    existing_path,
+    number,
+    short_sides,
+    whole_number,
+)
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
 
@@ -113,6 +121,7 @@ def _add_how(group) -> None:
         help="proposals of an image\n"
         "default: 300 (config.py:162); the best 2000 of --proposals (section 4.1)",
     )
+    add_scales_flag(group)
     group.add_argument(
         "--iou",
         type=number(0, 1, above=True),
@@ -183,13 +192,14 @@ def check(arguments: argparse.Namespace) -> None:
         file = existing_path(arguments.detections, "--detections")
         if arguments.coco_annotations is not None:
             existing_path(arguments.coco_annotations, "--coco_annotations")
-        for flag in ("stage", "num_proposals", "proposals"):
+        for flag in ("stage", "num_proposals", "proposals", "scales"):
             if getattr(arguments, flag) is not None:
                 raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
         for name in ("detections.json", "voc_results", "coco_results/coco_results.json"):
             ours = Path(arguments.out or ".") / name
             if arguments.write and ours.exists() and ours.samefile(file):
                 raise UserError(f"--write would replace --detections {file}: choose another --out.")
+    short_sides(arguments.scales)
     if arguments.out is not None and Path(arguments.out).is_file():
         raise UserError(f"--out {arguments.out} is a file; give a folder.")
     if arguments.score_thresh is not None and not arguments.report:

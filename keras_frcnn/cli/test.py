@@ -21,12 +21,14 @@ from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     add_filter_flags,
+    add_scales_flag,
     choose_devices,
     existing_path,
     make_console,
     number,
     quiet_tensorflow,
     run_main,
+    short_sides,
     whole_number,
 )
 from keras_frcnn.cli.given import load_given
@@ -93,6 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
         "default: 0.6 (script_faster_rcnn_demo.m:106; 0.8 in the lineage)",
     )
     add_filter_flags(group)
+    group = parser.add_argument_group("scales")
+    add_scales_flag(group)
     group = parser.add_argument_group("machine")
     group.add_argument(
         "-n",
@@ -139,9 +143,12 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
             "Give one of --run DIR (made by train_frcnn.py), --saved_model DIR (made by export) "
             "and --config_filename FILE (of a run)."
         )
+    short_sides(arguments.scales)
     if arguments.saved_model is not None:
         if arguments.proposals is not None:
             raise UserError("--proposals belongs to --run; an exported model makes its own.")
+        if arguments.scales is not None:
+            raise UserError("--scales needs --run: an exported model has its one scale inside.")
         for flag in ("nms_thresh", "num_proposals"):
             if getattr(arguments, flag) is not None:
                 raise UserError(
@@ -179,7 +186,11 @@ def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, .
     if given is not None:
         return classify_given(arguments, chosen, given)
     predictor = load_predictor(
-        arguments.run, chosen, number_of_proposals=arguments.num_proposals, head_chunk=chunk
+        arguments.run,
+        chosen,
+        number_of_proposals=arguments.num_proposals,
+        head_chunk=chunk,
+        short_sides=short_sides(arguments.scales),
     )
     return lambda image, file: predictor.detect(image), predictor.class_names
 
@@ -192,7 +203,12 @@ def classify_given(
     from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
 
     boxes_of = given.of_files(find_images(Path(arguments.path).expanduser())[0])
-    classifier = load_classifier(arguments.run, chosen, head_chunk=arguments.num_rois)
+    classifier = load_classifier(
+        arguments.run,
+        chosen,
+        head_chunk=arguments.num_rois,
+        short_sides=short_sides(arguments.scales),
+    )
     most = arguments.num_proposals or NUMBER_OF_BOXES
 
     def detect(image: np.ndarray, file: Path):

@@ -72,18 +72,22 @@ def detect_all(
     stage: int | None,
     proposals: GivenProposals,
     most: int | None,
-    scales: tuple[int, ...] | None = None,
+    scales: tuple[int, ...] = (),
 ) -> dict[str, ImageDetections]:
     """Detections by ``Example.key``, filtered as the recipe evaluates.
 
     Args:
         detector: a run, of whose stage 2 or 4 the detector is taken (``None``: its result).
         proposals: what it is given, the best ``most`` of each image (``None``: all).
-        scales: short sides of an image pyramid; ``None``: the recipe's one.
+        scales: short sides of an image pyramid; none: the recipe's own.
     """
     recipe = detector.read_config().recipe
     classifier = load_classifier(
-        detector.path, recipe.evaluation_filter, stage=stage, head_chunk=HEAD_CHUNK
+        detector.path,
+        recipe.evaluation_filter,
+        stage=stage,
+        head_chunk=HEAD_CHUNK,
+        short_sides=scales,
     )
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=4

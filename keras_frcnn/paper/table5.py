@@ -70,7 +70,7 @@ def _system(workshop: Workshop, network: str, key: str):
         return workshop.evaluate(f"table5-{network}-{key}", run, 2, proposals, 300), None
     run = workshop.fast_rcnn(network, "windows")
     windows = workshop.external("windows", TEST_SETS["07"])
-    scales = None
+    scales = ()
     if key == "one-stage-5":
         factor = workshop.budget.recipe().image.short_side / 600
         scales = tuple(round(side * factor) for side in SCALES)

@@ -339,14 +339,14 @@ class Workshop:
         most: int | None,
         sets: str = TEST_SETS["07"],
         *,
-        scales: tuple[int, ...] | None = None,
+        scales: tuple[int, ...] = (),
     ) -> Evaluated:
         """A system's figures on a test set; its detections are kept under ``name``.
 
         Args:
             stage: of the detector: 2, 4, or ``None`` for the run's result.
             most: proposals of each image; ``None``: all.
-            scales: short sides of an image pyramid; ``None``: the recipe's one.
+            scales: short sides of an image pyramid; none: the recipe's own.
 
         Raises:
             Absent: the annotations are not there; what the server needs is written.

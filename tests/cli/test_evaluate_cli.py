@@ -60,6 +60,7 @@ def test_the_keys_of_the_file(evaluated, trained, devkit):
     assert record["ids_hash"] == load_voc(devkit, "2007:test").ids_hash
     assert record["sets"] == ["2007:test"]
     assert (record["run"], record["stage"], record["proposals"]) == (str(trained.path), 4, 300)
+    assert record["scales"] == [96]
 
 
 def test_the_table(evaluated, trained):
@@ -229,6 +230,18 @@ def test_the_first_images_and_fewer_proposals(trained, devkit, command, tmp_path
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["evaluation.json"]
 
 
+def test_several_scales_and_the_runs_own(trained, devkit, command, tmp_path, evaluated):
+    flags = ("--run", trained.path, "-p", devkit, "--out", tmp_path, "--scales")
+    found = {}
+    for scales in ("96", "200,96"):
+        assert command(evaluate.main, *flags, scales).code == 0
+        record = json.loads((tmp_path / "evaluation.json").read_text())
+        assert record["scales"] == [int(side) for side in scales.split(",")]
+        found[scales] = figures(record)
+    assert found["96"] == figures(evaluated[1])
+    assert set(found["200,96"]) == set(FIGURES)
+
+
 def test_training_images_are_refused_however_they_are_listed(
     trained, devkit, command, tmp_path, make_devkit
 ):
@@ -317,6 +330,8 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
             "--write would replace --detections detections.json",
         ),
         (("--detections", "no.json", *data, "--stage", "2"), "--stage belongs to --run"),
+        (("--detections", "no.json", *data, "--scales", "480"), "--scales belongs to --run"),
+        ((*run, *data, "--scales", "0"), "--scales takes whole numbers above 0"),
         (("--detections", "no.json", *data), "no.json"),
         (("--detections", "list.json", *data), "list.json"),
         (("--detections", "class.json", *data), "has the class_name 'cat', expected one of"),

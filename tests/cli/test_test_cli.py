@@ -161,6 +161,16 @@ def test_num_rois_is_a_chunk_and_changes_nothing(tested, photos, trained, comman
     assert_same(found, tested[2])
 
 
+def test_the_runs_own_scale_changes_nothing_and_others_do(
+    tested, photos, trained, command, tmp_path
+):
+    flags = ("--run", trained.path, "--scales")
+    assert_same(rerun(command, photos, tmp_path / "one", *flags, "96"), tested[2])
+    found = rerun(command, photos, tmp_path / "many", *flags, "96,200,300")
+    scores = [[record["score"] for record in records] for records in (found, tested[2])]
+    assert len(found) != len(tested[2]) or not np.allclose(*scores, atol=1e-3)
+
+
 def test_an_export_finds_what_the_run_finds(tested, photos, exported, command, tmp_path):
     found = rerun(command, photos, tmp_path / "out", "--saved_model", exported.path, "-n", "32")
     assert_same(found, tested[2])
@@ -256,6 +266,10 @@ def test_mistakes_are_refused(photos, trained, exported, command, tmp_path, monk
         (("-p", photos, *run, "-n", "0"), "--num_rois"),
         (("-p", photos, *model, "--nms_thresh", "0.5"), "fixed in an exported model"),
         (("-p", photos, *model, "--num_proposals", "5"), "fixed in an exported model"),
+        (("-p", photos, *model, "--scales", "480"), "--scales needs --run"),
+        (("-p", photos, *run, "--scales", "480,0"), "--scales takes whole numbers above 0"),
+        (("-p", photos, *run, "--scales", "480,a"), "--scales takes whole numbers separated by"),
+        (("-p", photos, *run, "--scales", "480,96,480"), "--scales names a short side twice"),
         (("-p", photos, *run, "--out", "file"), "--out file is a file"),
         (("-p", tmp_path, *run), "--out detections lies inside the image folder"),
         (("-p", photos, *run, "--out", photos / "x" / "y"), "lies inside the image folder"),
