@@ -21,13 +21,12 @@ from keras_frcnn.data.voc import load_voc
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.given_boxes import load_classifier
+from keras_frcnn.network.weights import read_layers
 from keras_frcnn.proposals.files import read_proposals, write_proposals
-from keras_frcnn.proposals.given import GivenProposals, mirror
+from keras_frcnn.proposals.given import GivenProposals, mirror, ranked
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +86,28 @@ def test_what_the_run_says_and_holds(fast_rcnn, boxes, devkit):
         np.testing.assert_array_equal(store.boxes_of(index), plain)
         mirrored = store.boxes_of(len(examples) + index)
         np.testing.assert_array_equal(mirrored, mirror(plain, example.width))
+
+
+def test_fast_rcnn_on_the_boxes_of_stage_1_is_stage_2(
+    trained, devkit, command, tiny_flags, tmp_path
+):
+    """The same images, boxes and samples: the same weights, but for the clipping of rounding."""
+    run = RunFolder(trained.path)
+    keys = [unit.key for unit in training_units(load_voc(devkit, "2007:trainval").examples, True)]
+    store = ProposalStore.load(run.proposals_file(1), keys)
+    entries = {key: ranked(store.boxes_of(index)) for index, key in enumerate(keys)}
+    write_proposals(tmp_path / "stage1.h5", GivenProposals(entries, "rpn", {}, "x"))
+    flags = ("-p", devkit, "--proposals", tmp_path / "stage1.h5", "--out", tmp_path / "run")
+    flags = (*flags, *tiny_flags, "--iterations", "8", "--learning_rate", "0.01", "-n", "16")
+    assert command(train_command.main, *flags).code == 0
+    layers = [
+        read_layers(folder.weights_file("stage2")).layers
+        for folder in (run, RunFolder(tmp_path / "run"))
+    ]
+    assert set(layers[0]) == set(layers[1])
+    for name, weights in layers[0].items():
+        for part, values in weights.items():
+            np.testing.assert_allclose(layers[1][name][part], values, atol=1e-5, err_msg=name)
 
 
 def test_resuming_needs_the_same_proposals(fast_rcnn, boxes, command, tmp_path):
@@ -195,8 +216,6 @@ def test_the_rpn_of_a_run(trained, devkit, command, tmp_path):
 def test_recall_of_perfect_boxes(devkit, command, tmp_path):
     """Every object found exactly, then only the first of each image: half of them."""
     dataset = load_voc(devkit, "2007:test")
-    from keras_frcnn.proposals.given import ranked
-
     entries = {example.image_id: ranked(example.boxes_image) for example in dataset.examples}
     write_proposals(tmp_path / "all.h5", GivenProposals(entries, "truth", {}, "x"))
     flags = ("-p", devkit, "--proposals", tmp_path / "all.h5", "--numbers", "1,9")
