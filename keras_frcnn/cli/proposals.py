@@ -44,7 +44,7 @@ examples:
   table 1 of the paper: --num_proposals 6000 --no-nms, --num_proposals 300 --no-cls, --no-reg
 """
 METHODS = ("selective-search", "edge-boxes", "rpn")
-_RPN_FLAGS = ("run", "stage", "before_nms", "nms_iou", "min_size", "gpu")
+_RPN_FLAGS = ("run", "stage", "before_nms", "nms_iou", "min_size", "seed", "gpu")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -124,7 +124,8 @@ def _add_rpn(group) -> None:
         "--before_nms",
         type=whole_number(0),
         metavar="N",
-        help="boxes that go into the suppression, 0: all\ndefault: 6000 (config.py:160)",
+        help="boxes that go into the suppression, 0: all\n"
+        "default: 6000 (config.py:160), or --num_proposals where that is more",
     )
     group.add_argument(
         "--nms_iou",
@@ -155,7 +156,6 @@ def _add_rpn(group) -> None:
     group.add_argument(
         "--seed",
         type=whole_number(0, 2**31 - 1),
-        default=0,
         metavar="N",
         help="of the draw of --no-cls\ndefault: 0 (ours)",
     )
@@ -238,7 +238,11 @@ def make_method(arguments: argparse.Namespace):
 
     model, about = load_rpn(RunFolder(arguments.run), arguments.stage)
     config = model.recipe.test_proposals
-    before = config.before_nms if arguments.before_nms is None else arguments.before_nms or None
+    before = config.before_nms
+    if arguments.before_nms is not None:
+        before = arguments.before_nms or None
+    elif before is not None:
+        before = max(before, arguments.num_proposals)
     changes = {
         "nms_iou": arguments.nms_iou,
         "min_size_image": arguments.min_size,
@@ -247,7 +251,7 @@ def make_method(arguments: argparse.Namespace):
     changes = {name: value for name, value in changes.items() if value is not None}
     config = dataclasses.replace(config, before_nms=before, **changes)
     ablation = Ablation(
-        not arguments.no_nms, not arguments.no_cls, not arguments.no_reg, arguments.seed
+        not arguments.no_nms, not arguments.no_cls, not arguments.no_reg, arguments.seed or 0
     )
     return RegionProposalNetwork(model, config, ablation, about)
 

@@ -2,7 +2,7 @@
 
 Shapes and names
 ----------------
-ss  Selective Search's boxes of the devkit's pictures, in one file for each list.
+boxes  EdgeBoxes of the devkit's pictures, in one file for each list: quicker than the others.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from keras_frcnn.data.voc import load_voc
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.given_boxes import load_classifier
+from keras_frcnn.network.weights import read_layers
 from keras_frcnn.proposals.files import read_proposals, write_proposals
-from keras_frcnn.proposals.given import GivenProposals, mirror
+from keras_frcnn.proposals.given import GivenProposals, mirror, ranked
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
-def ss(devkit, command, tmp_path_factory):
+def boxes(devkit, command, tmp_path_factory):
     """``{split: file}``."""
     pytest.importorskip("cv2")
     folder = tmp_path_factory.mktemp("boxes")
@@ -39,7 +38,7 @@ def ss(devkit, command, tmp_path_factory):
     for split, file in files.items():
         outcome = command(
             proposals.main,
-            *("-p", devkit, "--set", f"2007:{split}", "--method", "selective-search"),
+            *("-p", devkit, "--set", f"2007:{split}", "--method", "edge-boxes"),
             *("--num_proposals", 60, "--workers", 2, "--out", file),
         )
         assert outcome.code == 0, outcome.err
@@ -48,86 +47,108 @@ def ss(devkit, command, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def fast_rcnn(ss, devkit, command, tiny_flags, tmp_path_factory):
+def fast_rcnn(boxes, devkit, command, tiny_flags, tmp_path_factory):
     """The flags of a training on these boxes, and its outcome."""
     run = tmp_path_factory.mktemp("fast") / "run"
-    flags = ("-p", devkit, "--proposals", ss["trainval"], "--out", run, *tiny_flags)
+    flags = ("-p", devkit, "--proposals", boxes["trainval"], "--out", run, *tiny_flags)
     flags = (*flags, "--iterations", "6", "--learning_rate", "0.01", "-n", "16")
     outcome = command(train_command.main, *flags)
     assert outcome.code == 0, outcome.err
     return RunFolder(run), flags, outcome
 
 
-def test_the_file_of_proposals(ss, devkit):
-    given = read_proposals(ss["trainval"])
+def test_the_file_of_proposals(boxes, devkit):
+    given = read_proposals(boxes["trainval"])
     assert list(given.entries) == [
         example.key for example in load_voc(devkit, "2007:trainval").examples
     ]
-    assert given.method == "selective-search"
+    assert given.method == "edge-boxes"
     assert given.settings["sets"] == ["2007:trainval"]
     assert max(len(entry.scores) for entry in given.entries.values()) == 60
 
 
-def test_what_the_run_says_and_holds(fast_rcnn, ss, devkit):
+def test_what_the_run_says_and_holds(fast_rcnn, boxes, devkit):
     run, _, outcome = fast_rcnn
-    for words in ("paper, fast-rcnn", "selective-search", "6 iterations", "--proposals FILE"):
+    for words in ("paper, fast-rcnn", "edge-boxes", "6 iterations", "--proposals FILE"):
         assert words in outcome.out
     assert "anchors  " not in outcome.out
     config = run.read_config()
     assert (config.mode, config.stages) == ("fast-rcnn", (2,))
     assert [stage.iterations for stage in config.recipe.stages] == [80000, 6, 80000, 40000]
-    assert config.data["proposals"]["files"] == [str(ss["trainval"])]
+    assert config.data["proposals"]["files"] == [str(boxes["trainval"])]
     assert (run.path / "samples" / "stage2-rois-1.png").is_file()
     examples = load_voc(devkit, "2007:trainval").examples
     units = training_units(examples, flips=True)
     store = ProposalStore.load(run.given_proposals_file, [unit.key for unit in units])
-    given = read_proposals(ss["trainval"])
+    given = read_proposals(boxes["trainval"])
     for index, example in enumerate(examples):
-        boxes = given.entries[example.key].boxes_image
-        np.testing.assert_array_equal(store.boxes_of(index), boxes)
+        plain = given.entries[example.key].boxes_image
+        np.testing.assert_array_equal(store.boxes_of(index), plain)
         mirrored = store.boxes_of(len(examples) + index)
-        np.testing.assert_array_equal(mirrored, mirror(boxes, example.width))
+        np.testing.assert_array_equal(mirrored, mirror(plain, example.width))
 
 
-def test_resuming_needs_the_same_proposals(fast_rcnn, ss, command, tmp_path):
+def test_fast_rcnn_on_the_boxes_of_stage_1_is_stage_2(
+    trained, devkit, command, tiny_flags, tmp_path
+):
+    """The same images, boxes and samples: the same weights, but for the clipping of rounding."""
+    run = RunFolder(trained.path)
+    keys = [unit.key for unit in training_units(load_voc(devkit, "2007:trainval").examples, True)]
+    store = ProposalStore.load(run.proposals_file(1), keys)
+    entries = {key: ranked(store.boxes_of(index)) for index, key in enumerate(keys)}
+    write_proposals(tmp_path / "stage1.h5", GivenProposals(entries, "rpn", {}, "x"))
+    flags = ("-p", devkit, "--proposals", tmp_path / "stage1.h5", "--out", tmp_path / "run")
+    flags = (*flags, *tiny_flags, "--iterations", "8", "--learning_rate", "0.01", "-n", "16")
+    assert command(train_command.main, *flags).code == 0
+    layers = [
+        read_layers(folder.weights_file("stage2")).layers
+        for folder in (run, RunFolder(tmp_path / "run"))
+    ]
+    assert set(layers[0]) == set(layers[1])
+    for name, weights in layers[0].items():
+        for part, values in weights.items():
+            np.testing.assert_allclose(layers[1][name][part], values, atol=1e-5, err_msg=name)
+
+
+def test_resuming_needs_the_same_proposals(fast_rcnn, boxes, command, tmp_path):
     run, flags, _ = fast_rcnn
     before = run.weights_file("stage2").stat().st_mtime_ns
     assert command(train_command.main, *flags, "--resume").code == 0
     assert run.weights_file("stage2").stat().st_mtime_ns == before
-    given = read_proposals(ss["trainval"])
+    given = read_proposals(boxes["trainval"])
     other = tmp_path / "trainval.h5"
     entries = {name: entry.best(5) for name, entry in given.entries.items()}
     write_proposals(other, GivenProposals(entries, given.method, given.settings, "x"))
-    changed = [other if flag == ss["trainval"] else flag for flag in flags]
+    changed = [other if flag == boxes["trainval"] else flag for flag in flags]
     assert command(train_command.main, *changed, "--resume").refused("data.proposals")
 
 
 @pytest.mark.parametrize("number", [None, 7])
 def test_evaluating_is_running_the_detector_on_the_boxes(
-    fast_rcnn, ss, devkit, command, tmp_path, number
+    fast_rcnn, boxes, devkit, command, tmp_path, number
 ):
     run, *_ = fast_rcnn
-    flags = ("--run", run.path, "-p", devkit, "--proposals", ss["test"], "--out", tmp_path)
+    flags = ("--run", run.path, "-p", devkit, "--proposals", boxes["test"], "--out", tmp_path)
     flags += () if number is None else ("--num_proposals", number)
     outcome = command(evaluate.main, *flags)
     assert outcome.code == 0, outcome.err
     record = json.loads((tmp_path / "evaluation-proposals.json").read_text())
-    dataset, given = load_voc(devkit, "2007:test"), read_proposals(ss["test"])
+    dataset, given = load_voc(devkit, "2007:test"), read_proposals(boxes["test"])
     recipe = run.read_config().recipe
     classifier = load_classifier(run.path, recipe.evaluation_filter)
     found = {}
     for example in dataset.examples:
-        boxes = given.entries[example.key].boxes_image[:number]
-        found[example.key] = classifier.detect(read_image(example.path), boxes)[0]
+        best = given.entries[example.key].boxes_image[:number]
+        found[example.key] = classifier.detect(read_image(example.path), best)[0]
     expected = evaluate_voc(dataset, keep_best_per_class(found, 2, 40 * len(dataset))).to_json()
     assert record["map_area"] == expected["map_area"]
     assert record["per_class"] == expected["per_class"]
     assert (record["stage"], record["proposals"]) == (2, number or 2000)
-    assert record["given"]["files"] == [str(ss["test"])]
+    assert record["given"]["files"] == [str(boxes["test"])]
 
 
-def test_a_run_of_four_stages_on_given_boxes(trained, ss, devkit, command, tmp_path):
-    flags = ("--run", trained.path, "-p", devkit, "--proposals", ss["test"], "--out", tmp_path)
+def test_a_run_of_four_stages_on_given_boxes(trained, boxes, devkit, command, tmp_path):
+    flags = ("--run", trained.path, "-p", devkit, "--proposals", boxes["test"], "--out", tmp_path)
     assert command(evaluate.main, *flags).code == 0
     assert command(evaluate.main, *flags, "--stage", 2).code == 0
     names = ("evaluation-proposals.json", "evaluation-stage2-proposals.json")
@@ -143,15 +164,24 @@ def photos(devkit, tmp_path_factory):
     return folder
 
 
-def test_test_frcnn_on_given_boxes(fast_rcnn, ss, photos, command, tmp_path):
+def test_test_frcnn_on_given_boxes(fast_rcnn, boxes, photos, command, tmp_path):
     run, *_ = fast_rcnn
-    flags = ("-p", photos, "--run", run.path, "--proposals", ss["test"], "--out", tmp_path / "out")
+    flags = (
+        "-p",
+        photos,
+        "--run",
+        run.path,
+        "--proposals",
+        boxes["test"],
+        "--out",
+        tmp_path / "out",
+    )
     outcome = command(test_command.main, *flags, "--score_thresh", "0.01")
     assert outcome.code == 0, outcome.err
     records = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {record["image_id"] for record in records} == {"000009", "000011"}
     classifier = load_classifier(run.path)
-    given = read_proposals(ss["test"]).entries["VOC2007/000009"].boxes_image
+    given = read_proposals(boxes["test"]).entries["VOC2007/000009"].boxes_image
     expected, _ = classifier.detect(read_image(photos / "000009.jpg"), given)
     ours = [record["score"] for record in records if record["image_id"] == "000009"]
     assert max(ours) == pytest.approx(float(expected.scores[0]), abs=1e-5)
@@ -186,8 +216,6 @@ def test_the_rpn_of_a_run(trained, devkit, command, tmp_path):
 def test_recall_of_perfect_boxes(devkit, command, tmp_path):
     """Every object found exactly, then only the first of each image: half of them."""
     dataset = load_voc(devkit, "2007:test")
-    from keras_frcnn.proposals.given import ranked
-
     entries = {example.image_id: ranked(example.boxes_image) for example in dataset.examples}
     write_proposals(tmp_path / "all.h5", GivenProposals(entries, "truth", {}, "x"))
     flags = ("-p", devkit, "--proposals", tmp_path / "all.h5", "--numbers", "1,9")
@@ -203,16 +231,18 @@ def test_recall_of_perfect_boxes(devkit, command, tmp_path):
 # --- mistakes ----------------------------------------------------------------------------------
 
 
-def test_images_without_proposals_are_named(ss, fast_rcnn, photos, devkit, command, tmp_path):
+def test_images_without_proposals_are_named(
+    boxes, fast_rcnn, photos, devkit, command, tiny_flags, tmp_path
+):
     run, *_ = fast_rcnn
-    of_test = ("--proposals", ss["test"])
+    of_test = ("--proposals", boxes["test"])
     refusals = (
-        (train_command.main, ("-p", devkit, *of_test, "--out", tmp_path / "run")),
-        (test_command.main, ("-p", photos, "--run", run.path, "--proposals", ss["trainval"])),
-        (recall.main, ("-p", devkit, "--proposals", ss["trainval"])),
+        (train_command.main, ("-p", devkit, *of_test, *tiny_flags, "--out", tmp_path / "run")),
+        (test_command.main, ("-p", photos, "--run", run.path, "--proposals", boxes["trainval"])),
+        (recall.main, ("-p", devkit, "--proposals", boxes["trainval"])),
         (
             evaluate.main,
-            ("--run", run.path, "-p", devkit, "--proposals", ss["trainval"], "--out", tmp_path),
+            ("--run", run.path, "-p", devkit, "--proposals", boxes["trainval"], "--out", tmp_path),
         ),
     )
     for main, flags in refusals:
@@ -229,8 +259,8 @@ def test_images_without_proposals_are_named(ss, fast_rcnn, photos, devkit, comma
         (("--output_weight_path", "w.h5"), "trains the detector alone"),
     ],
 )
-def test_flags_that_do_not_go_with_given_proposals(ss, devkit, command, flags, words):
-    outcome = command(train_command.main, "-p", devkit, "--proposals", ss["trainval"], *flags)
+def test_flags_that_do_not_go_with_given_proposals(boxes, devkit, command, flags, words):
+    outcome = command(train_command.main, "-p", devkit, "--proposals", boxes["trainval"], *flags)
     assert outcome.refused(words)
 
 
