@@ -38,7 +38,8 @@ EPILOG = f"""\
 examples:
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --set 2007:test
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
-  python -m keras_frcnn evaluate --run runs/fast-rcnn -p VOCdevkit --proposals boxes.h5
+  python -m keras_frcnn evaluate --run runs/fast-rcnn -p VOCdevkit \\
+      --proposals boxes.h5
   python -m keras_frcnn evaluate --detections detections.json -p VOCdevkit
 """
 
