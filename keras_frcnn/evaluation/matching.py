@@ -70,8 +70,7 @@ def match_detections(
     """
     objects_of = [len(example.classes) for example in dataset.examples]
     first_objects = np.cumsum([0, *objects_of])
-    images, rows, overlaps, objects = [], [], [np.zeros(0)], [np.zeros(0, np.int64)]
-    classes, scores = [np.zeros(0, np.int32)], [np.zeros(0)]
+    images, rows, overlaps, objects, classes, scores = [], [], [], [], [], []
     for index, example in enumerate(dataset.examples):
         found = detections.get(example.key)
         if found is None or not len(found):
@@ -89,9 +88,9 @@ def match_detections(
         best = of_image.argmax(axis=1)
         overlaps.append(of_image[rows[-1], best])
         objects.append(first_objects[index] + best)
-    every_score, every_object = np.concatenate(scores), np.concatenate(objects)
-    object_difficult = np.concatenate([np.zeros(0, bool), *(e.difficult for e in dataset.examples)])
-    best_overlaps = np.concatenate(overlaps)
+    every_score, every_object = _joined(scores, np.float64), _joined(objects, np.int64)
+    object_difficult = _joined([example.difficult for example in dataset.examples], bool)
+    best_overlaps = _joined(overlaps, np.float64)
     reached = best_overlaps >= iou_threshold
     if strictly_greater:
         reached = best_overlaps > iou_threshold
@@ -104,18 +103,15 @@ def match_detections(
     outcomes[hits[first]] = TRUE_POSITIVE
     object_scores = np.full(len(object_difficult), -np.inf)
     object_scores[found_objects] = every_score[hits[first]]
-    nothing = [np.zeros(0, np.int64)]
     return Matches(
-        images=np.concatenate(nothing + images),
-        rows=np.concatenate(nothing + rows),
-        classes=np.concatenate(classes),
+        images=_joined(images, np.int64),
+        rows=_joined(rows, np.int64),
+        classes=_joined(classes, np.int32),
         scores=every_score,
         outcomes=outcomes,
         order=order,
         object_images=np.repeat(np.arange(len(dataset)), objects_of),
-        object_classes=np.concatenate(
-            [np.zeros(0, np.int32), *(e.classes for e in dataset.examples)]
-        ),
+        object_classes=_joined([example.classes for example in dataset.examples], np.int32),
         object_difficult=object_difficult,
         object_scores=object_scores,
     )
@@ -135,3 +131,8 @@ def box_overlaps(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     areas_a, areas_b = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
     union = areas_a[:, None] + areas_b - intersection
     return np.divide(intersection, union, out=np.full(meets.shape, -1.0), where=meets)
+
+
+def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+    """The parts one after the other, of their own type; an empty array of ``dtype`` without any."""
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
