@@ -2,8 +2,8 @@
 
 Shapes and names
 ----------------
-N  images of one size, R  boxes of each (zero-padded), D  detections kept.
-*_image  pixels of the original image, *_input  pixels of the rescaled network input.
+R  boxes of an image, C  classes incl. background.
+*_image  pixels of the original image.
 """
 
 from __future__ import annotations
@@ -11,18 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.inference import (
-    PredictedBoxes,
-    boxes_of_batch,
-    detect_rois,
-    load_model,
-    network_input,
-    result_stage,
-)
+from keras_frcnn.inference import Predictor, load_model, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import FINAL, RunFolder
@@ -31,17 +23,20 @@ from keras_frcnn.runs import FINAL, RunFolder
 NUMBER_OF_BOXES = 2000
 
 
-class BoxClassifier(tf.Module):
-    """Classifies and refines given boxes of images of one size.
+class BoxClassifier:
+    """Classifies and refines given boxes of an image.
 
     The boxes are used as they are: no smallest side, no suppression among them, as Fast R-CNN uses
     those of Selective Search (test.py:116-180 without the merging of equal RoIs, which only saves
     time).
 
     Args:
-        model: its base and detector are used.
+        model: its base and detector are used; its RPN may be untrained.
         detection_filter: which detections are kept.
         head_chunk: the most boxes that go through the head at once; ``None``: all.
+
+    Attributes:
+        predict: :meth:`keras_frcnn.inference.Predictor.predict_on`, for batches.
     """
 
     def __init__(
@@ -51,46 +46,15 @@ class BoxClassifier(tf.Module):
         *,
         head_chunk: int | None = None,
     ):
-        super().__init__(name="box_classifier")
         self.model = model
         self.detection_filter = detection_filter
-        self.head_chunk = head_chunk
+        self._predictor = Predictor(model, detection_filter, head_chunk=head_chunk)
+        self.predict = self._predictor.predict_on
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Foreground classes in order."""
         return self.model.class_names
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, None, None, 3), tf.uint8),
-            tf.TensorSpec((None, None, 4), tf.float32),
-            tf.TensorSpec((None,), tf.int32),
-        ]
-    )
-    def predict(
-        self, images: tf.Tensor, boxes_image: tf.Tensor, count: tf.Tensor
-    ) -> PredictedBoxes:
-        """Detections of (N, H, W, 3) uint8 images.
-
-        Args:
-            boxes_image: (N, R, 4), R at least 1, zero-padded.
-            count: (N,) boxes that are real.
-        """
-        inputs, sizes, scale = network_input(images, self.model.recipe.image)
-        features = self.model.base(inputs, training=False)
-        rois = boxes_image * tf.tile(scale, [2])
-        return detect_rois(
-            self.model,
-            features,
-            rois,
-            count,
-            images,
-            sizes,
-            scale,
-            self.detection_filter,
-            self.head_chunk,
-        )
 
     def detect(
         self, image: np.ndarray, boxes_image: np.ndarray
@@ -98,13 +62,9 @@ class BoxClassifier(tf.Module):
         """Detections of one (H, W, 3) uint8 image, and the best score of each class (C - 1,).
 
         Args:
-            boxes_image: (R, 4); R may be 0.
+            boxes_image: (R, 4) in pixels of the image; R may be 0.
         """
-        boxes = np.asarray(boxes_image, np.float32).reshape(1, -1, 4)
-        count = boxes.shape[1]
-        if count == 0:  # RoI pooling has no empty batch
-            boxes = np.array([[[0, 0, 1, 1]]], np.float32)
-        return boxes_of_batch(self.predict(image[None], boxes, np.array([count], np.int32)))
+        return self._predictor.detect_on(image, boxes_image)
 
 
 def load_classifier(

@@ -82,6 +82,7 @@ class Predictor(tf.Module):
     def predict(self, images: tf.Tensor) -> PredictedBoxes:
         """Detections of (N, H, W, 3) uint8 images, traced once whatever their size."""
         inputs, sizes, scale = network_input(images, self.model.recipe.image)
+        scales = tf.tile(scale[None], (tf.shape(images)[0], 1))
         features = self.model.base(inputs, training=False)
         shape = tf.shape(features)
         logits, deltas = self.model.rpn_head(features)
@@ -90,26 +91,93 @@ class Predictor(tf.Module):
             deltas,
             self.model.anchors(shape[1], shape[2]),
             sizes,
-            tf.tile(scale[None], (tf.shape(images)[0], 1)),
+            scales,
             self.proposals,
         )
         if self.detector_model is not self.model:
             features = self.detector_model.base(inputs, training=False)
-        return detect_rois(
-            self.detector_model,
-            features,
-            proposals.boxes_input,
-            proposals.count,
-            images,
-            sizes,
-            scale,
-            self.detection_filter,
-            self.head_chunk,
+        class_logits, class_deltas = self._detect(features, proposals.boxes_input)
+        outputs = class_logits, class_deltas
+        return self._select(outputs, proposals.boxes_input, proposals.count, images, sizes, scale)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, None, None, 3), tf.uint8),
+            tf.TensorSpec((None, None, 4), tf.float32),
+            tf.TensorSpec((None,), tf.int32),
+        ]
+    )
+    def predict_on(
+        self, images: tf.Tensor, boxes_image: tf.Tensor, count: tf.Tensor
+    ) -> PredictedBoxes:
+        """Detections of (N, H, W, 3) uint8 images on boxes that are given, without the RPN.
+
+        The boxes are used as they are: no smallest side, no suppression among them.
+
+        Args:
+            boxes_image: (N, R, 4) in original pixels, zero-padded, R at least 1.
+            count: (N,) boxes that are real.
+        """
+        inputs, sizes, scale = network_input(images, self.model.recipe.image)
+        features = self.detector_model.base(inputs, training=False)
+        rois = boxes_image * tf.tile(scale, [2])
+        outputs = self._detect(features, rois)
+        return self._select(outputs, rois, count, images, sizes, scale)
+
+    def _select(self, outputs, rois, count, images, sizes, scale) -> PredictedBoxes:
+        """Detections in original pixels from the head's outputs for (N, R, 4) RoIs."""
+        found = select_detections(*outputs, rois, count, sizes, self.detection_filter)
+        # Division may leave the border by a rounding error: 0 <= boxes <= size in original pixels.
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        border = tf.cast(tf.stack((height, width, height, width)), tf.float32)
+        boxes_image = tf.minimum(found.boxes_input / tf.tile(scale, [2]), border)
+        return PredictedBoxes(
+            boxes_image, found.scores, found.classes, found.count, found.best_scores
         )
+
+    def _detect(self, features: tf.Tensor, rois: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Head outputs (N, R, C) and (N, R, 4 * C) of (N, R, 4) RoIs."""
+        images, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
+        flat = tf.reshape(rois, (-1, 4))
+        roi_image = tf.repeat(tf.range(images), per_image)
+        if self.head_chunk is None:
+            outputs = self.detector_model.detector([features, flat, roi_image])
+        else:
+            outputs = self._detect_in_chunks(features, flat, roi_image)
+        return tuple(
+            tf.reshape(output, (images, per_image, output.shape[-1])) for output in outputs
+        )
+
+    def _detect_in_chunks(self, features, rois, roi_image):
+        classes = self.detector_model.number_of_classes
+        total = tf.shape(rois)[0]
+        chunks = -(-total // self.head_chunk)
+        logits = tf.TensorArray(
+            tf.float32, chunks, element_shape=(None, classes), infer_shape=False
+        )
+        deltas = tf.TensorArray(
+            tf.float32, chunks, element_shape=(None, 4 * classes), infer_shape=False
+        )
+        for index in tf.range(chunks):
+            part = slice(index * self.head_chunk, (index + 1) * self.head_chunk)
+            outputs = self.detector_model.detector([features, rois[part], roi_image[part]])
+            logits = logits.write(index, outputs[0])
+            deltas = deltas.write(index, outputs[1])
+        return logits.concat(), deltas.concat()
 
     def detect(self, image: np.ndarray) -> tuple[ImageDetections, np.ndarray]:
         """Detections of one (H, W, 3) uint8 image, and the best score of each class (C - 1,)."""
-        return boxes_of_batch(self.predict(image[None]))
+        return _first(self.predict(image[None]))
+
+    def detect_on(
+        self, image: np.ndarray, boxes_image: np.ndarray
+    ) -> tuple[ImageDetections, np.ndarray]:
+        """As :meth:`detect`, on the (R, 4) boxes that are given; R may be 0."""
+        boxes = np.asarray(boxes_image, np.float32).reshape(1, -1, 4)
+        count = boxes.shape[1]
+        if count == 0:  # RoI pooling has no empty batch
+            boxes = np.array([[[0, 0, 1, 1]]], np.float32)
+        return _first(self.predict_on(image[None], boxes, np.array([count], np.int32)))
 
 
 def network_input(images: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -124,67 +192,8 @@ def network_input(images: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, tf
     return inputs, sizes, scale
 
 
-def detect_rois(
-    model: FasterRcnn,
-    features: tf.Tensor,
-    rois: tf.Tensor,
-    count: tf.Tensor,
-    images: tf.Tensor,
-    sizes: tf.Tensor,
-    scale: tf.Tensor,
-    detection_filter: DetectionFilter,
-    head_chunk: int | None,
-) -> PredictedBoxes:
-    """Runs the detector on RoIs and filters, in original pixels.
-
-    Args:
-        model: its detector is used.
-        features: of its base.
-        rois: (N, R, 4) in input pixels, zero-padded, R at least 1; count: (N,) that are real.
-        images: (N, H, W, 3), for the border in original pixels.
-        sizes, scale: of :func:`network_input`.
-        head_chunk: the most RoIs that go through the head at once; ``None``: all.
-    """
-    class_logits, class_deltas = _head_outputs(model, features, rois, head_chunk)
-    found = select_detections(class_logits, class_deltas, rois, count, sizes, detection_filter)
-    # Division may leave the border by a rounding error: 0 <= boxes <= size in original pixels.
-    height, width = tf.shape(images)[1], tf.shape(images)[2]
-    border = tf.cast(tf.stack((height, width, height, width)), tf.float32)
-    boxes_image = tf.minimum(found.boxes_input / tf.tile(scale, [2]), border)
-    return PredictedBoxes(boxes_image, found.scores, found.classes, found.count, found.best_scores)
-
-
-def _head_outputs(
-    model: FasterRcnn, features: tf.Tensor, rois: tf.Tensor, head_chunk: int | None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Head outputs (N, R, C) and (N, R, 4 * C) of (N, R, 4) RoIs."""
-    images, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
-    flat = tf.reshape(rois, (-1, 4))
-    roi_image = tf.repeat(tf.range(images), per_image)
-    if head_chunk is None:
-        outputs = model.detector([features, flat, roi_image])
-    else:
-        outputs = _head_outputs_in_chunks(model, features, flat, roi_image, head_chunk)
-    return tuple(tf.reshape(output, (images, per_image, output.shape[-1])) for output in outputs)
-
-
-def _head_outputs_in_chunks(model, features, rois, roi_image, head_chunk):
-    classes = model.number_of_classes
-    chunks = -(-tf.shape(rois)[0] // head_chunk)
-    logits = tf.TensorArray(tf.float32, chunks, element_shape=(None, classes), infer_shape=False)
-    deltas = tf.TensorArray(
-        tf.float32, chunks, element_shape=(None, 4 * classes), infer_shape=False
-    )
-    for index in tf.range(chunks):
-        part = slice(index * head_chunk, (index + 1) * head_chunk)
-        outputs = model.detector([features, rois[part], roi_image[part]])
-        logits = logits.write(index, outputs[0])
-        deltas = deltas.write(index, outputs[1])
-    return logits.concat(), deltas.concat()
-
-
-def boxes_of_batch(found: PredictedBoxes) -> tuple[ImageDetections, np.ndarray]:
-    """Detections of a batch of one image, and the best score of each class (C - 1,)."""
+def _first(found: PredictedBoxes) -> tuple[ImageDetections, np.ndarray]:
+    """Detections of the first image of a batch, and the best score of each class (C - 1,)."""
     count = int(found.count[0])
     detections = ImageDetections(
         found.boxes_image[0, :count].numpy(),
