@@ -10,6 +10,7 @@ images  (N, H, W, 3) uint8 RGB, any H and W from 1.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -154,12 +155,7 @@ def detect_rois(
         head_chunk: the most RoIs that go through the head at once; ``None``: all.
         short_sides: scales of :mod:`keras_frcnn.multi_scale`; none: the recipe's own.
     """
-
-    def head(features, flat, roi_image):
-        if head_chunk is None:
-            return tuple(model.detector([features, flat, roi_image]))
-        return _head_in_chunks(model, features, flat, roi_image, head_chunk)
-
+    head = functools.partial(run_head, model, head_chunk)
     batch, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
     flat = tf.reshape(rois, (-1, 4))
     roi_image = tf.repeat(tf.range(batch), per_image)
@@ -179,7 +175,20 @@ def detect_rois(
     return PredictedBoxes(boxes_image, found.scores, found.classes, found.count, found.best_scores)
 
 
-def _head_in_chunks(model, features, rois, roi_image, head_chunk):
+def run_head(
+    model: FasterRcnn,
+    head_chunk: int | None,
+    features: tf.Tensor,
+    rois: tf.Tensor,
+    roi_image: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Logits (R, C) and deltas (R, 4 * C) of (R, 4) RoIs; R may be 0.
+
+    Args:
+        head_chunk: the most RoIs at once; ``None``: all.
+    """
+    if head_chunk is None:
+        return tuple(model.detector([features, rois, roi_image]))
     classes = model.number_of_classes
     # One chunk at least: at one of several scales there may be no RoI.
     chunks = tf.maximum(1, -(-tf.shape(rois)[0] // head_chunk))

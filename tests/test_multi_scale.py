@@ -8,13 +8,14 @@ rois  (R, 4) half-open (y1, x1, y2, x2) in pixels of the recipe's own input.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_frcnn.data.images import prepare_image
-from keras_frcnn.inference import Predictor
+from keras_frcnn.inference import Predictor, run_head
 from keras_frcnn.multi_scale import Level, detect_at_nearest, nearest_levels, pyramid
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
@@ -167,7 +168,7 @@ def test_scores_are_those_of_each_roi_pooled_at_its_scale(tiny_recipe):
 def test_a_scale_without_a_roi_is_no_trouble(tiny_recipe, pooling, chunk):
     detector = dataclasses.replace(tiny_recipe.detector, roi_pooling=pooling)
     model = make_model(dataclasses.replace(tiny_recipe, detector=detector), seed=1)
-    predictor = Predictor(model, EVERYTHING, head_chunk=chunk)
+    head = functools.partial(run_head, model, chunk)
     generator = np.random.default_rng(0)
     levels = [
         Level(tf.constant(generator.random((2, 6, 9, 128), np.float32)), tf.ones(2) * scale)
@@ -176,11 +177,11 @@ def test_a_scale_without_a_roi_is_no_trouble(tiny_recipe, pooling, chunk):
     rois = tf.constant([[0, 0, 90, 120], [10, 20, 60, 80], [5, 5, 40, 100]], tf.float32)
     roi_image = tf.constant([0, 1, 0])
     assert set(nearest_levels(rois, tf.ones(2), tf.stack([x.scale for x in levels])).numpy()) == {1}
-    logits, deltas = detect_at_nearest(levels, tf.ones(2), rois, roi_image, predictor._head)
+    logits, deltas = detect_at_nearest(levels, tf.ones(2), rois, roi_image, head)
     expected = model.detector([levels[1].features, rois * 1.5, roi_image])
     np.testing.assert_allclose(logits, expected[0], atol=1e-5)
     np.testing.assert_allclose(deltas, expected[1], atol=1e-5)
-    nothing = detect_at_nearest(levels, tf.ones(2), rois[:0], roi_image[:0], predictor._head)
+    nothing = detect_at_nearest(levels, tf.ones(2), rois[:0], roi_image[:0], head)
     assert [tuple(output.shape) for output in nothing] == [(0, 4), (0, 16)]
 
 

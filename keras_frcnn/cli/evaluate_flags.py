@@ -31,7 +31,8 @@ EPILOG = f"""\
 examples:
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --report
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
-  python -m keras_frcnn evaluate --run runs/fast-rcnn -p VOCdevkit --proposals boxes.h5
+  python -m keras_frcnn evaluate --run runs/fast-rcnn -p VOCdevkit \\
+      --proposals boxes.h5
   python -m keras_frcnn evaluate --detections all.json -p VOCdevkit --coco
   python -m keras_frcnn evaluate --detections results.tar.gz -p VOCdevkit
 """

@@ -150,10 +150,14 @@ def _add_rest(group) -> None:
     group.add_argument(
         "--zf_weight_path",
         metavar="FILE",
-        help="ImageNet weights of zf, which cannot be fetched: without them its rows are empty",
+        help="ImageNet weights of zf, which cannot be fetched\n"
+        "default: none, the rows with zf then say so",
     )
     group.add_argument(
-        "--weights", choices=("random",), metavar="random", help="start from random weights"
+        "--weights",
+        choices=("random",),
+        metavar="random",
+        help="start every network from random weights\ndefault: ImageNet's (section 3.2)",
     )
     group.add_argument(
         "--edge_model",

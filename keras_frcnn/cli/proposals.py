@@ -33,15 +33,17 @@ from keras_frcnn.runs import RunFolder
 
 EPILOG = f"""\
 {ORIGINS}
-the file (HDF5, described in keras_frcnn/proposals/files.py) is what train_frcnn.py, test_frcnn.py,
-evaluate and recall take as --proposals. An interrupted command goes on where it stopped.
+The file (HDF5, described in keras_frcnn/proposals/files.py) is what
+train_frcnn.py, test_frcnn.py, evaluate and recall take as --proposals.
+An interrupted command goes on where it stopped.
 
 examples:
-  python -m keras_frcnn proposals -p VOCdevkit --set 2007:trainval --method selective-search \\
-      --out ss.h5
-  python -m keras_frcnn proposals -p VOCdevkit --set 2007:test --method rpn --run runs/vgg16 \\
-      --num_proposals 300 --out rpn.h5
-  table 1 of the paper: --num_proposals 6000 --no-nms, --num_proposals 300 --no-cls, --no-reg
+  python -m keras_frcnn proposals -p VOCdevkit --set 2007:trainval \\
+      --method selective-search --out ss.h5
+  python -m keras_frcnn proposals -p VOCdevkit --set 2007:test \\
+      --method rpn --run runs/vgg16 --num_proposals 300 --out rpn.h5
+of table 1 of the paper:
+  --num_proposals 6000 --no-nms, --num_proposals 300 --no-cls, --no-reg
 """
 METHODS = ("selective-search", "edge-boxes", "rpn")
 _RPN_FLAGS = ("run", "stage", "before_nms", "nms_iou", "min_size", "seed", "gpu")
@@ -51,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
     parser = HelpfulParser(
         prog="python -m keras_frcnn proposals",
-        usage="python -m keras_frcnn proposals -p PATH --method METHOD --out FILE [flags]",
+        usage="python -m keras_frcnn proposals -p PATH --method NAME --out FILE [flags]",
         description="Compute proposals of all images of some image sets.",
         epilog=EPILOG,
     )
@@ -78,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="such as 2007:trainval+2012:trainval\ndefault: every trainval that exists (ours)",
     )
     group.add_argument(
-        "--method", required=True, metavar="METHOD", choices=METHODS, help=", ".join(METHODS)
+        "--method", required=True, metavar="NAME", choices=METHODS, help=", ".join(METHODS)
     )
     group.add_argument("--out", required=True, metavar="FILE", help="the file to write")
     group.add_argument(

@@ -34,11 +34,13 @@ NUMBERS = "50,100,300,1000,2000"
 
 EPILOG = f"""\
 {ORIGINS}
-one proposal covers one object, difficult objects are left out; the average recall is over IoU 0.5
-to 1. After each value the ends of its 95 % interval, by bootstrap over the images.
+One proposal covers one object, difficult objects are left out; the average
+recall is over IoU 0.5 to 1. After each value stand the ends of its 95 %
+interval, by bootstrap over the images.
 
 examples:
-  python -m keras_frcnn recall -p VOCdevkit --set 2007:test --proposals ss.h5 rpn.h5
+  python -m keras_frcnn recall -p VOCdevkit --set 2007:test \\
+      --proposals ss.h5 rpn.h5
 """
 
 
@@ -50,14 +52,15 @@ def build_parser() -> argparse.ArgumentParser:
         description="Recall of the best N proposals of each image at several IoU thresholds.",
         epilog=EPILOG,
     )
-    parser.add_argument(
+    group = parser.add_argument_group("of what on what")
+    group.add_argument(
         "-p",
         "--path",
         required=True,
         metavar="PATH",
         help="VOCdevkit folder, or the text file of -o simple",
     )
-    parser.add_argument(
+    group.add_argument(
         "-o",
         "--parser",
         metavar="LAYOUT",
@@ -66,12 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
         "default: pascal_voc (lineage)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--set",
         metavar="SETS",
         help="such as 2007:test\ndefault: every test set that exists (ours)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--proposals",
         nargs="+",
         required=True,
@@ -79,13 +82,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="files of python -m keras_frcnn proposals, or .mat files of Selective Search; each is "
         "a table of its own",
     )
-    parser.add_argument(
+    group = parser.add_argument_group("what to tell")
+    group.add_argument(
         "--numbers",
         default=NUMBERS,
         metavar="N,N,...",
         help=f"how many of each image count\ndefault: {NUMBERS} (figure 2 and table 1)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--out", metavar="FILE", help="write the figures as JSON\ndefault: none (ours)"
     )
     return parser

@@ -42,7 +42,7 @@ EPILOG = f"""\
 examples:
   test_frcnn.py -p photos --run runs/vgg16
   test_frcnn.py -p photo.jpg --saved_model exported --draw_thresh 0.8
-  test_frcnn.py -p VOCdevkit/VOC2007/JPEGImages --run runs/fast-rcnn --proposals boxes.h5
+  test_frcnn.py -p photos --run runs/fast-rcnn --proposals boxes.h5
 """
 
 

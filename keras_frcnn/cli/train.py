@@ -103,7 +103,7 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
 
 
 def run_config(
-    arguments: argparse.Namespace, dataset: Dataset, given: GivenProposals | None
+    arguments: argparse.Namespace, dataset: Dataset, given: GivenProposals | None = None
 ) -> RunConfig:
     """Everything that makes the run."""
     from keras_frcnn.training.units import steps_per_epoch

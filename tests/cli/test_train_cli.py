@@ -88,7 +88,7 @@ def test_num_epochs_counts_both_orientations_or_one():
     dataset = FakeDataset()
     for flag, units in (("--hf", 20), ("--no-hf", 10)):
         arguments = parse("--num_epochs", 1, flag)
-        stages = train.run_config(arguments, dataset).recipe.stages
+        stages = train.run_config(arguments, dataset, None).recipe.stages
         assert [stage.iterations for stage in stages] == [units, units // 2] * 2
 
 

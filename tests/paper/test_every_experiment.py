@@ -90,7 +90,7 @@ def test_weights_that_are_missing_leave_the_rows(devkit, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["table12"], "not 'table12'; did you mean table1?"),
+        (["tables4"], "not 'tables4'; did you mean table4?"),
         ([], "Name an experiment of table2"),
         (["table1"], "--path is needed"),
         (["table1", "-p", "."], "--out is needed"),

@@ -162,7 +162,7 @@ def test_matlab_counts_from_one_and_includes_the_last_pixel(tmp_path):
     assert found.method == "mat"
 
 
-def test_whole_numbers_of_matlab_do_not_wrap(tmp_path):
+def test_whole_numbers_of_matlab_are_read(tmp_path):
     boxes = np.array([[1, 1, 5, 5]], np.uint16)
     path = save_mat(tmp_path / "voc.mat", ["a"], [boxes])
     np.testing.assert_array_equal(read_proposals(path).entries["a"].boxes_image, [[0, 0, 5, 5]])
