@@ -50,9 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m keras_frcnn paper",
         usage="python -m keras_frcnn paper NAME -p VOCDEVKIT --out DIR [flags]\n"
         "       python -m keras_frcnn paper --list",
-        description="Tables and figures of the paper (NIPS 2015) as Markdown, JSON and pictures, "
-        "the paper's numbers beside ours. What is trained is kept and used again; an interrupted "
-        "command goes on where it stopped.",
+        description="Tables and figures of the paper, its numbers beside ours.\n"
+        "What is trained is kept and used again; stopped, a command goes on where it was.",
         epilog=EPILOG,
     )
     _add_experiment(parser.add_argument_group("which experiment on what"))
