@@ -39,8 +39,8 @@ EPILOG = f"""\
 examples:
   python -m keras_frcnn paper --list
   python -m keras_frcnn paper table2 -p VOCdevkit --out paper
-  python -m keras_frcnn paper all -p VOCdevkit --out paper --run runs/vgg16 --network vgg16 \\
-    --budget 0.01 --images 200
+  python -m keras_frcnn paper all -p VOCdevkit --out paper --run runs/vgg16 \\
+      --network vgg16 --budget 0.01 --images 200
 """
 
 
