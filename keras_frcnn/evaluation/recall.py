@@ -10,7 +10,7 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,57 @@ def proposal_recall(
         objects=int(counts.sum()),
         images=len(dataset),
     )
+
+
+@dataclass(frozen=True)
+class RecallContrast:
+    """A sum of recalls with signs, and the ends of its interval over images.
+
+    Attributes:
+        value, low, high: shares, such as 0.12 for 12 points.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+def recall_contrast(
+    dataset: Dataset,
+    terms: Sequence[tuple[float, Mapping[str, np.ndarray], int]],
+    *,
+    iou_threshold: float = 0.5,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> RecallContrast:
+    """``sum(sign * recall)``, each term drawn with the same images: a paired comparison.
+
+    With ``[(1, boxes, 2000), (-1, boxes, 300)]`` it is what recall loses from 2000 to 300
+    proposals.
+
+    Args:
+        terms: sign, proposals by ``Example.key`` best first, how many of each image count.
+
+    Raises:
+        UserError: as :func:`proposal_recall`.
+    """
+    counts, sums = np.zeros(len(dataset)), np.zeros((len(dataset), 1))
+    for sign, proposals, number in terms:
+        _check(dataset, proposals)
+        for index, example in enumerate(dataset.examples):
+            objects = example.without_difficult().boxes_image
+            best = proposals.get(example.key, np.zeros((0, 4)))[:number]
+            overlaps = matched_overlaps(objects, best)
+            counts[index] = len(objects)
+            sums[index, 0] += sign * np.count_nonzero(overlaps >= iou_threshold)
+    low, high = _bootstrap(counts, sums, confidence, resamples, seed)
+    return RecallContrast(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
 
 
 def matched_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:

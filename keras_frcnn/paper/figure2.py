@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from keras_frcnn.evaluation.recall import ProposalRecall
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.evaluation.recall import ProposalRecall, proposal_recall, recall_contrast
 from keras_frcnn.paper.sheet import Column, Sheet, interval
-from keras_frcnn.paper.table1 import recall_of
+from keras_frcnn.paper.table1 import boxes_of, points
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 from keras_frcnn.plots import save_figure
 
@@ -24,6 +26,8 @@ COLOURS = {"ss": "tab:blue", "eb": "tab:green", "rpn-zf": "tab:orange", "rpn-vgg
 
 def make(workshop: Workshop) -> Sheet:
     """The figure, its numbers, and how much each method loses from 2000 to 300 proposals."""
+    dataset = workshop.data(TEST_SETS["07"])
+    boxes: dict[str, dict[str, np.ndarray]] = {}
     curves: dict[str, dict[int, ProposalRecall]] = {}
     labels: dict[str, str] = {}
     absent: dict[str, str] = {}
@@ -34,7 +38,8 @@ def make(workshop: Workshop) -> Sheet:
         except Absent as reason:
             absent[key] = str(reason)
             continue
-        curves[key] = {number: recall_of(workshop, proposals, number) for number in NUMBERS}
+        boxes[key] = boxes_of(workshop, proposals)
+        curves[key] = {number: proposal_recall(dataset, boxes[key], number) for number in NUMBERS}
     rows = []
     for key, label in labels.items():
         for number in NUMBERS:
@@ -70,10 +75,10 @@ def make(workshop: Workshop) -> Sheet:
             Column("95 % interval "),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.caption()} {len(workshop.data(TEST_SETS['07']))} images of "
+        caption=f"{workshop.caption()} {len(dataset)} images of "
         f"VOC 2007 test, {objects} objects, difficult ones left out; intervals by the bootstrap "
         "over images.",
-        remarks=tuple(_drops(curves, labels)),
+        remarks=tuple(_drops(dataset, boxes, labels)),
         figures=(figure.name,),
     )
 
@@ -114,8 +119,10 @@ def draw(curves: dict[str, dict[int, ProposalRecall]], labels: dict[str, str], p
         axis.set_xlim(0.5, 1)
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
-        axis.legend(loc="upper right")
     figure.axes[0].set_ylabel("recall")
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside lower center", ncols=len(handles))
     save_figure(figure, png)
 
 
@@ -124,11 +131,20 @@ def _at(found: ProposalRecall, threshold: float) -> float:
     return float(found.recall[index])
 
 
-def _drops(curves, labels):
-    for key, by_number in curves.items():
-        many, few = by_number[2000], by_number[300]
+def _drops(dataset: Dataset, boxes: dict[str, dict[str, np.ndarray]], labels: dict[str, str]):
+    """What each method loses from 2000 to 300 proposals, and whether RPNs lose less than SS."""
+
+    def drop(key: str):
+        return [(1, boxes[key], 2000), (-1, boxes[key], 300)]
+
+    for key in boxes:
+        lost = recall_contrast(dataset, drop(key))
+        yield (f"{labels[key]}: recall at IoU 0.5 lost from 2000 to 300 proposals: {points(lost)}.")
+    for key in boxes:
+        if not key.startswith("rpn") or "ss" not in boxes:
+            continue
+        less = recall_contrast(dataset, drop("ss") + [(-sign, *rest) for sign, *rest in drop(key)])
         yield (
-            f"{labels[key]}: recall at IoU 0.5 goes from {100 * many.recall[0]:.1f} to "
-            f"{100 * few.recall[0]:.1f} % from 2000 to 300 proposals, average recall from "
-            f"{100 * many.average_recall:.1f} to {100 * few.average_recall:.1f} %."
+            f"Selective Search loses {points(less)} more than {labels[key]}"
+            f"{'' if less.resolved else ': not resolved at this budget'}."
         )

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_frcnn.evaluation.recall import ProposalRecall, proposal_recall
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.evaluation.recall import (
+    ProposalRecall,
+    RecallContrast,
+    proposal_recall,
+    recall_contrast,
+)
 from keras_frcnn.paper import published
 from keras_frcnn.paper.sheet import Cell, Column, Sheet, interval
 from keras_frcnn.paper.systems import Evaluated, claim, difference
@@ -74,10 +80,15 @@ SETTINGS = (
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a row shows: one evaluation for each seed, and the recall of its proposals."""
+    """What a row shows: one evaluation for each seed, and the recall of the first's proposals.
+
+    Attributes:
+        boxes: these proposals by ``Example.key``, best first.
+    """
 
     evaluated: tuple[Evaluated, ...]
     recall: ProposalRecall
+    boxes: dict[str, np.ndarray]
 
     @property
     def mean(self) -> float:
@@ -115,7 +126,7 @@ def make(workshop: Workshop) -> Sheet:
         caption=f"{workshop.caption()} Detectors {network}, trained on VOC 2007 trainval, "
         f"{len(workshop.data(TEST_SETS['07']))} images of VOC 2007 test; 11-point metric; the "
         f"standard error is {spread}.",
-        remarks=tuple(_remarks(outcomes)),
+        remarks=tuple(_remarks(workshop, outcomes)),
     )
 
 
@@ -125,22 +136,27 @@ def outcome(workshop: Workshop, setting: Setting, network: str) -> Outcome:
     Raises:
         Absent: data, weights or a library are not there.
     """
-    found, recall = [], None
+    found, boxes = [], {}
     for seed in range(workshop.budget.seeds):
         detector, stage = _detector(workshop, setting, network, seed)
         proposals = _proposals(workshop, setting, network, seed)
         name = f"table1-{network}-{setting.key}-{seed}"
         found.append(workshop.evaluate(name, detector, stage, proposals, setting.proposals))
-        if recall is None:
-            recall = recall_of(workshop, proposals, setting.proposals)
-    return Outcome(tuple(found), recall)
-
-
-def recall_of(workshop: Workshop, proposals: GivenProposals, most: int) -> ProposalRecall:
-    """Recall on VOC 2007 test."""
+        if seed == 0:
+            boxes = boxes_of(workshop, proposals)
     dataset = workshop.data(TEST_SETS["07"])
-    boxes = {e.key: proposals.of_example(e).boxes_image for e in dataset.examples}
-    return proposal_recall(dataset, boxes, most)
+    return Outcome(tuple(found), proposal_recall(dataset, boxes, setting.proposals), boxes)
+
+
+def boxes_of(workshop: Workshop, proposals: GivenProposals) -> dict[str, np.ndarray]:
+    """Proposals of the images of VOC 2007 test by ``Example.key``, best first."""
+    dataset = workshop.data(TEST_SETS["07"])
+    return {e.key: proposals.of_example(e).boxes_image for e in dataset.examples}
+
+
+def points(found: RecallContrast) -> str:
+    """A contrast in points with its interval."""
+    return f"{100 * found.value:+.1f} points ({interval(found.low, found.high)})"
 
 
 def _detector(
@@ -183,7 +199,7 @@ def _numbers(found: Outcome) -> tuple[Cell, ...]:
     return found.mean, found.error, 100 * float(recall.recall[0]), ends
 
 
-def _remarks(outcomes: dict[str, Outcome]):
+def _remarks(workshop: Workshop, outcomes: dict[str, Outcome]):
     pairs = (
         ("rpn-shared", "ss", "RPN with shared convolutions", "Selective Search"),
         ("rpn-shared", "rpn-unshared", "Shared", "unshared convolutions"),
@@ -194,20 +210,29 @@ def _remarks(outcomes: dict[str, Outcome]):
         if first in outcomes and second in outcomes:
             one, two = outcomes[first].evaluated[0], outcomes[second].evaluated[0]
             yield f"mAP: {claim(name, other, difference(one, two))}"
+    yield from _recall_remarks(workshop.data(TEST_SETS["07"]), outcomes)
+
+
+def _recall_remarks(dataset: Dataset, outcomes: dict[str, Outcome]):
+    """What leaving out cls and reg does to recall; brackets are 95 % intervals over images."""
+
+    def loss(variant: str, count: int):
+        keys = (f"rpn-{count}", f"rpn-{variant}-{count}")
+        return [(sign, outcomes[key].boxes, count) for sign, key in zip((1, -1), keys, strict=True)]
+
     if {"rpn-100", "rpn-no-cls-100", "rpn-1000", "rpn-no-cls-1000"} <= outcomes.keys():
-        texts = []
-        for count in (100, 1000):
-            full, without = (
-                100 * outcomes[key].recall.recall[0]
-                for key in (f"rpn-{count}", f"rpn-no-cls-{count}")
-            )
-            texts.append(f"from {full:.1f} to {without:.1f} % with {count} proposals")
-        yield f"Recall at IoU 0.5 without cls goes {' and '.join(texts)}."
-    if {"rpn-300", "rpn-no-reg-300"} <= outcomes.keys():
-        with_reg, without = (
-            100 * outcomes[key].recall.average_recall for key in ("rpn-300", "rpn-no-reg-300")
-        )
+        few, many = loss("no-cls", 100), loss("no-cls", 1000)
+        more = recall_contrast(dataset, few + [(-sign, *rest) for sign, *rest in many])
         yield (
-            f"Average recall of 300 proposals is {with_reg:.1f} % with reg and {without:.1f} % "
-            "without (the anchors themselves)."
+            "Recall at IoU 0.5, lost without cls: "
+            f"{points(recall_contrast(dataset, few))} with 100 proposals, "
+            f"{points(recall_contrast(dataset, many))} with 1000; the first is larger by "
+            f"{points(more)}{'' if more.resolved else ', not resolved at this budget'}."
         )
+    if {"rpn-300", "rpn-no-reg-300"} <= outcomes.keys():
+        for threshold in (0.5, 0.7):
+            lost = recall_contrast(dataset, loss("no-reg", 300), iou_threshold=threshold)
+            yield (
+                f"Recall of 300 proposals at IoU {threshold}, lost without reg: {points(lost)}"
+                f"{'' if lost.resolved else ', not resolved at this budget'}."
+            )

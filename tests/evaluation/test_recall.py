@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.recall import IOU_THRESHOLDS, matched_overlaps, proposal_recall
+from keras_frcnn.evaluation.recall import (
+    IOU_THRESHOLDS,
+    matched_overlaps,
+    proposal_recall,
+    recall_contrast,
+)
 
 
 def plain_iou(a, b):
@@ -150,3 +155,32 @@ def test_two_thousand_proposals_of_many_images_take_seconds(make_dataset):
     start = time.process_time()
     proposal_recall(data, every, 2000)
     assert time.process_time() - start < 4
+
+
+def test_a_contrast_is_the_difference_of_recalls_drawn_together(make_dataset):
+    data, proposals = random_case(make_dataset, 11)
+    many, few = (proposal_recall(data, proposals, number, resamples=5) for number in (20, 2))
+    found = recall_contrast(data, [(1, proposals, 20), (-1, proposals, 2)])
+    assert found.value == pytest.approx(many.recall[0] - few.recall[0])
+    assert found.low <= found.value <= found.high
+    assert found.resolved
+    # Against themselves nothing is left in any resample, which unpaired draws would not give.
+    nothing = recall_contrast(data, [(1, proposals, 3), (-1, proposals, 3)])
+    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
+    assert not nothing.resolved
+
+
+def test_a_contrasts_interval_is_that_of_resampled_images(make_dataset):
+    data, proposals = random_case(make_dataset, 12, images=12)
+    found = recall_contrast(data, [(1, proposals, 5)], iou_threshold=0.6)
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(1000):
+        hits = objects = 0
+        for index in rng.integers(0, 12, 12):
+            own = data.examples[index].without_difficult().boxes_image
+            best = proposals.get(data.examples[index].key, np.zeros((0, 4)))[:5]
+            hits += sum(o >= 0.6 for o in plain_matches(own.tolist(), best.tolist()))
+            objects += len(own)
+        values.append(hits / objects)
+    assert [found.low, found.high] == pytest.approx(np.quantile(values, (0.025, 0.975)))
