@@ -145,6 +145,6 @@ def _drops(dataset: Dataset, boxes: dict[str, dict[str, np.ndarray]], labels: di
             continue
         less = recall_contrast(dataset, drop("ss") + [(-sign, *rest) for sign, *rest in drop(key)])
         yield (
-            f"Selective Search loses {points(less)} more than {labels[key]}"
-            f"{'' if less.resolved else ': not resolved at this budget'}."
+            f"Loss of Selective Search minus that of {labels[key]}: {points(less)}"
+            f"{'' if less.resolved else ', not resolved at this budget'}."
         )

@@ -226,7 +226,7 @@ def _recall_remarks(dataset: Dataset, outcomes: dict[str, Outcome]):
         yield (
             "Recall at IoU 0.5, lost without cls: "
             f"{points(recall_contrast(dataset, few))} with 100 proposals, "
-            f"{points(recall_contrast(dataset, many))} with 1000; the first is larger by "
+            f"{points(recall_contrast(dataset, many))} with 1000; the difference: "
             f"{points(more)}{'' if more.resolved else ', not resolved at this budget'}."
         )
     if {"rpn-300", "rpn-no-reg-300"} <= outcomes.keys():
