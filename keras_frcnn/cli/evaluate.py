@@ -33,6 +33,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc, print_table
 from keras_frcnn.files import write_text
+from keras_frcnn.recipes import RECIPES, DetectionFilter
 from keras_frcnn.runs import RunFolder
 
 
@@ -176,7 +177,9 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     run.check_not_trained_on(dataset)
     recipe = config.recipe
     stage = arguments.stage or result_stage(run)
-    detect, about_proposals = load_detector(arguments, stage, dataset)
+    filter_of = RECIPES[arguments.filter] if arguments.filter else recipe
+    chosen = filter_of.evaluation_filter
+    detect, about_proposals = load_detector(arguments, stage, dataset, chosen)
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=8
     )
@@ -188,7 +191,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     for example, image in zip(examples, images, strict=True):
         detections[example.key] = detect(example, image)
     seconds = (time.monotonic() - start) / len(dataset)
-    limit = recipe.evaluation_filter.mean_per_class
+    limit = chosen.mean_per_class
     if limit is not None:
         detections = keep_best_per_class(detections, len(config.class_names), limit * len(dataset))
     result = evaluate_voc(
@@ -205,6 +208,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         "scales": list(short_sides(arguments.scales) or (recipe.image.short_side,)),
         "network": config.network,
         "recipe": recipe.name,
+        "filter": filter_of.name,
         "seconds_per_image": seconds,
     }
     variant = " after stage 2" if arguments.stage == 2 else ""
@@ -212,13 +216,12 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
 
 
 def load_detector(
-    arguments: argparse.Namespace, stage: int, dataset: Dataset
+    arguments: argparse.Namespace, stage: int, dataset: Dataset, chosen: DetectionFilter
 ) -> tuple[Callable, dict]:
     """``(example, image) -> ImageDetections`` of a run, and what to tell of its proposals."""
     from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
     from keras_frcnn.inference import load_predictor
 
-    chosen = RunFolder(arguments.run).read_config().recipe.evaluation_filter
     given, most = load_given(arguments.proposals, dataset), arguments.num_proposals
     sides = short_sides(arguments.scales)
     if given is None:

@@ -21,6 +21,7 @@ from keras_frcnn.cli.common import (
     whole_number,
 )
 from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import RECIPES
 from keras_frcnn.runs import RunFolder
 
 SCORE_THRESHOLD = 0.5
@@ -124,6 +125,15 @@ def _add_how(group) -> None:
     )
     add_scales_flag(group)
     group.add_argument(
+        "--filter",
+        choices=tuple(RECIPES),
+        metavar="RECIPE",
+        help="which detections count. paper: a class's 100 best boxes of an image, suppressed, 40 "
+        "an image over the set (fast_rcnn_test.m:74-79,103-111); py-faster-rcnn: score above "
+        "0.05, suppressed, 100 an image (test.py:264-283), which suits crowds\n"
+        "default: the recipe that the run was trained by",
+    )
+    group.add_argument(
         "--iou",
         type=number(0, 1, above=True),
         default=0.5,
@@ -193,7 +203,7 @@ def check(arguments: argparse.Namespace) -> None:
         file = existing_path(arguments.detections, "--detections")
         if arguments.coco_annotations is not None:
             existing_path(arguments.coco_annotations, "--coco_annotations")
-        for flag in ("stage", "num_proposals", "proposals", "scales"):
+        for flag in ("stage", "num_proposals", "proposals", "scales", "filter"):
             if getattr(arguments, flag) is not None:
                 raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
         for name in ("detections.json", "voc_results", "coco_results/coco_results.json"):

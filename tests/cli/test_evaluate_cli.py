@@ -19,7 +19,7 @@ from keras_frcnn.evaluation.detection_files import ImageDetections, detection_re
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.inference import load_predictor
-from keras_frcnn.recipes import DetectionFilter
+from keras_frcnn.recipes import RECIPES, DetectionFilter
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ("map_11point", "map_area", "per_class", "images", "iou_threshold", "ids_hash")
@@ -240,6 +240,22 @@ def test_several_scales_and_the_runs_own(trained, devkit, command, tmp_path, eva
         found[scales] = figures(record)
     assert found["96"] == figures(evaluated[1])
     assert set(found["200,96"]) == set(FIGURES)
+
+
+@pytest.mark.parametrize("name", ["paper", "py-faster-rcnn"])
+def test_which_detections_count(name, trained, devkit, command, tmp_path):
+    flags = ("--run", trained.path, "-p", devkit, "--out", tmp_path, "--filter", name)
+    assert command(evaluate.main, *flags).code == 0
+    values = json.loads((tmp_path / "evaluation.json").read_text())
+    assert values["filter"] == name
+    data = load_voc(devkit, "2007:test")
+    chosen = RECIPES[name].evaluation_filter
+    predictor = load_predictor(trained.path, chosen)
+    found = {e.key: predictor.detect(read_image(e.path))[0] for e in data.examples}
+    if chosen.mean_per_class is not None:
+        found = keep_best_per_class(found, 2, chosen.mean_per_class * len(data))
+    written = json.loads((tmp_path / "detections.json").read_text())
+    assert len(written) == sum(len(detections) for detections in found.values())
 
 
 def test_training_images_are_refused_however_they_are_listed(
