@@ -27,6 +27,11 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
+from keras_frcnn.cli.shared_flags import (
+    add_input_size_flags,
+    add_path_flags,
+    add_training_set_flag,
+)
 from keras_frcnn.cli.train_recipe import image_of_sides
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
@@ -60,40 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     group = parser.add_argument_group("data")
-    group.add_argument(
-        "-p",
-        "--path",
-        required=True,
-        metavar="PATH",
-        help="VOCdevkit folder, or the text file of -o simple",
-    )
-    group.add_argument(
-        "-o",
-        "--parser",
-        metavar="LAYOUT",
-        choices=("pascal_voc", "simple"),
-        default="pascal_voc",
-        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
-        "default: pascal_voc (lineage)",
-    )
-    group.add_argument(
-        "--train_set",
-        metavar="SETS",
-        help="such as 2007:trainval+2012:trainval\ndefault: every trainval that exists (ours)",
-    )
-    group.add_argument(
-        "--short_side",
-        type=whole_number(1),
-        metavar="PX",
-        help="short side of the input that the anchors are for\ndefault: 600 (config.py:38)",
-    )
-    group.add_argument(
-        "--long_side",
-        type=whole_number(1),
-        metavar="PX",
-        help="most for its long side\n"
-        "default: 1000 (config.py:41), with another --short_side in proportion",
-    )
+    add_path_flags(group)
+    add_training_set_flag(group)
+    add_input_size_flags(group)
     group = parser.add_argument_group("anchors")
     group.add_argument(
         "-k",

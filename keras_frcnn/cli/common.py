@@ -128,58 +128,6 @@ def number(least: float, most: float | None = None, *, above: bool = False) -> C
     return parse
 
 
-def add_filter_flags(group) -> None:
-    """The flags of testing and export that say which detections there are."""
-    share = number(0, 1)
-    group.add_argument(
-        "--score_thresh",
-        type=share,
-        default=0.05,
-        metavar="SCORE",
-        help="lowest score of a detection\ndefault: 0.05 (test.py:227)",
-    )
-    group.add_argument(
-        "--nms_thresh",
-        type=share,
-        default=0.3,
-        metavar="IOU",
-        help="above which a worse detection of the same class is dropped\n"
-        "default: 0.3 (test.py:264; 0.5 in the lineage)",
-    )
-    group.add_argument(
-        "--num_proposals",
-        type=whole_number(1),
-        default=300,
-        metavar="N",
-        help="proposals of an image\ndefault: 300 (config.py:162)",
-    )
-
-
-def add_scales_flag(group) -> None:
-    """The flag of testing at several scales."""
-    group.add_argument(
-        "--scales",
-        metavar="PX,PX,...",
-        help="short sides at which the detector sees the image, each RoI at the one where it is "
-        "nearest to 224 x 224 px; such as 480,576,688,864,1200 (Fast R-CNN, section 5.2)\n"
-        "default: the run's own short side, as for the proposals (section 3.3)",
-    )
-
-
-def short_sides(text: str | None) -> tuple[int, ...]:
-    """What ``--scales`` says; nothing for ``None``.
-
-    Raises:
-        UserError: no whole numbers above 0, or one of them twice.
-    """
-    if text is None:
-        return ()
-    sides = numbers(text, int, "--scales")
-    if len(set(sides)) < len(sides):
-        raise UserError(f"--scales names a short side twice: {text!r}.")
-    return sides
-
-
 def quiet_tensorflow() -> None:
     """Starts TensorFlow and keeps its notes off the screen; call before it is imported elsewhere.
 

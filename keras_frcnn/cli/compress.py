@@ -25,6 +25,13 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
+from keras_frcnn.cli.shared_flags import (
+    DATA_PATH,
+    add_first_images_flag,
+    add_gpu_flag,
+    add_path_flags,
+    add_test_set_flag,
+)
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
 from keras_frcnn.recipes import Compression
@@ -69,35 +76,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="singular values kept of fc7\ndefault: 256 (Fast R-CNN, section 4.4)",
     )
     group = parser.add_argument_group("what to compare both on")
-    group.add_argument(
-        "-p",
-        "--path",
-        metavar="PATH",
-        help="VOCdevkit folder, or the text file of -o simple: mAP before and after\n"
-        "default: only the times are compared",
+    add_path_flags(
+        group,
+        required=False,
+        help=f"{DATA_PATH}: mAP before and after\ndefault: only the times are compared",
     )
-    group.add_argument(
-        "-o",
-        "--parser",
-        metavar="LAYOUT",
-        choices=("pascal_voc", "simple"),
-        default="pascal_voc",
-        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
-        "default: pascal_voc (lineage)",
-    )
-    group.add_argument(
-        "--set",
-        metavar="SETS",
-        help="such as 2007:test\ndefault: every test set that exists (ours)",
-    )
-    group.add_argument(
-        "--images",
-        type=whole_number(1),
-        metavar="N",
-        help="the first N images only\ndefault: all",
-    )
+    add_test_set_flag(group)
+    add_first_images_flag(group)
     group = parser.add_argument_group("machine")
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+    add_gpu_flag(group)
     return parser
 
 

@@ -24,10 +24,10 @@ from keras_frcnn.cli.common import (
     existing_path,
     make_console,
     quiet_tensorflow,
-    short_sides,
 )
 from keras_frcnn.cli.evaluate_flags import SCORE_THRESHOLD, build_parser, check
 from keras_frcnn.cli.given import given_record, load_given
+from keras_frcnn.cli.shared_flags import short_sides
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections

@@ -14,11 +14,18 @@ from pathlib import Path
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
-    add_scales_flag,
     existing_path,
     number,
-    short_sides,
     whole_number,
+)
+from keras_frcnn.cli.shared_flags import (
+    add_first_images_flag,
+    add_gpu_flag,
+    add_path_flags,
+    add_scales_flag,
+    add_strict_flag,
+    add_test_set_flag,
+    short_sides,
 )
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import RECIPES
@@ -70,27 +77,8 @@ def _add_what(group) -> None:
         "default: image_id is the VOC id or its digits, category_id the place in the class list, "
         "from 1 (ours)",
     )
-    group.add_argument(
-        "-p",
-        "--path",
-        required=True,
-        metavar="PATH",
-        help="VOCdevkit folder, or the text file of -o simple",
-    )
-    group.add_argument(
-        "-o",
-        "--parser",
-        metavar="LAYOUT",
-        choices=("pascal_voc", "simple"),
-        default="pascal_voc",
-        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
-        "default: pascal_voc (lineage)",
-    )
-    group.add_argument(
-        "--set",
-        metavar="SETS",
-        help="such as 2007:test\ndefault: every test set that exists (ours)",
-    )
+    add_path_flags(group)
+    add_test_set_flag(group)
     group.add_argument(
         "--out",
         metavar="DIR",
@@ -140,19 +128,9 @@ def _add_how(group) -> None:
         metavar="IOU",
         help="least IoU of a true positive\ndefault: 0.5 (VOCevaldet.m of the devkit)",
     )
-    group.add_argument(
-        "--images",
-        type=whole_number(1),
-        metavar="N",
-        help="the first N images only\ndefault: all",
-    )
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at any problem in the data\n"
-        "default: leave out what is wrong and report it (ours)",
-    )
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+    add_first_images_flag(group)
+    add_strict_flag(group)
+    add_gpu_flag(group)
 
 
 def _add_outputs(group) -> None:

@@ -16,11 +16,14 @@ import numpy as np
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
-    add_filter_flags,
     choose_devices,
     existing_path,
     make_console,
     quiet_tensorflow,
+)
+from keras_frcnn.cli.shared_flags import (
+    add_filter_flags,
+    add_gpu_flag,
 )
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
@@ -53,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("what the export does, for good")
     add_filter_flags(group)
     group = parser.add_argument_group("machine")
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+    add_gpu_flag(group)
     return parser
 
 

@@ -28,6 +28,11 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
+from keras_frcnn.cli.shared_flags import (
+    add_gpu_flag,
+    add_path_flags,
+    add_training_set_flag,
+)
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
 
@@ -58,27 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     group = parser.add_argument_group("of what, how, where to")
-    group.add_argument(
-        "-p",
-        "--path",
-        required=True,
-        metavar="PATH",
-        help="VOCdevkit folder, or the text file of -o simple",
-    )
-    group.add_argument(
-        "-o",
-        "--parser",
-        metavar="LAYOUT",
-        choices=("pascal_voc", "simple"),
-        default="pascal_voc",
-        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
-        "default: pascal_voc (lineage)",
-    )
-    group.add_argument(
-        "--set",
-        metavar="SETS",
-        help="such as 2007:trainval+2012:trainval\ndefault: every trainval that exists (ours)",
-    )
+    add_path_flags(group)
+    add_training_set_flag(group, "--set")
     group.add_argument(
         "--method", required=True, metavar="NAME", choices=METHODS, help=", ".join(METHODS)
     )
@@ -161,7 +147,7 @@ def _add_rpn(group) -> None:
         metavar="N",
         help="of the draw of --no-cls\ndefault: 0 (ours)",
     )
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+    add_gpu_flag(group)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

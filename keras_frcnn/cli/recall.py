@@ -25,6 +25,10 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
 )
 from keras_frcnn.cli.given import load_given
+from keras_frcnn.cli.shared_flags import (
+    add_path_flags,
+    add_test_set_flag,
+)
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.files import write_text
 from keras_frcnn.proposals.given import GivenProposals
@@ -53,27 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     group = parser.add_argument_group("of what on what")
-    group.add_argument(
-        "-p",
-        "--path",
-        required=True,
-        metavar="PATH",
-        help="VOCdevkit folder, or the text file of -o simple",
-    )
-    group.add_argument(
-        "-o",
-        "--parser",
-        metavar="LAYOUT",
-        choices=("pascal_voc", "simple"),
-        default="pascal_voc",
-        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
-        "default: pascal_voc (lineage)",
-    )
-    group.add_argument(
-        "--set",
-        metavar="SETS",
-        help="such as 2007:test\ndefault: every test set that exists (ours)",
-    )
+    add_path_flags(group)
+    add_test_set_flag(group)
     group.add_argument(
         "--proposals",
         nargs="+",

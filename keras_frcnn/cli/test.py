@@ -20,18 +20,21 @@ from rich.progress import track
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
-    add_filter_flags,
-    add_scales_flag,
     choose_devices,
     existing_path,
     make_console,
     number,
     quiet_tensorflow,
     run_main,
-    short_sides,
     whole_number,
 )
 from keras_frcnn.cli.given import load_given
+from keras_frcnn.cli.shared_flags import (
+    add_filter_flags,
+    add_gpu_flag,
+    add_scales_flag,
+    short_sides,
+)
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals, fit_to_image
 from keras_frcnn.recipes import DetectionFilter
@@ -106,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="RoIs that go through the head at once: less memory, the same detections\n"
         "default: all (ours; 32 in the lineage)",
     )
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+    add_gpu_flag(group)
     group.add_argument(
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    number,
-    whole_number,
+from keras_frcnn.cli.common import ORIGINS, HelpfulParser, number, whole_number
+from keras_frcnn.cli.shared_flags import (
+    add_gpu_flag,
+    add_input_size_flags,
+    add_path_flags,
+    add_strict_flag,
+    add_training_set_flag,
 )
 from keras_frcnn.recipes import (
     BOX_NORMALISERS,
@@ -59,28 +61,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(group) -> None:
-    group.add_argument(
-        "-p",
-        "--path",
-        required=True,
-        metavar="PATH",
+    add_path_flags(
+        group,
         help="VOCdevkit folder (with VOC2007 and/or VOC2012), or the text file of -o simple",
     )
-    group.add_argument(
-        "-o",
-        "--parser",
-        metavar="LAYOUT",
-        choices=("pascal_voc", "simple"),
-        default="pascal_voc",
-        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
-        "default: pascal_voc (lineage)",
-    )
-    group.add_argument(
-        "--train_set",
-        metavar="SETS",
-        help="such as 2007:trainval+2012:trainval, or the paper's 07, 12, 07+12, 07++12\n"
-        "default: every trainval that exists (ours)",
-    )
+    add_training_set_flag(group)
     group.add_argument(
         "--hf",
         dest="flips",
@@ -91,25 +76,8 @@ def _add_data(group) -> None:
     group.add_argument(
         "--no-hf", dest="flips", action="store_false", help="see images only as they are"
     )
-    group.add_argument(
-        "--short_side",
-        type=whole_number(1),
-        metavar="PX",
-        help="short side of the input\ndefault: 600 (config.py:38)",
-    )
-    group.add_argument(
-        "--long_side",
-        type=whole_number(1),
-        metavar="PX",
-        help="most for its long side\n"
-        "default: 1000 (config.py:41), with another --short_side in proportion",
-    )
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at any problem in the data\n"
-        "default: leave out what is wrong and report it (ours)",
-    )
+    add_input_size_flags(group)
+    add_strict_flag(group)
 
 
 def _add_model(group) -> None:
@@ -343,9 +311,7 @@ def _add_run(group) -> None:
         metavar="N",
         help="of everything random\ndefault: 0 (ours; config.py:184 has 3)",
     )
-    group.add_argument(
-        "--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all (TensorFlow's)"
-    )
+    add_gpu_flag(group)
     group.add_argument(
         "--deterministic",
         action="store_true",

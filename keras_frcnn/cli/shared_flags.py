@@ -1,0 +1,141 @@
+"""Flags that several command lines have: each is written, and explained to users, once.
+
+Shapes and names
+----------------
+group  a group of flags of a parser, as :meth:`argparse.ArgumentParser.add_argument_group` makes it.
+set    image sets such as ``2007:test``.
+"""
+
+from __future__ import annotations
+
+from keras_frcnn.cli.common import number, numbers, whole_number
+from keras_frcnn.errors import UserError
+
+DATA_PATH = "VOCdevkit folder, or the text file of -o simple"
+
+
+def add_path_flags(group, *, required: bool = True, help: str = DATA_PATH) -> None:
+    """Where the annotated images are, and in which layout."""
+    group.add_argument("-p", "--path", required=required, metavar="PATH", help=help)
+    group.add_argument(
+        "-o",
+        "--parser",
+        metavar="LAYOUT",
+        choices=("pascal_voc", "simple"),
+        default="pascal_voc",
+        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
+        "default: pascal_voc (lineage)",
+    )
+
+
+def add_test_set_flag(group) -> None:
+    """The image sets to test on."""
+    group.add_argument(
+        "--set",
+        metavar="SETS",
+        help="such as 2007:test\ndefault: every test set that exists (ours)",
+    )
+
+
+def add_training_set_flag(group, flag: str = "--train_set") -> None:
+    """The image sets to train on."""
+    group.add_argument(
+        flag,
+        metavar="SETS",
+        help="such as 2007:trainval+2012:trainval, or the paper's 07, 12, 07+12, 07++12\n"
+        "default: every trainval that exists (ours)",
+    )
+
+
+def add_strict_flag(group) -> None:
+    """Whether problems in the data stop the command."""
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="stop at any problem in the data\n"
+        "default: leave out what is wrong and report it (ours)",
+    )
+
+
+def add_first_images_flag(group) -> None:
+    """How many images of the sets to use."""
+    group.add_argument(
+        "--images",
+        type=whole_number(1),
+        metavar="N",
+        help="the first N images only\ndefault: all",
+    )
+
+
+def add_input_size_flags(group) -> None:
+    """The size of the network's input."""
+    group.add_argument(
+        "--short_side",
+        type=whole_number(1),
+        metavar="PX",
+        help="short side of the input\ndefault: 600 (config.py:38)",
+    )
+    group.add_argument(
+        "--long_side",
+        type=whole_number(1),
+        metavar="PX",
+        help="most for its long side\n"
+        "default: 1000 (config.py:41), with another --short_side in proportion",
+    )
+
+
+def add_gpu_flag(group) -> None:
+    """The devices."""
+    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+
+
+def add_filter_flags(group) -> None:
+    """The flags of testing and export that say which detections there are."""
+    share = number(0, 1)
+    group.add_argument(
+        "--score_thresh",
+        type=share,
+        default=0.05,
+        metavar="SCORE",
+        help="lowest score of a detection\ndefault: 0.05 (test.py:227)",
+    )
+    group.add_argument(
+        "--nms_thresh",
+        type=share,
+        default=0.3,
+        metavar="IOU",
+        help="above which a worse detection of the same class is dropped\n"
+        "default: 0.3 (test.py:264; 0.5 in the lineage)",
+    )
+    group.add_argument(
+        "--num_proposals",
+        type=whole_number(1),
+        default=300,
+        metavar="N",
+        help="proposals of an image\ndefault: 300 (config.py:162)",
+    )
+
+
+def add_scales_flag(group) -> None:
+    """The flag of testing at several scales."""
+    group.add_argument(
+        "--scales",
+        metavar="PX,PX,...",
+        help="short sides at which the detector sees the image, each RoI at the one where it is "
+        "nearest to 224 x 224 px; such as 480,576,688,864,1200 (Fast R-CNN, section 5.2)\n"
+        "default: the run's own short side, as for the proposals (section 3.3)",
+    )
+
+
+def short_sides(text: str | None) -> tuple[int, ...]:
+    """What ``--scales`` says; nothing for ``None``.
+
+    Raises:
+        UserError: no whole numbers above 0, or one of them twice.
+    """
+    if text is None:
+        return ()
+    sides = numbers(text, int, "--scales")
+    if len(set(sides)) < len(sides):
+        raise UserError(f"--scales names a short side twice: {text!r}.")
+    return sides
