@@ -25,34 +25,19 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.export import export, largest_difference, load_exported
 from keras_frcnn.inference import Predictor, load_model, load_predictor
 from keras_frcnn.network.backbones import build_backbone
-from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import read_layers, write_layers
 from keras_frcnn.recipes import Compression, DetectionFilter
 from keras_frcnn.runs import RunFolder
+from tests.random_networks import random_image, random_network
 
 CLASSES = ("disc", "square", "star")
 EVERYTHING = DetectionFilter(score_threshold=0.0)
 FULL = Compression(fc6=256, fc7=256)
 
 
-def image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def make_model(recipe, seed: int) -> FasterRcnn:
-    """A random network with biases, whose scores and boxes differ from RoI to RoI."""
-    model = FasterRcnn("tiny", CLASSES, recipe, seed=seed)
-    generator = np.random.default_rng(seed)
-    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
-        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
-    for layer in model.head_layers:
-        layer.bias.assign(generator.normal(0, 0.1, layer.bias.shape))
-    return model
-
-
 @pytest.fixture(scope="module")
 def model(tiny_recipe):
-    return make_model(tiny_recipe, seed=1)
+    return random_network(tiny_recipe, CLASSES, seed=1)
 
 
 # --- the decomposition -------------------------------------------------------------------------
@@ -121,13 +106,15 @@ def test_the_head_is_the_product_of_its_layers(model):
 def test_at_full_rank_detections_are_the_same(model):
     compressed = compress_model(model, FULL)
     for size in ((100, 140), (231, 90)):
-        expected, _ = Predictor(model, EVERYTHING).detect(image(*size))
-        found, _ = Predictor(compressed, EVERYTHING).detect(image(*size))
+        expected, _ = Predictor(model, EVERYTHING).detect(random_image(*size))
+        found, _ = Predictor(compressed, EVERYTHING).detect(random_image(*size))
         assert len(expected) > 20
         pixels, scores = largest_difference(expected, found)
         assert pixels < 0.01
         assert scores < 1e-4
-    less, _ = Predictor(compress_model(model, Compression(8, 8)), EVERYTHING).detect(image(231, 90))
+    less, _ = Predictor(compress_model(model, Compression(8, 8)), EVERYTHING).detect(
+        random_image(231, 90)
+    )
     assert largest_difference(expected, less)[1] > 1e-3
 
 
@@ -166,7 +153,7 @@ def run(run_config, tiny_recipe, tmp_path):
         folder = RunFolder(tmp_path / "run")
         folder.create(run_config(class_names=CLASSES, **changes), ["train_frcnn.py"])
         for seed, name in enumerate(("stage1", "stage2", "final")):
-            made = make_model(tiny_recipe, seed)
+            made = random_network(tiny_recipe, CLASSES, seed)
             layers = {
                 "stage1": [*made.base_layers, *made.rpn_layers],
                 "stage2": [*made.base_layers, *made.head_layers],
@@ -207,8 +194,8 @@ def test_the_unshared_variant_is_compressed_in_its_detector(run, tmp_path):
     predictor = load_predictor(out.path, EVERYTHING)
     assert predictor.model.compression is None
     assert predictor.detector_model.compression == FULL
-    expected, _ = load_predictor(source.path, EVERYTHING).detect(image(100, 140))
-    pixels, scores = largest_difference(expected, predictor.detect(image(100, 140))[0])
+    expected, _ = load_predictor(source.path, EVERYTHING).detect(random_image(100, 140))
+    pixels, scores = largest_difference(expected, predictor.detect(random_image(100, 140))[0])
     assert pixels < 0.01
     assert scores < 1e-4
 
@@ -218,7 +205,7 @@ def test_an_export_of_it_agrees(run, tmp_path):
     compress_run(run(), out, Compression(30, 20), [])
     predictor = load_predictor(out.path, DetectionFilter(score_threshold=0.2))
     export(predictor, tmp_path / "exported")
-    pixels = image(90, 130)
+    pixels = random_image(90, 130)
     expected, _ = predictor.detect(pixels)
     found, _ = load_exported(tmp_path / "exported").detect(pixels)
     assert len(expected) > 0
@@ -234,7 +221,7 @@ def test_loading_stays_strict(run, tmp_path, tiny_recipe):
     out.weights_file("final").write_bytes(source.weights_file("final").read_bytes())
     with pytest.raises(UserError, match="holds no weights for fc6_L, fc6_U, fc7_L, fc7_U"):
         load_model(out)
-    other = compress_model(make_model(tiny_recipe, 0), Compression(31, 20))
+    other = compress_model(random_network(tiny_recipe, CLASSES, 0), Compression(31, 20))
     write_layers(out.weights_file("final"), other.all_layers, {})
     with pytest.raises(UserError, match=r"fc6_L.*does not fit the network.*\(6272, 30\)"):
         load_model(out)

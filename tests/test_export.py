@@ -20,8 +20,8 @@ from keras_frcnn.export import (
     load_exported,
 )
 from keras_frcnn.inference import Predictor
-from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import DetectionFilter
+from tests.random_networks import random_image, random_network
 
 CLASSES = ("disc", "square", "star")
 OUTPUTS = {
@@ -34,11 +34,7 @@ OUTPUTS = {
 
 @pytest.fixture(scope="module")
 def predictor(tiny_recipe):
-    """A random network whose scores and boxes differ from RoI to RoI, as trained ones do."""
-    model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=4)
-    generator = np.random.default_rng(4)
-    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
-        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
+    model = random_network(tiny_recipe, CLASSES, seed=4)
     return Predictor(model, DetectionFilter(score_threshold=0.2))
 
 
@@ -52,10 +48,6 @@ def folder(predictor, tmp_path_factory):
 @pytest.fixture(scope="module")
 def signatures(folder):
     return tf.saved_model.load(str(folder)).signatures
-
-
-def image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def encode(pixels: np.ndarray, kind: str = "PNG", mode: str = "RGB", **options) -> bytes:
@@ -105,7 +97,7 @@ def test_names_types_and_shapes_are_those_of_the_object_detection_api(signatures
 
 @pytest.mark.parametrize("size", [(60, 90), (200, 64), (33, 200)])
 def test_one_image(signatures, predictor, size):
-    pixels = image(*size)
+    pixels = random_image(*size)
     outputs = signatures["serving_default"](input_tensor=tf.constant(pixels[None]))
     for name, shape in OUTPUTS.items():
         assert outputs[name].shape == (1, *shape[1:])
@@ -113,7 +105,7 @@ def test_one_image(signatures, predictor, size):
 
 
 def test_a_batch_gives_what_its_images_give(signatures, predictor):
-    images = np.stack([image(70, 100, seed) for seed in range(3)])
+    images = np.stack([random_image(70, 100, seed) for seed in range(3)])
     outputs = signatures["serving_default"](input_tensor=tf.constant(images))
     for name, shape in OUTPUTS.items():
         assert outputs[name].shape == (3, *shape[1:])
@@ -123,11 +115,11 @@ def test_a_batch_gives_what_its_images_give(signatures, predictor):
 
 def test_files_of_other_kinds_and_sizes(signatures, predictor):
     files = [
-        encode(image(60, 90)),
-        encode(image(90, 60, 1), "JPEG", quality=92),
-        encode(image(120, 40, 2), mode="P"),
-        encode(image(50, 50, 3), "JPEG", mode="L"),
-        encode(image(64, 80, 4), mode="RGBA"),
+        encode(random_image(60, 90)),
+        encode(random_image(90, 60, 1), "JPEG", quality=92),
+        encode(random_image(120, 40, 2), mode="P"),
+        encode(random_image(50, 50, 3), "JPEG", mode="L"),
+        encode(random_image(64, 80, 4), mode="RGBA"),
     ]
     outputs = signatures["encoded"](encoded=tf.constant(files))
     for name, shape in OUTPUTS.items():
@@ -157,7 +149,7 @@ def test_images_without_pixels_are_an_invalid_argument(signatures, size):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2)])
 def test_the_smallest_images(signatures, predictor, size):
-    pixels = image(*size)
+    pixels = random_image(*size)
     outputs = signatures["serving_default"](input_tensor=tf.constant(pixels[None]))
     assert_equal(outputs, 0, predictor, pixels)
     outputs = signatures["encoded"](encoded=tf.constant([encode(pixels)]))
@@ -170,7 +162,7 @@ def test_the_smallest_images(signatures, predictor, size):
     ids=["nothing", "text", "gif", "bmp"],
 )
 def test_what_is_no_jpeg_or_png_is_named_by_its_index(signatures, bad):
-    good = encode(image(20, 30))
+    good = encode(random_image(20, 30))
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         signatures["encoded"](encoded=tf.constant([good, good, bad, good]))
     assert "JPEG or PNG" in str(caught.value)
@@ -179,7 +171,7 @@ def test_what_is_no_jpeg_or_png_is_named_by_its_index(signatures, bad):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_damaged_files_are_an_invalid_argument(signatures, kind):
-    data = encode(image(40, 50), kind)
+    data = encode(random_image(40, 50), kind)
     with pytest.raises(tf.errors.InvalidArgumentError):
         signatures["encoded"](encoded=tf.constant([data[: len(data) // 2]]))
 
@@ -188,7 +180,7 @@ def test_exif_orientation_is_not_applied_to_files(signatures, predictor):
     """As its docstring says: boxes refer to the pixels as they are stored."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    pixels = image(60, 90)
+    pixels = random_image(60, 90)
     data = encode(pixels, "JPEG", quality=95, exif=exif)
     stored = decode(data).numpy()
     assert stored.shape == (60, 90, 3)
@@ -199,7 +191,7 @@ def test_exif_orientation_is_not_applied_to_files(signatures, predictor):
 def test_the_loaded_model_is_used_as_a_predictor(folder, predictor):
     loaded = load_exported(folder)
     assert loaded.class_names == CLASSES
-    pixels = image(70, 100)
+    pixels = random_image(70, 100)
     expected, best = predictor.detect(pixels)
     found, best_found = loaded.detect(pixels)
     differences = largest_difference(expected, found)

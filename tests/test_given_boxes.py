@@ -14,6 +14,7 @@ from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder
+from tests.random_networks import random_image, random_network
 
 CLASSES = ("disc", "square")
 EVERYTHING = DetectionFilter(score_threshold=0.0, nms_iou=1.0, per_image=10_000)
@@ -21,12 +22,7 @@ EVERYTHING = DetectionFilter(score_threshold=0.0, nms_iou=1.0, per_image=10_000)
 
 @pytest.fixture(scope="module")
 def model(tiny_recipe):
-    """A random network whose scores and boxes differ from RoI to RoI, as trained ones do."""
-    model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=1)
-    generator = np.random.default_rng(1)
-    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
-        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
-    return model
+    return random_network(tiny_recipe, CLASSES, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +30,12 @@ def classifier(model):
     return BoxClassifier(model, EVERYTHING)
 
 
-def image(height: int = 100, width: int = 140, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
 BOXES = np.array([[5, 10, 60, 90], [0, 0, 100, 140], [30, 30, 33, 32], [20, 5, 80, 40]], np.float32)
 
 
 def test_detections_are_those_of_the_detector_by_hand(model, classifier):
     """Every box of every class, without any filter: a box of 3 x 2 pixels is used as it is."""
-    pixels = image()
+    pixels = random_image(100, 140)
     found, best = classifier.detect(pixels, BOXES)
     inputs, sizes, scale = network_input(pixels[None], model.recipe.image)
     factor = np.tile(scale.numpy(), 2)
@@ -71,7 +63,7 @@ def test_detections_are_those_of_the_detector_by_hand(model, classifier):
 
 def test_the_rpns_own_boxes_give_what_the_whole_network_gives(model):
     chosen = DetectionFilter(score_threshold=0.0)
-    pixels = image()
+    pixels = random_image(100, 140)
     inputs, sizes, scale = network_input(pixels[None], model.recipe.image)
     features = model.base(inputs)
     proposals = select_proposals(
@@ -89,13 +81,13 @@ def test_the_rpns_own_boxes_give_what_the_whole_network_gives(model):
 
 
 def test_no_boxes_give_no_detections(classifier):
-    found, best = classifier.detect(image(), np.zeros((0, 4), np.float32))
+    found, best = classifier.detect(random_image(100, 140), np.zeros((0, 4), np.float32))
     assert len(found) == 0
     assert best.tolist() == [0, 0]
 
 
 def test_chunks_and_padding_change_nothing(model, classifier):
-    pixels = image()
+    pixels = random_image(100, 140)
     expected, _ = classifier.detect(pixels, BOXES)
     for chunk in (1, 3):
         found, _ = BoxClassifier(model, EVERYTHING, head_chunk=chunk).detect(pixels, BOXES)
@@ -109,7 +101,7 @@ def test_chunks_and_padding_change_nothing(model, classifier):
 def test_it_is_traced_once(model):
     classifier = BoxClassifier(model, EVERYTHING)
     for height, width, boxes in ((90, 120, 4), (33, 200, 1), (50, 40, 0)):
-        classifier.detect(image(height, width), BOXES[:boxes] / 5)
+        classifier.detect(random_image(height, width), BOXES[:boxes] / 5)
     assert classifier.predict.experimental_get_tracing_count() == 1
 
 

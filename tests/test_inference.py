@@ -17,27 +17,15 @@ from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder
+from tests.random_networks import random_image, random_network
 
 CLASSES = ("disc", "square", "star")
 EVERYTHING = DetectionFilter(score_threshold=0.0)
 
 
-def image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def make_model(recipe, seed: int) -> FasterRcnn:
-    """A random network whose scores and boxes differ from RoI to RoI, as trained ones do."""
-    model = FasterRcnn("tiny", CLASSES, recipe, seed=seed)
-    generator = np.random.default_rng(seed)
-    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
-        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
-    return model
-
-
 @pytest.fixture(scope="module")
 def model(tiny_recipe):
-    return make_model(tiny_recipe, seed=1)
+    return random_network(tiny_recipe, CLASSES, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +104,7 @@ def plain_detections(model, pixels, *, threshold, nms_iou, most):
 
 @pytest.mark.parametrize("size", [(100, 140), (231, 90)])
 def test_detections_are_those_of_plain_loops(model, predictor, size):
-    pixels = image(*size)
+    pixels = random_image(*size)
     expected, probabilities = plain_detections(model, pixels, threshold=0.0, nms_iou=0.3, most=100)
     found, best = predictor.detect(pixels)
     assert len(found) == len(expected) > 20
@@ -136,7 +124,7 @@ def test_detections_are_those_of_plain_loops(model, predictor, size):
 def test_it_is_traced_once_whatever_the_sizes(model):
     predictor = Predictor(model, EVERYTHING)
     for height, width in ((90, 120), (120, 90), (33, 200), (1, 1), (1, 300)):
-        predictor.detect(image(height, width))
+        predictor.detect(random_image(height, width))
     assert predictor.predict.experimental_get_tracing_count() == 1
 
 
@@ -146,7 +134,7 @@ SIZES = ((1, 1), (1, 300), (300, 1), (2, 3), (40, 41), (500, 80), (59, 79), (79,
 
 @pytest.mark.parametrize("size", SIZES)
 def test_boxes_lie_in_the_original_image(predictor, size):
-    found, best = predictor.detect(image(*size))
+    found, best = predictor.detect(random_image(*size))
     boxes = found.boxes_image
     assert (boxes >= 0).all()
     assert (boxes[:, 2:] <= size).all()
@@ -158,7 +146,7 @@ def test_boxes_lie_in_the_original_image(predictor, size):
 
 
 def test_outputs_are_sorted_and_padded_with_zeros(predictor):
-    found = predictor.predict(image(100, 140)[None])
+    found = predictor.predict(random_image(100, 140)[None])
     count = int(found.count[0])
     assert 0 < count <= 100
     assert found.boxes_image.shape == (1, 100, 4)
@@ -171,7 +159,7 @@ def test_outputs_are_sorted_and_padded_with_zeros(predictor):
 
 
 def test_a_batch_gives_what_its_images_give(predictor):
-    images = np.stack([image(90, 130, seed) for seed in range(3)])
+    images = np.stack([random_image(90, 130, seed) for seed in range(3)])
     together = predictor.predict(images)
     for index in range(3):
         alone = predictor.predict(images[index : index + 1])
@@ -182,7 +170,7 @@ def test_a_batch_gives_what_its_images_give(predictor):
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 300, 5000])
 def test_chunks_of_the_head_change_nothing(model, predictor, chunk):
-    images = np.stack([image(90, 130, seed) for seed in range(2)])
+    images = np.stack([random_image(90, 130, seed) for seed in range(2)])
     if chunk == 1:
         images = images[:1]
     chunked = Predictor(model, EVERYTHING, head_chunk=chunk)
@@ -194,7 +182,7 @@ def test_chunks_of_the_head_change_nothing(model, predictor, chunk):
 
 
 def test_the_filter_is_the_one_asked_for(model, predictor):
-    pixels = image(100, 140)
+    pixels = random_image(100, 140)
     every, best = predictor.detect(pixels)
     limit = float(np.median(every.scores))
     strict = DetectionFilter(score_threshold=limit, nms_iou=0.3, per_image=5)
@@ -215,7 +203,7 @@ def test_the_filter_is_the_one_asked_for(model, predictor):
 def models(tiny_recipe):
     """Networks of stages 1 and 2 and of the result, all with other weights."""
     return {
-        name: make_model(tiny_recipe, seed)
+        name: random_network(tiny_recipe, CLASSES, seed)
         for seed, name in enumerate(("stage1", "stage2", "final"))
     }
 
@@ -249,7 +237,7 @@ def test_a_run_gives_the_final_network(run, models):
     assert predictor.detector_model is predictor.model
     assert predictor.class_names == CLASSES
     assert predictor.proposals.after_nms == 300
-    pixels = image(80, 100)
+    pixels = random_image(80, 100)
     expected, _ = Predictor(models["final"], predictor.detection_filter).detect(pixels)
     found, _ = predictor.detect(pixels)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
@@ -260,7 +248,7 @@ def test_stage_2_is_the_rpn_of_stage_1_with_the_detector_of_stage_2(run, models)
     predictor = load_predictor(run().path, EVERYTHING, stage=2)
     assert same_weights(predictor.model, models["stage1"])
     assert same_weights(predictor.detector_model, models["stage2"])
-    pixels = image(80, 100)
+    pixels = random_image(80, 100)
     found, _ = predictor.detect(pixels)
     mixed = Predictor(models["stage1"], EVERYTHING, detector_model=models["stage2"])
     np.testing.assert_allclose(found.scores, mixed.detect(pixels)[0].scores, atol=1e-6)

@@ -17,31 +17,18 @@ import tensorflow as tf
 from keras_frcnn.data.images import prepare_image
 from keras_frcnn.inference import Predictor, run_head
 from keras_frcnn.multi_scale import Level, detect_at_nearest, nearest_levels, pyramid
-from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.recipes import DetectionFilter
+from tests.random_networks import random_image, random_network
 
 CLASSES = ("disc", "square", "star")
 EVERYTHING = DetectionFilter(score_threshold=0.0)
 SIDES = (64, 96, 160, 400)
 
 
-def image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def make_model(recipe, seed: int) -> FasterRcnn:
-    """A random network whose scores and boxes differ from RoI to RoI, as trained ones do."""
-    model = FasterRcnn("tiny", CLASSES, recipe, seed=seed)
-    generator = np.random.default_rng(seed)
-    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
-        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
-    return model
-
-
 @pytest.fixture(scope="module")
 def model(tiny_recipe):
-    return make_model(tiny_recipe, seed=1)
+    return random_network(tiny_recipe, CLASSES, seed=1)
 
 
 def plain_level(roi, own_scale, scales) -> int:
@@ -78,7 +65,7 @@ def test_the_nearest_scale_by_hand():
 @pytest.mark.parametrize(("size", "chunk"), [((231, 90), 64), ((96, 400), None)])
 def test_the_recipes_own_scale_alone_changes_nothing(model, size, chunk):
     # 96 x 400 is limited by the recipe's long side of 160, which goes with its short side.
-    pixels = image(*size)
+    pixels = random_image(*size)
     expected, best = Predictor(model, EVERYTHING, head_chunk=chunk).detect(pixels)
     own = Predictor(model, EVERYTHING, head_chunk=chunk, short_sides=(96,))
     found, best_found = own.detect(pixels)
@@ -90,7 +77,7 @@ def test_the_recipes_own_scale_alone_changes_nothing(model, size, chunk):
 
 
 def test_levels_are_the_images_at_their_short_sides(model):
-    pixels = tf.constant(image(100, 2000)[None])
+    pixels = tf.constant(random_image(100, 2000)[None])
     own = Level(tf.zeros((1, 1, 1, 1)), tf.ones(2))
     config = model.recipe.image
     levels = pyramid(pixels, model.base, config, (50, 96, 200, 3000), own)
@@ -148,8 +135,10 @@ def plain_outputs(model, pixels, short_sides):
 
 def test_scores_are_those_of_each_roi_pooled_at_its_scale(tiny_recipe):
     proposals = dataclasses.replace(tiny_recipe.test_proposals, after_nms=40)
-    model = make_model(dataclasses.replace(tiny_recipe, test_proposals=proposals), seed=2)
-    pixels = image(100, 140)
+    model = random_network(
+        dataclasses.replace(tiny_recipe, test_proposals=proposals), CLASSES, seed=2
+    )
+    pixels = random_image(100, 140)
     sides = (96, 300, 420, 600)
     expected, levels = plain_outputs(model, pixels, sides)
     assert len(set(levels)) >= 2, "one scale for all proves little"
@@ -167,7 +156,7 @@ def test_scores_are_those_of_each_roi_pooled_at_its_scale(tiny_recipe):
 @pytest.mark.parametrize("chunk", [None, 7])
 def test_a_scale_without_a_roi_is_no_trouble(tiny_recipe, pooling, chunk):
     detector = dataclasses.replace(tiny_recipe.detector, roi_pooling=pooling)
-    model = make_model(dataclasses.replace(tiny_recipe, detector=detector), seed=1)
+    model = random_network(dataclasses.replace(tiny_recipe, detector=detector), CLASSES, seed=1)
     head = functools.partial(run_head, model, chunk)
     generator = np.random.default_rng(0)
     levels = [
@@ -187,7 +176,7 @@ def test_a_scale_without_a_roi_is_no_trouble(tiny_recipe, pooling, chunk):
 
 def test_batches_and_sizes_go_through_one_trace(model):
     predictor = Predictor(model, EVERYTHING, short_sides=SIDES)
-    images = np.stack([image(90, 130, seed) for seed in range(2)])
+    images = np.stack([random_image(90, 130, seed) for seed in range(2)])
     together = predictor.predict(images)
     for index in range(2):
         alone = predictor.predict(images[index : index + 1])
@@ -195,17 +184,17 @@ def test_batches_and_sizes_go_through_one_trace(model):
             ours = getattr(together, name)[index].numpy()
             np.testing.assert_allclose(ours, values[0], rtol=1e-4, atol=0.01, err_msg=name)
     for size in ((1, 1), (33, 200)):
-        found, _ = predictor.detect(image(*size))
+        found, _ = predictor.detect(random_image(*size))
         assert (found.boxes_image[:, 2:] <= size).all()
     assert predictor.predict.experimental_get_tracing_count() == 1
 
 
 def test_the_unshared_variant_pools_from_its_own_base(model, tiny_recipe):
-    other = make_model(tiny_recipe, seed=7)
+    other = random_network(tiny_recipe, CLASSES, seed=7)
     mixed = Predictor(model, EVERYTHING, detector_model=other, short_sides=SIDES)
-    plain, _ = Predictor(model, EVERYTHING, short_sides=SIDES).detect(image(100, 140))
-    found, _ = mixed.detect(image(100, 140))
+    plain, _ = Predictor(model, EVERYTHING, short_sides=SIDES).detect(random_image(100, 140))
+    found, _ = mixed.detect(random_image(100, 140))
     assert len(found) != len(plain) or not np.allclose(found.scores, plain.scores)
     own = Predictor(model, EVERYTHING, detector_model=other, short_sides=(96,))
-    expected, _ = Predictor(model, EVERYTHING, detector_model=other).detect(image(100, 140))
-    np.testing.assert_array_equal(own.detect(image(100, 140))[0].scores, expected.scores)
+    expected, _ = Predictor(model, EVERYTHING, detector_model=other).detect(random_image(100, 140))
+    np.testing.assert_array_equal(own.detect(random_image(100, 140))[0].scores, expected.scores)

@@ -1,0 +1,31 @@
+"""Random networks and images for tests of what comes after training.
+
+Shapes and names
+----------------
+seed  of the weights or pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.recipes import Recipe
+
+
+def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Noise, (height, width, 3) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def random_network(recipe: Recipe, class_names: Sequence[str], seed: int) -> FasterRcnn:
+    """A tiny network whose scores and boxes differ from RoI to RoI, as trained ones do."""
+    model = FasterRcnn("tiny", tuple(class_names), recipe, seed=seed)
+    generator = np.random.default_rng(seed)
+    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
+        layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
+    for layer in model.head_layers:
+        layer.bias.assign(generator.normal(0, 0.1, layer.bias.shape))
+    return model
