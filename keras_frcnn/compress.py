@@ -74,6 +74,7 @@ def compress_model(model: FasterRcnn, compression: Compression) -> FasterRcnn:
         model.class_names,
         model.recipe,
         precision=model.precision,
+        seed=None,
         compression=compression,
     )
     layers = {layer.name: layer for layer in model.all_layers}

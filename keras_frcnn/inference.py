@@ -244,7 +244,7 @@ def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:
         config.class_names,
         config.recipe,
         precision=config.precision,
-        seed=config.seed,
+        seed=None,
         # Compression is of the detector: stage 1, the RPN of the unshared variant, has none.
         compression=None if weights == "stage1" else config.compression,
     )

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import POLICIES, build_backbone
+from keras_frcnn.network.backbones.heads import random_normal
 from keras_frcnn.network.roi_pooling import build_roi_pooling
 from keras_frcnn.network.rpn import build_rpn_head
 from keras_frcnn.recipes import Compression, Recipe
@@ -27,6 +28,14 @@ from keras_frcnn.recipes import Compression, Recipe
 
 class FasterRcnn(tf.Module):
     """The layers of one network and the functional models that share them.
+
+    Args:
+        network: name of the base, see :mod:`keras_frcnn.network.backbones`.
+        class_names: without background.
+        recipe: anchors, RoI pooling and so on.
+        precision: of convolutions and fc layers.
+        seed: of the random weights; ``None``: zeros, for weights that are loaded.
+        compression: ranks of fc6 and fc7.
 
     Attributes:
         backbone: the base and what belongs to it.
@@ -45,7 +54,7 @@ class FasterRcnn(tf.Module):
         recipe: Recipe,
         *,
         precision: str = "float32",
-        seed: int = 0,
+        seed: int | None = 0,
         compression: Compression | None = None,
     ):
         super().__init__(name="faster_rcnn")
@@ -71,15 +80,15 @@ class FasterRcnn(tf.Module):
             objectness=recipe.rpn.objectness,
             feature_dtype=self.base.output.dtype,
             precision_policy=policy,
-            seed=seed + 1000,
+            seed=_shifted(seed, 1000),
         )
         images = keras.Input((None, None, 3), name="images")
         self.region_proposal_network = keras.Model(
             images, self.rpn_head(self.base(images)), name="region_proposal_network"
         )
-        self._build_detector(images, seed + 2000)
+        self._build_detector(images, _shifted(seed, 2000))
 
-    def _build_detector(self, images, seed: int) -> None:
+    def _build_detector(self, images, seed: int | None) -> None:
         pooling = build_roi_pooling(
             self.recipe.detector.roi_pooling,
             self.backbone.roi_size,
@@ -88,13 +97,13 @@ class FasterRcnn(tf.Module):
         # cls_score N(0, 0.01), bbox_pred N(0, 0.001): stage1_fast_rcnn_train.pt VGG:431,454.
         cls_score = keras.layers.Dense(
             self.number_of_classes,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=seed),
+            kernel_initializer=random_normal(seed, 0.01),
             dtype="float32",
             name="cls_score",
         )
         bbox_pred = keras.layers.Dense(
             4 * self.number_of_classes,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001, seed=seed + 1),
+            kernel_initializer=random_normal(_shifted(seed, 1), 0.001),
             dtype="float32",
             name="bbox_pred",
         )
@@ -160,3 +169,7 @@ class FasterRcnn(tf.Module):
     def anchors(self, feature_height: tf.Tensor, feature_width: tf.Tensor) -> tf.Tensor:
         """(h * w * A, 4) anchors of a feature map in input pixels."""
         return anchor_grid(self.base_anchors, feature_height, feature_width, self.backbone.stride)
+
+
+def _shifted(seed: int | None, offset: int) -> int | None:
+    return None if seed is None else seed + offset

@@ -15,6 +15,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from keras_frcnn.network.backbones.heads import random_normal
+
 
 @keras.utils.register_keras_serializable(package="keras_frcnn")
 class AnchorLayout(keras.layers.Layer):
@@ -68,7 +70,7 @@ def build_rpn_head(
     objectness: str = "softmax",
     feature_dtype: str,
     precision_policy: str,
-    seed: int,
+    seed: int | None,
 ) -> keras.Model:
     """The 3x3 convolution and its two sibling 1x1 convolutions as a functional model.
 
@@ -84,7 +86,7 @@ def build_rpn_head(
     features = keras.Input((None, None, feature_channels), dtype=feature_dtype, name="features")
 
     def normal(offset: int) -> keras.initializers.Initializer:
-        return keras.initializers.RandomNormal(stddev=0.01, seed=seed + offset)
+        return random_normal(None if seed is None else seed + offset, 0.01)
 
     hidden = keras.layers.Conv2D(
         rpn_channels,

@@ -88,14 +88,14 @@ class OpenLayerFile:
             for layer, datasets in self._datasets.items()
         }
 
-    def read(self, layer: str, weight: str) -> np.ndarray:
-        """Read one array as float32, for RGB input.
+    def read(self, layer: str, weight: str, rows: slice = slice(None)) -> np.ndarray:
+        """Read one array, or some of its rows, as float32, for RGB input.
 
         Raises:
             UserError: the data cannot be read.
         """
         try:
-            array = self._datasets[layer][weight][()].astype(np.float32, copy=False)
+            array = self._datasets[layer][weight][rows].astype(np.float32, copy=False)
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{self.path} is damaged: {weight} of layer {layer} cannot be read ({error}). Copy"

@@ -20,8 +20,10 @@ import keras
 import numpy as np
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.network.weight_files import (
     LayerFile,
+    OpenLayerFile,
     canonical_weight_name,
     open_layers,
     read_layers,
@@ -53,6 +55,8 @@ IMAGENET_FILES = {
         "4d473c1dd8becc155b73f8504c6f6626",
     ),
 }
+# Of a weight that are read at once: 32 MiB.
+ASSIGNED_ELEMENTS = 2**23
 # weights/ beside the package, in a checkout.
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[2] / "weights"
 
@@ -149,7 +153,7 @@ def load_layers(
         loaded = tuple(name for name in common if not differences[name])
         for layer_name in loaded:
             for weight_name, variable in network[layer_name].items():
-                variable.assign(file.read(layer_name, weight_name))
+                _assign(variable, file, layer_name, weight_name)
     return LoadReport(
         path=str(path),
         loaded=loaded,
@@ -196,6 +200,21 @@ def imagenet_file(network: str, folder: str | Path = WEIGHTS_FOLDER) -> Path:
             f"The ImageNet weights of {network} could not be fetched ({error}). {advice}, or put"
             f" {address} into {folder}."
         ) from error
+
+
+def _assign(variable, file: OpenLayerFile, layer: str, weight: str) -> None:
+    """Reads a weight into its variable, fc6 by a few rows at a time.
+
+    Whole, its 411 MB would be in memory three times over: as an array, a tensor and a variable.
+    """
+    target = tensorflow_variable(variable)
+    rows = max(1, ASSIGNED_ELEMENTS // int(np.prod(target.shape[1:])))
+    if rows >= target.shape[0]:
+        target.assign(file.read(layer, weight))
+        return
+    for start in range(0, target.shape[0], rows):
+        part = slice(start, min(start + rows, target.shape[0]))
+        target[part].assign(file.read(layer, weight, part))
 
 
 def _difference(found: Mapping[str, tuple[int, ...]], variables: Mapping) -> str:

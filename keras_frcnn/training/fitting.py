@@ -18,6 +18,7 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.plots import save_curves
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.runs import RunConfig, RunFolder
@@ -25,7 +26,7 @@ from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.feature_cache import FeatureCache, feature_shapes, plan_cache
 from keras_frcnn.training.loop import run_stage
-from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer, tensorflow_variable
+from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.passes import fill_feature_cache
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.step import TrainingStep

@@ -18,11 +18,6 @@ import tensorflow as tf
 from keras_frcnn.recipes import OptimizerConfig
 
 
-def tensorflow_variable(variable) -> tf.Variable:
-    """The ``tf.Variable`` behind a weight of Keras 2 (itself) or Keras 3 (its ``value``)."""
-    return variable if isinstance(variable, tf.Variable) else variable.value
-
-
 def is_bias(variable: tf.Variable) -> bool:
     """Whether the variable is a layer's bias, which learns at twice the rate."""
     return variable.name.split("/")[-1].split(":")[0] == "bias"
@@ -46,19 +41,31 @@ class MomentumOptimizer(tf.Module):
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
         """One update. ``learning_rate`` is a float32 scalar; a gradient ``None`` counts as 0."""
-        decay = self.config.weight_decay
         for variable, velocity, gradient in zip(
             self.variables_trained, self.velocities, gradients, strict=True
         ):
             multiplier = self.config.bias_rate_multiplier if is_bias(variable) else 1.0
-            decayed = decay * variable
-            tf.raw_ops.ResourceApplyKerasMomentum(
-                var=variable.handle,
-                accum=velocity.handle,
-                lr=learning_rate * multiplier,
-                grad=decayed if gradient is None else gradient + decayed,
-                momentum=tf.constant(self.config.momentum, variable.dtype),
+            self._apply_to(variable, velocity, gradient, learning_rate * multiplier)
+
+    def _apply_to(self, variable, velocity, gradient, rate) -> None:
+        momentum, decay = self.config.momentum, self.config.weight_decay
+        if gradient is None:
+            gradient = tf.zeros_like(variable)
+        if momentum == 0:
+            gradient += decay * variable
+        else:
+            # m (v - lr d w / m) - lr g = m v - lr (g + d w): as a part of the gradient the decay
+            # would be one more array of the size of fc6, made and added at every step.
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=velocity.handle, alpha=rate * (decay / momentum), delta=variable
             )
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=velocity.handle,
+            lr=rate,
+            grad=gradient,
+            momentum=tf.constant(momentum, variable.dtype),
+        )
 
 
 class LossScale(tf.Module):

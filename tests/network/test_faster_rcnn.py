@@ -144,6 +144,13 @@ def test_the_seed_decides_every_weight(tiny_recipe):
         assert not np.array_equal(one, other)
 
 
+def test_without_a_seed_nothing_is_drawn(tiny_recipe):
+    model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=None)
+    for layer in model.all_layers:
+        kernel = layer.get_weights()[0]
+        assert kernel.ndim == 1 or not kernel.any(), layer.name  # gamma starts at 1
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_output_layers_stay_float32(precision, tiny_recipe):
     model = FasterRcnn("tiny", CLASSES, tiny_recipe, precision=precision, seed=2)

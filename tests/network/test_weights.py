@@ -431,3 +431,21 @@ def test_imagenet_file_out_of_reach_names_the_ways_out(tmp_path, monkeypatch):
     ]
     with pytest.raises(UserError, match="no ImageNet weights of zf.*--input_weight_path FILE"):
         imagenet_file("zf", tmp_path)
+
+
+def test_large_weights_are_read_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    source, target = make_layers(1), make_layers(2)
+    write_layers(tmp_path / "a.h5", source, {})
+    reads = []
+    read = weight_files.OpenLayerFile.read
+
+    def counted(self, layer, weight, rows=slice(None)):
+        reads.append((layer, weight))
+        return read(self, layer, weight, rows)
+
+    monkeypatch.setattr(weight_files.OpenLayerFile, "read", counted)
+    monkeypatch.setattr(weights, "ASSIGNED_ELEMENTS", 20)
+    load_layers(target, tmp_path / "a.h5", reinitialise=())
+    assert max(reads.count(key) for key in reads) > 1
+    for found, expected in zip(values(target), values(source), strict=True):
+        np.testing.assert_array_equal(found, expected)

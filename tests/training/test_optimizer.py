@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.recipes import OptimizerConfig
 from keras_frcnn.training.optimizer import (
     LossScale,
     MomentumOptimizer,
     all_finite,
     is_bias,
-    tensorflow_variable,
 )
 
 

@@ -64,7 +64,7 @@ class Backbone:
 def build_backbone(
     name: str,
     precision: str = "float32",
-    seed: int = 0,
+    seed: int | None = 0,
     dropout: float | None = None,
     compression: Compression | None = None,
 ) -> Backbone:
@@ -74,7 +74,7 @@ def build_backbone(
         name: one of ``NETWORKS``.
         precision: "float32", "bfloat16" or "float16"; weights are float32 in all of them, and
             Keras' global policy is left alone.
-        seed: from which each layer draws its own weights.
+        seed: from which each layer draws its own weights; ``None``: zeros, to be loaded.
         dropout: share of the values set to 0 after fc6 and fc7; ``None``: the network's own.
         compression: ranks of fc6 and fc7, which then are two layers each; ``None``: one each.
 

@@ -9,7 +9,9 @@ Shapes and names
 R  RoIs of a batch; p  side of a pooled RoI in cells; F  channels of the feature map.
 D  length of the feature vector that the class and box layers see (4096, 2048 or 256).
 pooled  (R, p, p, F) float32, what RoI pooling emits; the layers cast it to their own precision.
-seed  (an argument of builders)  an int, from which each layer draws its own initial weights.
+seed  (an argument of builders)  an int, from which each layer draws its own initial weights; None
+    gives zeros, for a network whose weights are to be loaded: drawing 138 million numbers takes
+    longer than reading them.
 dropout_seed  (2,) int32 tensor, one per training step.
 """
 
@@ -27,8 +29,12 @@ def layer_seed(seed: int, layer_name: str) -> int:
     return zlib.crc32(f"{seed}/{layer_name}".encode()) & 0x7FFFFFFF
 
 
-def he_normal(seed: int, layer_name: str, gain: float = 1.0) -> keras.initializers.Initializer:
+def he_normal(
+    seed: int | None, layer_name: str, gain: float = 1.0
+) -> keras.initializers.Initializer:
     """He's initialiser (fan in, truncated normal) with its variance multiplied by ``gain``."""
+    if seed is None:
+        return keras.initializers.Zeros()
     return keras.initializers.VarianceScaling(
         scale=2.0 * gain,
         mode="fan_in",
@@ -37,9 +43,16 @@ def he_normal(seed: int, layer_name: str, gain: float = 1.0) -> keras.initialize
     )
 
 
-def normal(seed: int, layer_name: str, stddev: float) -> keras.initializers.Initializer:
+def normal(seed: int | None, layer_name: str, stddev: float) -> keras.initializers.Initializer:
     """N(0, stddev), the initialiser of the Caffe networks."""
-    return keras.initializers.RandomNormal(stddev=stddev, seed=layer_seed(seed, layer_name))
+    return random_normal(None if seed is None else layer_seed(seed, layer_name), stddev)
+
+
+def random_normal(seed: int | None, stddev: float) -> keras.initializers.Initializer:
+    """N(0, stddev) drawn from a seed that is the layer's own already."""
+    if seed is None:
+        return keras.initializers.Zeros()
+    return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
 
 
 @keras.utils.register_keras_serializable(package="keras_frcnn")

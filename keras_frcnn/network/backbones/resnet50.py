@@ -126,7 +126,7 @@ class Conv5Head:
 
     uses_dropout = False
 
-    def __init__(self, policy: str, seed: int):
+    def __init__(self, policy: str, seed: int | None):
         self._blocks = _stage("conv5", 512, 3, 1, policy, seed)
         # float32: an average over 49 cells in bfloat16 would lose most of its digits.
         self._average = keras.layers.GlobalAveragePooling2D(name="roi_average", dtype="float32")
@@ -145,7 +145,7 @@ def feature_size(side: int) -> int:
     return -(-side // 16)
 
 
-def build_base(policy: str, seed: int) -> keras.Model:
+def build_base(policy: str, seed: int | None) -> keras.Model:
     """Build conv1_conv to conv4_block6_out with random weights."""
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.ZeroPadding2D(3, name="conv1_pad", dtype=policy)(image)
@@ -168,7 +168,7 @@ def build_base(policy: str, seed: int) -> keras.Model:
     return keras.Model(image, x, name="resnet50")
 
 
-def build_head(policy: str, seed: int, dropout: float) -> Conv5Head:
+def build_head(policy: str, seed: int | None, dropout: float) -> Conv5Head:
     """Build conv5 (He et al. 2016, appendix A: res5 on 7x7 RoIs) with random weights.
 
     Raises:

@@ -30,7 +30,7 @@ def feature_size(side: int) -> int:
     return -(-side // 16)
 
 
-def build_base(policy: str, seed: int) -> keras.Model:
+def build_base(policy: str, seed: int | None) -> keras.Model:
     """Build conv1 to conv5, the first four of stride 2, each with group normalisation.
 
     Normalisation over groups of channels lets random weights learn at ten times the paper's rate,
@@ -61,7 +61,7 @@ def build_base(policy: str, seed: int) -> keras.Model:
     return keras.Model(image, x, name="tiny")
 
 
-def build_head(policy: str, seed: int, dropout: float) -> FullyConnectedHead:
+def build_head(policy: str, seed: int | None, dropout: float) -> FullyConnectedHead:
     """Build fc6 and fc7, 256 wide, each followed by dropout."""
     initializers = [he_normal(seed, name) for name in ("fc6", "fc7")]
     return FullyConnectedHead(256, initializers, dropout_rate=dropout, policy=policy)

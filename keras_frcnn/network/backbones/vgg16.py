@@ -31,7 +31,7 @@ def feature_size(side: int) -> int:
     return -(-side // 16)
 
 
-def build_base(policy: str, seed: int) -> keras.Model:
+def build_base(policy: str, seed: int | None) -> keras.Model:
     """Build block1_conv1 to block5_conv3 with random weights."""
     image = keras.Input((None, None, 3), name="image")
     x = image
@@ -59,7 +59,7 @@ def build_base(policy: str, seed: int) -> keras.Model:
     return keras.Model(image, x, name="vgg16")
 
 
-def build_head(policy: str, seed: int, dropout: float) -> FullyConnectedHead:
+def build_head(policy: str, seed: int | None, dropout: float) -> FullyConnectedHead:
     """Build fc6 and fc7, each followed by dropout.
 
     They are meant to be loaded from ImageNet. Where they are not, N(0, 0.005) keeps the first

@@ -71,7 +71,7 @@ def _pool_size(side: int) -> int:
     return side // 2 + 1
 
 
-def build_base(policy: str, seed: int) -> keras.Model:
+def build_base(policy: str, seed: int | None) -> keras.Model:
     """Build conv1 to conv5 (ZF stage1_fast_rcnn_train.pt:28-161) with random weights."""
     image = keras.Input((None, None, 3), name="image")
     # Pixels have a standard deviation of about 64; with this gain features start near unit size.
@@ -86,7 +86,7 @@ def build_base(policy: str, seed: int) -> keras.Model:
     return keras.Model(image, x, name="zf")
 
 
-def build_head(policy: str, seed: int, dropout: float) -> FullyConnectedHead:
+def build_head(policy: str, seed: int | None, dropout: float) -> FullyConnectedHead:
     """Build fc6 and fc7, each followed by dropout (ZF stage1_fast_rcnn_train.pt:193-235)."""
     initializers = [normal(seed, name, 0.005) for name in ("fc6", "fc7")]
     return FullyConnectedHead(4096, initializers, dropout_rate=dropout, policy=policy)
