@@ -23,6 +23,7 @@ COMMANDS = {
     "compress": "a run with fc6 and fc7 as truncated SVD: fewer multiplications a RoI",
     "paper": "the tables and figures of the paper, its numbers beside ours",
     "anchors": "anchor shapes that fit a data set",
+    "benchmark": "time and memory of every part on this machine",
     "demo": "generate a small data set, train, test, evaluate and export on it",
 }
 

@@ -1,0 +1,1 @@
+"""Time, memory and distance to the machine's limit of every part of the network."""

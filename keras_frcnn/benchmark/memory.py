@@ -1,0 +1,57 @@
+"""Peak memory of one kind of work, measured in a process that does nothing else.
+
+Shapes and names
+----------------
+work  ``testing``, or a stage of :mod:`keras_frcnn.benchmark.training`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+
+from keras_frcnn.benchmark.setting import Setting
+
+REPETITIONS = 3
+
+
+def peak_memory(work: str, setting: Setting, precision: str) -> float:
+    """GB (1e9 bytes) that a process of its own needs at most, TensorFlow included.
+
+    Raises:
+        RuntimeError: the process failed; the message ends with what it said.
+    """
+    task = json.dumps([work, dataclasses.asdict(setting), precision])
+    command = [sys.executable, "-m", "keras_frcnn.benchmark.memory", task]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"Measuring the memory of {work} failed: {done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
+
+
+def work_here(work: str, setting: Setting, precision: str) -> float:
+    """Does the work a few times in this process; returns its peak, GB.
+
+    The peak of a process counts from its start, so this one must have done nothing else.
+    """
+    from keras_frcnn.benchmark.setting import random_model
+    from keras_frcnn.benchmark.testing import testing_parts
+    from keras_frcnn.benchmark.training import training_parts
+
+    model = random_model(setting, precision)
+    if work == "testing":
+        part = testing_parts(model, ("whole",))["whole"]
+    else:
+        part = training_parts(model, (work,))[work]
+    for _ in range(REPETITIONS):
+        part.call()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+if __name__ == "__main__":
+    _work, _setting, _precision = json.loads(sys.argv[1])
+    print(work_here(_work, Setting(**_setting), _precision))

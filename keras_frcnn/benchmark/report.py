@@ -1,0 +1,143 @@
+"""What the timings amount to: tables, ratios, a record.
+
+Shapes and names
+----------------
+name      of a part, such as ``conv``; key  ``precision/name``, such as ``bfloat16/conv``.
+limit     seconds that the operations of a part take at the machine's rate of matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from keras_frcnn.benchmark.measure import Timing
+
+COMPRESSED = "compressed"
+SELECTION = ("proposals", "pooling", "detections")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Timings of one run of the benchmark.
+
+    Attributes:
+        timings: by key.
+        operations: by key; 0 where nothing is counted.
+        rates: operations a second, by precision.
+        memory: GB, by key.
+    """
+
+    timings: Mapping[str, Timing]
+    operations: Mapping[str, int]
+    rates: Mapping[str, float]
+    memory: Mapping[str, float]
+
+    def cpu(self, key: str) -> float | None:
+        """Median CPU seconds; ``None`` where it was not timed."""
+        return self.timings[key].median_cpu if key in self.timings else None
+
+    def times_limit(self, key: str) -> float | None:
+        """Median seconds over the limit; ``None`` without counted operations."""
+        if not self.operations.get(key):
+            return None
+        rate = self.rates[key.split("/")[0].split("+")[0]]
+        return self.timings[key].median_wall * rate / self.operations[key]
+
+
+def ratios(measured: Measured) -> dict[str, float]:
+    """Ratios of median CPU seconds that the timings give, by what they say."""
+    found: dict[str, float] = {}
+
+    def add(text: str, above: str, below: str, factor: float = 1.0) -> None:
+        first, second = measured.cpu(above), measured.cpu(below)
+        if first is not None and second:
+            found[text] = factor * first / second
+
+    precisions = sorted({key.split("/")[0] for key in measured.timings if "/" in key})
+    for precision in precisions:
+        add(f"testing / bare, {precision}", f"{precision}/whole", f"{precision}/bare")
+        for stage in (1, 2):
+            add(
+                f"stage {stage} / bare, {precision}",
+                f"{precision}/stage{stage}",
+                f"{precision}/bare{stage}",
+            )
+            add(
+                f"stage {stage + 2} / stage {stage}, {precision}",
+                f"{precision}/stage{stage + 2}",
+                f"{precision}/stage{stage}",
+            )
+        add(
+            f"joint / bare convolutions forward, {precision}",
+            f"{precision}/joint",
+            "float32/conv",
+        )
+        whole = measured.cpu(f"{precision}/whole")
+        parts = [measured.cpu(f"{precision}/{name}") for name in SELECTION]
+        if whole and None not in parts:
+            found[f"proposals, pooling and detections / testing, {precision}"] = sum(parts) / whole
+        if precision != "float32":
+            for name, text in (("whole", "testing"), ("stage1", "stage 1"), ("stage2", "stage 2")):
+                add(f"{text}, {precision} / float32", f"{precision}/{name}", f"float32/{name}")
+        for peer, name in (("testing", "whole"), ("joint", "joint")):
+            add(f"{peer}, {precision} / torchvision", f"{precision}/{name}", f"torchvision {peer}")
+    return found
+
+
+def print_tables(measured: Measured, console: Console) -> None:
+    """A table for each precision, then the ratios."""
+    groups: dict[str, list[str]] = {}
+    for key in measured.timings:
+        groups.setdefault(key.split("/")[0] if "/" in key else key, []).append(key)
+    for group, keys in groups.items():
+        table = Table(title=_title(group, measured), title_justify="left")
+        table.add_column("part")
+        headings = ("ms", "+-", "CPU ms", "a second", "GFLOP", "x limit", "peak GB")
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for key in keys:
+            timing, limit = measured.timings[key], measured.times_limit(key)
+            memory = measured.memory.get(key)
+            table.add_row(
+                key.split("/")[-1],
+                f"{1000 * timing.median_wall:.1f}",
+                f"{1000 * timing.spread:.1f}",
+                f"{1000 * timing.median_cpu:.1f}",
+                f"{1 / timing.median_wall:.2f}",
+                f"{measured.operations[key] / 1e9:.1f}" if limit else "",
+                f"{limit:.2f}" if limit else "",
+                f"{memory:.2f}" if memory else "",
+            )
+        console.print(table)
+    table = Table(title="ratios of median CPU seconds", title_justify="left")
+    table.add_column("of what")
+    table.add_column("ratio", justify="right")
+    for text, value in ratios(measured).items():
+        table.add_row(text, f"{value:.3f}")
+    console.print(table)
+
+
+def _title(group: str, measured: Measured) -> str:
+    rate = measured.rates.get(group.split("+")[0])
+    return group if rate is None else f"{group}, matrix products at {rate / 1e9:.0f} GFLOP/s"
+
+
+def record(measured: Measured) -> dict:
+    """Everything, for a JSON file."""
+    return {
+        "operations_per_second": dict(measured.rates),
+        "parts": {
+            key: {
+                **timing.to_json(),
+                "operations": measured.operations.get(key, 0),
+                "times_limit": measured.times_limit(key),
+                "peak_gb": measured.memory.get(key),
+            }
+            for key, timing in measured.timings.items()
+        },
+        "ratios": ratios(measured),
+    }

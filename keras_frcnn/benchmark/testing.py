@@ -1,0 +1,154 @@
+"""The parts of testing one image, each a call to time.
+
+Shapes and names
+----------------
+decode      JPEG to the network input: Pillow's decoder, TensorFlow's resize.
+conv        the base.
+rpn         the RPN head.
+proposals   decoding, clipping, suppression.
+pooling     RoI pooling of all proposals.
+fc          the head on what was pooled: fc6, fc7, both outputs.
+detections  softmax, decoding, suppression within classes.
+bare        conv, rpn and fc in one function and nothing else.
+whole       uint8 pixels to detections in original pixels, what test_frcnn.py runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from keras_frcnn.benchmark.measure import Call
+from keras_frcnn.benchmark.operations import count_operations
+from keras_frcnn.benchmark.setting import jpeg_of, random_photo
+from keras_frcnn.data.images import read_image
+from keras_frcnn.inference import Predictor, network_input
+from keras_frcnn.network.detections import select_detections
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.roi_pooling import build_roi_pooling
+from keras_frcnn.recipes import ImageConfig
+
+PARTS = ("decode", "conv", "rpn", "proposals", "pooling", "fc", "detections")
+ALL = (*PARTS, "bare", "whole")
+# Parts that have operations to count.
+WITH_WEIGHTS = ("conv", "rpn", "fc", "bare")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part, ready to be timed.
+
+    Attributes:
+        call: runs it and waits for the result.
+        operations: of its convolutions and matrix products; 0 where it has none.
+    """
+
+    call: Call
+    operations: int
+
+
+def testing_parts(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str, Part]:
+    """Some parts of :data:`ALL` on one random image."""
+    config = model.recipe.image
+    photo = random_photo(config)
+    images = tf.constant(photo[None])
+    parts = {}
+    if "decode" in names:
+        parts["decode"] = _decode(jpeg_of(photo), config)
+    if "whole" in names:
+        predictor = Predictor(model, model.recipe.test_filter)
+        parts["whole"] = Part(lambda: predictor.predict(images).count.numpy(), 0)
+    if set(names) - set(parts):
+        parts |= _inner_parts(model, network_input(images, config)[0])
+    return {name: parts[name] for name in names}
+
+
+def _decode(jpeg: bytes, config: ImageConfig) -> Part:
+    prepare = tf.function(lambda pixels: network_input(pixels, config)[0])
+    return Part(lambda: prepare(read_image(jpeg)[None])[0, 0, 0, 0].numpy(), 0)
+
+
+def _inner_parts(model: FasterRcnn, inputs: tf.Tensor) -> dict[str, Part]:
+    """What is between the network's input and its detections, each on the results before it."""
+    functions = _functions(model, tf.shape(inputs)[None, 1:3])
+    features = functions["conv"](inputs)
+    outputs = functions["rpn"](features)
+    rois = functions["proposals"](*outputs)[0]
+    pooled = functions["pooling"](features, rois)
+    scores = functions["fc"](pooled)
+    arguments = {
+        "conv": (inputs,),
+        "rpn": (features,),
+        "proposals": outputs,
+        "pooling": (features, rois),
+        "fc": (pooled,),
+        "detections": (*scores, rois),
+        "bare": (inputs, pooled),
+    }
+    return {
+        name: Part(
+            _waiting(functions[name], values),
+            count_operations(functions[name], *values) if name in WITH_WEIGHTS else 0,
+        )
+        for name, values in arguments.items()
+    }
+
+
+def _functions(model: FasterRcnn, sizes: tf.Tensor) -> dict[str, Callable]:
+    recipe, backbone = model.recipe, model.backbone
+    pooling = build_roi_pooling(recipe.detector.roi_pooling, backbone.roi_size, backbone.stride)
+    output_layers = model.head_layers[-2:]
+    cells = [backbone.feature_size(int(side)) for side in sizes[0]]
+
+    def conv(inputs):
+        return model.base(inputs, training=False)
+
+    def rpn(features):
+        return tuple(model.rpn_head(features))
+
+    def proposals(logits, deltas):
+        found = select_proposals(
+            logits, deltas, model.anchors(*cells), sizes, tf.ones((1, 2)), recipe.test_proposals
+        )
+        return found.boxes_input
+
+    def pool(features, rois):
+        return pooling([features, rois, tf.zeros(rois.shape[:1], tf.int32)])
+
+    def fc(pooled):
+        hidden = backbone.head(pooled)
+        return tuple(layer(hidden) for layer in output_layers)
+
+    def detections(logits, deltas, rois):
+        count = tf.fill((1,), rois.shape[0])
+        found = select_detections(
+            logits[None], deltas[None], rois[None], count, sizes, recipe.test_filter
+        )
+        return found.scores
+
+    def bare(inputs, pooled):
+        return (*rpn(conv(inputs)), *fc(pooled))
+
+    functions = {
+        "conv": conv,
+        "rpn": rpn,
+        "proposals": proposals,
+        "pooling": pool,
+        "fc": fc,
+        "detections": detections,
+        "bare": bare,
+    }
+    return {name: tf.function(function) for name, function in functions.items()}
+
+
+def _waiting(function, arguments) -> Call:
+    """A call that ends when a value of the last result can be read."""
+
+    def call():
+        results = tf.nest.flatten(function(*arguments))
+        return tf.reshape(results[-1], (-1,))[:1].numpy()
+
+    return call

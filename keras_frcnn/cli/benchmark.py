@@ -1,0 +1,259 @@
+"""``python -m keras_frcnn benchmark``: time and memory of every part on this machine.
+
+Shapes and names
+----------------
+work  ``testing`` or ``training``.
+key   ``precision/part``, such as ``bfloat16/conv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_frcnn.cli.common import (
+    HelpfulParser,
+    choose_devices,
+    make_console,
+    output_file,
+    quiet_tensorflow,
+    whole_number,
+)
+from keras_frcnn.cli.shared_flags import add_gpu_flag
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import write_text
+from keras_frcnn.runs import command_line, versions
+
+WORK = ("testing", "training")
+PRECISIONS = ("float32", "bfloat16", "float16")
+# Memory is that of the whole work, not of a part of it.
+MEMORY_OF = {"whole": "testing", "stage1": "stage1", "stage2": "stage2", "joint": "joint"}
+
+EPILOG = """\
+All parts are timed in turns, so that another load of the machine falls on all
+of them; compare CPU seconds within one run. "x limit": seconds over those that
+the part's multiplications and additions take in large matrix products.
+
+examples:
+  python -m keras_frcnn benchmark --precision float32,bfloat16
+  python -m keras_frcnn benchmark --work testing --compressed --memory
+  python -m keras_frcnn benchmark --compare torchvision --out benchmark.json
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with its defaults."""
+    parser = HelpfulParser(
+        prog="python -m keras_frcnn benchmark",
+        usage="python -m keras_frcnn benchmark [flags]",
+        description="Time every part of testing and training on random images and weights.",
+        epilog=EPILOG,
+    )
+    group = parser.add_argument_group("what to time")
+    group.add_argument(
+        "--work",
+        type=_some_of(WORK),
+        default=WORK,
+        metavar="KINDS",
+        help="testing, training or both with a comma\ndefault: both",
+    )
+    group.add_argument(
+        "--network",
+        choices=("vgg16", "zf", "resnet50", "tiny"),
+        default="vgg16",
+        metavar="NAME",
+        help="vgg16, zf, resnet50, tiny\ndefault: vgg16",
+    )
+    group.add_argument(
+        "--precision",
+        type=_some_of(PRECISIONS),
+        default=("float32",),
+        metavar="TYPES",
+        help="float32, bfloat16, float16, several with commas\ndefault: float32",
+    )
+    group.add_argument(
+        "--short_side",
+        type=whole_number(32),
+        default=600,
+        metavar="PX",
+        help="height of the input\ndefault: 600",
+    )
+    group.add_argument(
+        "--long_side",
+        type=whole_number(32),
+        default=800,
+        metavar="PX",
+        help="its width\ndefault: 800",
+    )
+    group.add_argument(
+        "--num_proposals",
+        type=whole_number(1),
+        default=300,
+        metavar="N",
+        help="proposals of an image in testing\ndefault: 300",
+    )
+    group.add_argument(
+        "--roi_pooling",
+        choices=("crop", "max", "align"),
+        default="crop",
+        metavar="KIND",
+        help="crop, max, align\ndefault: crop",
+    )
+    group.add_argument(
+        "--compressed",
+        action="store_true",
+        help="testing with fc6 and fc7 as truncated SVD (1024, 256), too",
+    )
+    group.add_argument(
+        "--compare",
+        choices=("torchvision",),
+        metavar="NAME",
+        help="torchvision: its FasterRCNN on VGG-16 in the same run (float32)",
+    )
+    group = parser.add_argument_group("how")
+    group.add_argument(
+        "--repetitions",
+        type=whole_number(1),
+        default=5,
+        metavar="N",
+        help="measured rounds, after two that are not\ndefault: 5",
+    )
+    group.add_argument(
+        "--memory",
+        action="store_true",
+        help="peak memory of testing and of the steps, each in a process of its own",
+    )
+    group.add_argument("--out", metavar="FILE", help="write everything as JSON\ndefault: none")
+    add_gpu_flag(group)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Times, prints tables, writes the record.
+
+    Raises:
+        UserError: for anything that the user can mend.
+    """
+    arguments = build_parser().parse_args(argv)
+    if arguments.long_side < arguments.short_side:
+        raise UserError("--long_side is less than --short_side: exchange them.")
+    out = None if arguments.out is None else output_file(arguments.out, "--out")
+    console = make_console()
+    quiet_tensorflow()
+    device = choose_devices(arguments.gpu, deterministic=True)
+    from keras_frcnn.benchmark.report import print_tables, record
+
+    if arguments.compare:
+        from keras_frcnn.benchmark.torchvision_peer import check_available
+
+        check_available()
+    measured = measure(arguments, console)
+    console.print(f"{device}; {processor()}; {_versions()}", soft_wrap=True)
+    print_tables(measured, console)
+    if out is not None:
+        about = {
+            "command": command_line(),
+            "device": device,
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "versions": versions(),
+        }
+        write_text(out, json.dumps({**about, **record(measured)}, indent=2) + "\n")
+        console.print(f"written to {out}", soft_wrap=True)
+
+
+def measure(arguments: argparse.Namespace, console: Console):
+    """Everything that the flags ask for, in turns."""
+    import tensorflow as tf
+
+    from keras_frcnn.benchmark.measure import in_turns
+    from keras_frcnn.benchmark.memory import peak_memory
+    from keras_frcnn.benchmark.operations import matrix_rate
+    from keras_frcnn.benchmark.report import COMPRESSED, Measured
+    from keras_frcnn.benchmark.setting import Setting, random_model
+    from keras_frcnn.benchmark.testing import testing_parts
+    from keras_frcnn.benchmark.training import training_parts
+    from keras_frcnn.recipes import Compression
+
+    setting = Setting(
+        arguments.network,
+        arguments.short_side,
+        arguments.long_side,
+        arguments.num_proposals,
+        arguments.roi_pooling,
+    )
+    parts = {}
+    for precision in arguments.precision:
+        model = random_model(setting, precision)
+        own = {}
+        if "testing" in arguments.work:
+            own |= testing_parts(model)
+        if "training" in arguments.work:
+            own |= training_parts(model)
+        parts |= {f"{precision}/{name}": part for name, part in own.items()}
+        if arguments.compressed and "testing" in arguments.work:
+            model = random_model(setting, precision, Compression())
+            found = testing_parts(model, ("fc", "bare", "whole"))
+            parts |= {f"{precision}+{COMPRESSED}/{name}": part for name, part in found.items()}
+    if arguments.compare:
+        from keras_frcnn.benchmark.torchvision_peer import peer_parts
+
+        parts |= peer_parts(setting)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("timing", total=len(parts) * (arguments.repetitions + 2))
+        timings = in_turns(
+            {key: part.call for key, part in parts.items()},
+            repetitions=arguments.repetitions,
+            report=lambda done: bar.update(task, completed=done),
+        )
+    rates = {
+        precision: matrix_rate(tf.dtypes.as_dtype(precision)) for precision in arguments.precision
+    }
+    memory = {}
+    if arguments.memory:
+        with console.status("memory ..."):
+            for key in parts:
+                precision, _, name = key.partition("/")
+                if name in MEMORY_OF and precision in PRECISIONS:
+                    memory[key] = peak_memory(MEMORY_OF[name], setting, precision)
+    return Measured(timings, {key: part.operations for key, part in parts.items()}, rates, memory)
+
+
+def processor() -> str:
+    """The name of the processor, where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _versions() -> str:
+    return ", ".join(f"{name} {text}" for name, text in versions().items())
+
+
+def _some_of(known: Sequence[str]):
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(text.split(",")))
+        if not set(chosen) <= set(known):
+            raise argparse.ArgumentTypeError(
+                f"expected {', '.join(known)}, several with commas, not {text!r}"
+            )
+        return chosen
+
+    return parse
