@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.inference import Predictor
+from keras_frcnn.inference import Found, Predictor
 
 CLASS_NAMES_ASSET = "class_names.json"
 DETECTIONS = 100
@@ -171,21 +171,28 @@ class LoadedDetector:
         self._model = tf.saved_model.load(str(folder))
         self._serve = self._model.signatures["serving_default"]
 
-    def detect(self, image: np.ndarray) -> tuple[ImageDetections, np.ndarray]:
-        """Detections of one (H, W, 3) uint8 image in pixels, and the best score of each class.
+    def detect(self, image: np.ndarray) -> Found:
+        """Detections of one (H, W, 3) uint8 image; see :meth:`detect_batch`."""
+        return self.detect_batch(image[None])[0]
+
+    def detect_batch(self, images: np.ndarray) -> list[Found]:
+        """Detections of each of (N, H, W, 3) uint8 images, in pixels.
 
         The export knows no scores below its threshold: the best score of a class without detection
         is 0.
         """
-        outputs = self._serve(input_tensor=tf.constant(image[None]))
-        count = int(outputs["num_detections"][0])
-        size = np.tile(np.array(image.shape[:2], np.float32), 2)
-        scores = outputs["detection_scores"][0, :count].numpy()
-        classes = outputs["detection_classes"][0, :count].numpy().astype(np.int32)
-        boxes = outputs["detection_boxes"][0, :count].numpy() * size
-        best = np.zeros(len(self.class_names), np.float32)
-        np.maximum.at(best, classes - 1, scores)
-        return ImageDetections(boxes, scores, classes), best
+        outputs = self._serve(input_tensor=tf.constant(images))
+        outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
+        size = np.tile(np.array(images.shape[1:3], np.float32), 2)
+        found = []
+        for index, count in enumerate(outputs["num_detections"].astype(int)):
+            scores = outputs["detection_scores"][index, :count]
+            classes = outputs["detection_classes"][index, :count].astype(np.int32)
+            boxes = outputs["detection_boxes"][index, :count] * size
+            best = np.zeros(len(self.class_names), np.float32)
+            np.maximum.at(best, classes - 1, scores)
+            found.append(Found(ImageDetections(boxes, scores, classes), best))
+        return found
 
 
 def load_exported(path: Path | str) -> LoadedDetector:

@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.inference import (
+    Found,
     PredictedBoxes,
-    boxes_of_batch,
     detect_rois,
+    found_in_each,
     load_model,
     network_input,
     result_stage,
@@ -97,10 +97,8 @@ class BoxClassifier(tf.Module):
             short_sides=self.short_sides,
         )
 
-    def detect(
-        self, image: np.ndarray, boxes_image: np.ndarray
-    ) -> tuple[ImageDetections, np.ndarray]:
-        """Detections of one (H, W, 3) uint8 image, and the best score of each class (C - 1,).
+    def detect(self, image: np.ndarray, boxes_image: np.ndarray) -> Found:
+        """Detections of one (H, W, 3) uint8 image.
 
         Args:
             boxes_image: (R, 4); R may be 0.
@@ -109,7 +107,7 @@ class BoxClassifier(tf.Module):
         count = boxes.shape[1]
         if count == 0:  # RoI pooling has no empty batch
             boxes = np.array([[[0, 0, 1, 1]]], np.float32)
-        return boxes_of_batch(self.predict(image[None], boxes, np.array([count], np.int32)))
+        return found_in_each(self.predict(image[None], boxes, np.array([count], np.int32)))[0]
 
 
 def load_classifier(

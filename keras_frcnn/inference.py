@@ -48,6 +48,18 @@ class PredictedBoxes(NamedTuple):
     best_scores: tf.Tensor
 
 
+class Found(NamedTuple):
+    """What was found in one image.
+
+    Attributes:
+        detections: in pixels of the image.
+        best_scores: (C - 1,) best score of each class before any filter.
+    """
+
+    detections: ImageDetections
+    best_scores: np.ndarray
+
+
 class Predictor(tf.Module):
     """Runs proposals and detector on images of one size.
 
@@ -114,9 +126,13 @@ class Predictor(tf.Module):
             short_sides=self.short_sides,
         )
 
-    def detect(self, image: np.ndarray) -> tuple[ImageDetections, np.ndarray]:
-        """Detections of one (H, W, 3) uint8 image, and the best score of each class (C - 1,)."""
-        return boxes_of_batch(self.predict(image[None]))
+    def detect(self, image: np.ndarray) -> Found:
+        """Detections of one (H, W, 3) uint8 image."""
+        return self.detect_batch(image[None])[0]
+
+    def detect_batch(self, images: np.ndarray) -> list[Found]:
+        """Detections of each of (N, H, W, 3) uint8 images, at once."""
+        return found_in_each(self.predict(images))
 
 
 def network_input(images: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -204,15 +220,13 @@ def run_head(
     return logits.concat(), deltas.concat()
 
 
-def boxes_of_batch(found: PredictedBoxes) -> tuple[ImageDetections, np.ndarray]:
-    """Detections of a batch of one image, and the best score of each class (C - 1,)."""
-    count = int(found.count[0])
-    detections = ImageDetections(
-        found.boxes_image[0, :count].numpy(),
-        found.scores[0, :count].numpy(),
-        found.classes[0, :count].numpy(),
-    )
-    return detections, found.best_scores[0].numpy()
+def found_in_each(batch: PredictedBoxes) -> list[Found]:
+    """What was found in each image of a batch, without the padding."""
+    arrays = PredictedBoxes(*(tensor.numpy() for tensor in batch))
+    return [
+        Found(ImageDetections(boxes[:count], scores[:count], classes[:count]), best)
+        for boxes, scores, classes, count, best in zip(*arrays, strict=True)
+    ]
 
 
 def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:

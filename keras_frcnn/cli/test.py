@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from keras_frcnn.cli.common import (
     ORIGINS,
@@ -29,6 +26,7 @@ from keras_frcnn.cli.common import (
     whole_number,
 )
 from keras_frcnn.cli.given import load_given
+from keras_frcnn.cli.image_loop import run_on_images
 from keras_frcnn.cli.shared_flags import (
     add_filter_flags,
     add_gpu_flag,
@@ -109,6 +107,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="RoIs that go through the head at once: less memory, the same detections\n"
         "default: all (ours; 32 in the lineage)",
     )
+    group.add_argument(
+        "--batch",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="images of equal size that go through the network at once: faster on GPUs, more "
+        "memory\ndefault: 1 (ours)",
+    )
     add_gpu_flag(group)
     group.add_argument(
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
@@ -174,14 +180,14 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
 
 
 def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, ...]]:
-    """``(image, file) -> (ImageDetections, best score of each class)``, and the class names."""
+    """``(images, files) -> found``, see :mod:`keras_frcnn.cli.image_loop`, and the class names."""
     from keras_frcnn.inference import load_predictor
 
     if arguments.saved_model:
         from keras_frcnn.export import load_exported
 
         exported = load_exported(arguments.saved_model)
-        return lambda image, file: exported.detect(image), exported.class_names
+        return lambda images, files: exported.detect_batch(images), exported.class_names
     chosen = DetectionFilter(score_threshold=arguments.score_thresh)
     if arguments.nms_thresh is not None:
         chosen = dataclasses.replace(chosen, nms_iou=arguments.nms_thresh)
@@ -195,7 +201,7 @@ def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, .
         head_chunk=chunk,
         short_sides=short_sides(arguments.scales),
     )
-    return lambda image, file: predictor.detect(image), predictor.class_names
+    return lambda images, files: predictor.detect_batch(images), predictor.class_names
 
 
 def classify_given(
@@ -214,111 +220,13 @@ def classify_given(
     )
     most = arguments.num_proposals or NUMBER_OF_BOXES
 
-    def detect(image: np.ndarray, file: Path):
+    def detect_one(image: np.ndarray, file: Path):
         boxes = boxes_of[file].best(most).boxes_image
         boxes = fit_to_image(boxes, *image.shape[:2], f"{file.name} in {given.source}")
         return classifier.detect(image, boxes)
 
+    def detect(images: np.ndarray, files: list[Path]):
+        # Each image has another number of boxes.
+        return [detect_one(image, file) for image, file in zip(images, files, strict=True)]
+
     return detect, classifier.class_names
-
-
-def run_on_images(
-    arguments: argparse.Namespace,
-    path: Path,
-    detect: Callable,
-    class_names: tuple[str, ...],
-    console: Console,
-) -> None:
-    """Detects, draws and writes; unreadable images are named at the end, the rest is done."""
-    from keras_frcnn.data.images import find_images, read_image
-    from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
-
-    images, others = find_images(path)
-    if not images:
-        raise UserError(f"There is no image in {path} ({others} other files).")
-    out = Path(arguments.out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
-    root = path if path.is_dir() else path.parent
-    records, unreadable, seconds = [], [], []
-    best = np.zeros(len(class_names))
-    for file in track(images, "detecting", console=console, disable=not console.is_terminal):
-        name = file.relative_to(root)
-        try:
-            image = read_image(file)
-        except UserError as error:
-            unreadable.append(str(error))
-            continue
-        start = time.perf_counter()
-        detections, best_of_image = detect(image, file)
-        seconds.append(time.perf_counter() - start)
-        best = np.maximum(best, best_of_image)
-        keep = detections.scores >= arguments.score_thresh
-        detections = type(detections)(
-            detections.boxes_image[keep], detections.scores[keep], detections.classes[keep]
-        )
-        records += detection_records(name.as_posix(), file.stem, detections, class_names)
-        drawn = draw(image, detections, class_names, arguments.draw_thresh)
-        target = (out / name).with_name(name.name + ".png")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        drawn.save(target)
-    write_json(out / "detections.json", records)
-    write_csv(out / "detections.csv", records)
-    report(console, out, records, best, class_names, seconds, others, unreadable, arguments)
-
-
-def draw(image: np.ndarray, detections, class_names: Sequence[str], threshold: float):
-    """The image with the detections that reach the drawing threshold."""
-    from keras_frcnn.visualize import class_colour, draw_detections
-
-    keep = detections.scores >= threshold
-    classes = detections.classes[keep]
-    return draw_detections(
-        image,
-        detections.boxes_image[keep],
-        [class_names[index - 1] for index in classes],
-        detections.scores[keep],
-        [class_colour(int(index)) for index in classes],
-    )
-
-
-def report(
-    console: Console,
-    out: Path,
-    records: list[dict],
-    best: np.ndarray,
-    class_names: Sequence[str],
-    seconds: list[float],
-    others: int,
-    unreadable: list[str],
-    arguments: argparse.Namespace,
-) -> None:
-    """What was done, on the screen.
-
-    Raises:
-        UserError: not one image could be read.
-    """
-    drawn = sum(record["score"] >= arguments.draw_thresh for record in records)
-    console.print(
-        f"{len(seconds)} images, {len(records)} detections from score {arguments.score_thresh:g}, "
-        f"{drawn} drawn from {arguments.draw_thresh:g}"
-    )
-    if others:
-        console.print(f"{others} files that are no images were skipped")
-    for sentence in unreadable:
-        console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)
-    if not seconds:
-        raise UserError(f"None of the {len(unreadable)} images could be read.")
-    if not drawn:
-        order = np.argsort(-best)
-        scores = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in order[:20])
-        note = " (0: none that the exported model returns)" if arguments.saved_model else ""
-        console.print(
-            f"nothing passed --draw_thresh; best score per class{note}: {scores}", soft_wrap=True
-        )
-    # The first image is traced and compiled with the function.
-    steady = seconds[1:] or seconds
-    console.print(
-        f"{np.median(steady):.3f} s an image (median"
-        + (f"; first {seconds[0]:.1f} s)" if len(seconds) > 1 else ")")
-    )
-    console.print(f"pictures, detections.json and detections.csv are in {out}", soft_wrap=True)

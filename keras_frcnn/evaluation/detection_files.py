@@ -62,6 +62,11 @@ class ImageDetections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def at_least(self, score: float) -> ImageDetections:
+        """Those that reach a score."""
+        keep = self.scores >= score
+        return ImageDetections(self.boxes_image[keep], self.scores[keep], self.classes[keep])
+
 
 def detection_records(
     file_name: str,

@@ -1,0 +1,204 @@
+"""Detection on many images: read ahead, grouped by size, drawn and written in order.
+
+Shapes and names
+----------------
+batch  images of one size that go through the network at once.
+found  :class:`keras_frcnn.inference.Found` of one image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from keras_frcnn.errors import UserError
+
+# Images in memory at most, in batches: those that wait for others of their size, too.
+BATCHES_WAITING = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A file that was read.
+
+    Attributes:
+        position: among all files.
+        pixels: (H, W, 3) uint8, or the reason why there are none.
+    """
+
+    position: int
+    file: Path
+    pixels: np.ndarray | str
+
+
+Detect = Callable[[np.ndarray, list[Path]], list]
+
+
+def in_batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    """Groups of at most ``size`` readable pictures of equal height and width.
+
+    Pictures wait until their group is full, or until :data:`BATCHES_WAITING` times ``size`` of them
+    wait in all: then the group that waited longest goes as it is.
+    """
+    waiting: dict[tuple[int, ...], list[Picture]] = {}
+    for picture in pictures:
+        shape = picture.pixels.shape
+        group = waiting.setdefault(shape, [])
+        group.append(picture)
+        if len(group) == size:
+            yield waiting.pop(shape)
+        elif sum(map(len, waiting.values())) >= BATCHES_WAITING * size:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
+
+
+def run_on_images(
+    arguments: argparse.Namespace,
+    path: Path,
+    detect: Detect,
+    class_names: tuple[str, ...],
+    console: Console,
+) -> None:
+    """Detects, draws and writes; unreadable images are named at the end, the rest is done.
+
+    Args:
+        detect: ``(images, files) -> found``, of images of one size.
+    """
+    from keras_frcnn.data.images import find_images
+    from keras_frcnn.data.pipeline import in_parallel
+    from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
+
+    images, others = find_images(path)
+    if not images:
+        raise UserError(f"There is no image in {path} ({others} other files).")
+    out = Path(arguments.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    root = path if path.is_dir() else path.parent
+    unreadable: list[str] = []
+    records: dict[int, list[dict]] = {}
+    seconds = []
+    best = np.zeros(len(class_names))
+    pictures = in_parallel(_read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
+    pictures = track(
+        pictures,
+        "detecting",
+        total=len(images),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    for group in in_batches(_readable(pictures, unreadable), arguments.batch):
+        start = time.perf_counter()
+        found = detect(
+            np.stack([picture.pixels for picture in group]), [picture.file for picture in group]
+        )
+        seconds.append((time.perf_counter() - start) / len(group))
+        for picture, (detections, best_of_image) in zip(group, found, strict=True):
+            best = np.maximum(best, best_of_image)
+            detections = detections.at_least(arguments.score_thresh)
+            name = picture.file.relative_to(root)
+            records[picture.position] = detection_records(
+                name.as_posix(), picture.file.stem, detections, class_names
+            )
+            drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
+            target = (out / name).with_name(name.name + ".png")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            drawn.save(target)
+    in_order = [record for position in sorted(records) for record in records[position]]
+    write_json(out / "detections.json", in_order)
+    write_csv(out / "detections.csv", in_order)
+    report(
+        console,
+        out,
+        in_order,
+        best,
+        class_names,
+        seconds,
+        len(records),
+        others,
+        unreadable,
+        arguments,
+    )
+
+
+def _read(item: tuple[int, Path]) -> Picture:
+    from keras_frcnn.data.images import read_image
+
+    position, file = item
+    try:
+        return Picture(position, file, read_image(file))
+    except UserError as error:
+        return Picture(position, file, str(error))
+
+
+def _readable(pictures: Iterable[Picture], unreadable: list[str]) -> Iterator[Picture]:
+    """The pictures that have pixels; the reasons of the others go into a list."""
+    for picture in pictures:
+        if isinstance(picture.pixels, str):
+            unreadable.append(picture.pixels)
+        else:
+            yield picture
+
+
+def draw(image: np.ndarray, detections, class_names: Sequence[str], threshold: float):
+    """The image with the detections that reach the drawing threshold."""
+    from keras_frcnn.visualize import class_colour, draw_detections
+
+    drawn = detections.at_least(threshold)
+    return draw_detections(
+        image,
+        drawn.boxes_image,
+        [class_names[index - 1] for index in drawn.classes],
+        drawn.scores,
+        [class_colour(int(index)) for index in drawn.classes],
+    )
+
+
+def report(
+    console: Console,
+    out: Path,
+    records: list[dict],
+    best: np.ndarray,
+    class_names: Sequence[str],
+    seconds: list[float],
+    images: int,
+    others: int,
+    unreadable: list[str],
+    arguments: argparse.Namespace,
+) -> None:
+    """What was done, on the screen.
+
+    Raises:
+        UserError: not one image could be read.
+    """
+    drawn = sum(record["score"] >= arguments.draw_thresh for record in records)
+    console.print(
+        f"{images} images, {len(records)} detections from score {arguments.score_thresh:g}, "
+        f"{drawn} drawn from {arguments.draw_thresh:g}"
+    )
+    if others:
+        console.print(f"{others} files that are no images were skipped")
+    for sentence in unreadable:
+        console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)
+    if not images:
+        raise UserError(f"None of the {len(unreadable)} images could be read.")
+    if not drawn:
+        order = np.argsort(-best)
+        scores = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in order[:20])
+        note = " (0: none that the exported model returns)" if arguments.saved_model else ""
+        console.print(
+            f"nothing passed --draw_thresh; best score per class{note}: {scores}", soft_wrap=True
+        )
+    # The first image is traced and compiled with the function.
+    steady = seconds[1:] or seconds
+    console.print(
+        f"{np.median(steady):.3f} s an image (median"
+        + (f"; first {seconds[0]:.1f} s)" if len(seconds) > 1 else ")")
+    )
+    console.print(f"pictures, detections.json and detections.csv are in {out}", soft_wrap=True)
