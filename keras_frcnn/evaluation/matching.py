@@ -29,12 +29,12 @@ class Matches:
     Attributes:
         images: (D,) int64, position of the image in ``dataset.examples``.
         rows: (D,) int64, position among the detections of that image.
-        classes: (D,) int32; scores: (D,).
+        classes: (D,) int32; scores: (D,), float32 or float64 as the detections have them.
         outcomes: (D,) int8, ``TRUE_POSITIVE``, ``FALSE_POSITIVE`` or ``IGNORED``.
         order: (D,) int64, all detections by falling score; ties in their order above.
         object_images: (G,) int64; object_classes: (G,) int32; object_difficult: (G,) bool.
-        object_scores: (G,) float64, score of the true positive that found the object, minus
-            infinity where none did.
+        object_scores: (G,) of the type of ``scores``, so that a threshold parts both alike: that of
+            the true positive that found the object, minus infinity where none did.
     """
 
     images: np.ndarray
@@ -101,7 +101,7 @@ def match_detections(
     hits = hits[outcomes[hits] != IGNORED]
     found_objects, first = np.unique(every_object[hits], return_index=True)
     outcomes[hits[first]] = TRUE_POSITIVE
-    object_scores = np.full(len(object_difficult), -np.inf)
+    object_scores = np.full(len(object_difficult), -np.inf, every_score.dtype)
     object_scores[found_objects] = every_score[hits[first]]
     return Matches(
         images=_joined(images, np.int64),
