@@ -18,11 +18,9 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 from keras_frcnn.files import write_text
 
 # comp4: trained with any data but the test set, which weights from ImageNet are (devkit 3.1).
@@ -48,9 +46,7 @@ def write_voc(
     split = splits.pop() if len(splits) == 1 else ""
     lines: list[list[str]] = [[] for _ in dataset.class_names]
     for example in dataset.examples:
-        found = detections.get(example.key)
-        if found is None:
-            continue
+        found = detections.get(example.key, NO_DETECTIONS)
         values = zip(found.boxes_image.tolist(), found.scores, found.classes, strict=True)
         for (y1, x1, y2, x2), score, class_index in values:
             corners = f"{x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}"
@@ -119,7 +115,7 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     empty = len(dataset) - len(rows)
     if empty:
         notes.append(f"{empty} of {len(dataset)} images have no detection in {path}.")
-    return {key: _from_rows(values) for key, values in rows.items()}, notes
+    return {key: ImageDetections.from_rows(values) for key, values in rows.items()}, notes
 
 
 def _text_files(path: Path) -> Iterator[tuple[str, str]]:
@@ -161,11 +157,6 @@ def _parse(line: str, ids: Mapping[str, str], where: str) -> tuple[str, tuple[fl
             "set that the detections were made on."
         )
     return ids[words[0]], (ymin - 1, xmin - 1, ymax, xmax, score)
-
-
-def _from_rows(rows: list[tuple[float, ...]]) -> ImageDetections:
-    values = np.array(rows, np.float64)
-    return ImageDetections(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
 
 
 def _keys_by_id(dataset: Dataset) -> dict[str, str]:
