@@ -16,6 +16,7 @@ from keras_frcnn.evaluation.voc import (
     average_precision_11point,
     average_precision_area,
     evaluate_voc,
+    monotone,
     print_table,
 )
 
@@ -72,31 +73,44 @@ def curve(data, found, **options):
 def test_every_tenth_of_ten_objects_reaches_its_recall(recalled):
     # In floating point 3 * 0.1 > 0.3, and the points 0.3, 0.6 and 0.7 would be lost.
     true_positives = np.arange(1, recalled + 1)
-    ap = average_precision_11point(true_positives, np.zeros(recalled, int), 10)
+    ap = average_precision_11point(true_positives, np.ones(recalled), 10)
     assert ap == pytest.approx((recalled + 1) / 11, abs=1e-12)
 
 
+# Hits at ranks 1, 3 and 6: precision 1, 2/3, 1/2 at the first, second and third object.
+HITS = np.array([1, 1, 2, 2, 2, 3])
+PRECISION = np.array([1, 1 / 2, 2 / 3, 2 / 4, 2 / 5, 3 / 6])
+
+
 def test_11_points_by_hand():
-    # Three objects; hits at ranks 1, 3 and 6: precision 1, 2/3, 1/2 at recall 1/3, 2/3, 1.
-    true_positives = np.array([1, 1, 2, 2, 2, 3])
-    false_positives = np.array([0, 1, 1, 2, 3, 3])
     # Recalls 0 to 0.3: 1 (four points); 0.4 to 0.6: 2/3 (three); 0.7 to 1: 1/2 (four).
     expected = (4 * 1 + 3 * 2 / 3 + 4 * 1 / 2) / 11
-    assert average_precision_11point(true_positives, false_positives, 3) == pytest.approx(expected)
+    assert average_precision_11point(HITS, PRECISION, 3) == pytest.approx(expected)
 
 
 def test_area_by_hand():
-    true_positives = np.array([1, 1, 2, 2, 2, 3])
-    false_positives = np.array([0, 1, 1, 2, 3, 3])
     expected = (1 + 2 / 3 + 1 / 2) / 3
-    assert average_precision_area(true_positives, false_positives, 3) == pytest.approx(expected)
+    assert average_precision_area(HITS, PRECISION, 3) == pytest.approx(expected)
+
+
+def test_several_curves_at_once():
+    # The second curve has the first three detections alone, of four objects.
+    hits = np.array([HITS, [1, 1, 2, 2, 2, 2]])
+    precision = np.array([PRECISION, [1, 1 / 2, 2 / 3, 0, 0, 0]])
+    for average_precision, second in (
+        (average_precision_11point, (3 * 1 + 3 * 2 / 3) / 11),
+        (average_precision_area, (1 + 2 / 3) / 4),
+    ):
+        found = average_precision(hits, precision, np.array([3, 4]))
+        assert found.tolist() == pytest.approx([average_precision(HITS, PRECISION, 3), second])
 
 
 def test_precision_is_made_monotone_from_the_right():
     # A false positive first: precision 0, 1/2, 2/3; the curve is 2/3 up to recall 1.
-    true_positives, false_positives = np.array([0, 1, 2]), np.array([1, 1, 1])
-    assert average_precision_area(true_positives, false_positives, 2) == pytest.approx(2 / 3)
-    assert average_precision_11point(true_positives, false_positives, 2) == pytest.approx(2 / 3)
+    true_positives, precision = np.array([0, 1, 2]), np.array([0, 1 / 2, 2 / 3])
+    assert monotone(precision).tolist() == [2 / 3] * 3
+    assert average_precision_area(true_positives, precision, 2) == pytest.approx(2 / 3)
+    assert average_precision_11point(true_positives, precision, 2) == pytest.approx(2 / 3)
 
 
 def test_no_detections():
