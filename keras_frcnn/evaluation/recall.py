@@ -72,15 +72,11 @@ def proposal_recall(
     Raises:
         UserError: there is no object that counts, or proposals of an image that is not in the set.
     """
-    _check(dataset, proposals)
     thresholds = np.asarray(iou_thresholds, np.float64)
-    counts = np.zeros(len(dataset))
+    of_images = _overlaps_of_images(dataset, proposals, number)
+    counts = np.array([len(overlaps) for overlaps in of_images])
     sums = np.zeros((len(dataset), len(thresholds) + 1))
-    for index, example in enumerate(dataset.examples):
-        objects = example.without_difficult().boxes_image
-        best = proposals.get(example.key, np.zeros((0, 4)))[:number]
-        overlaps = matched_overlaps(objects, best)
-        counts[index] = len(objects)
+    for index, overlaps in enumerate(of_images):
         sums[index, :-1] = (overlaps[:, None] >= thresholds).sum(axis=0)
         sums[index, -1] = 2 * np.maximum(overlaps - 0.5, 0).sum()
     values = sums.sum(axis=0) / counts.sum()
@@ -132,20 +128,17 @@ def recall_contrast(
     proposals.
 
     Args:
-        terms: sign, proposals by ``Example.key`` best first, how many of each image count.
+        terms: at least one of sign, proposals by ``Example.key`` best first, how many of each image
+            count.
 
     Raises:
         UserError: as :func:`proposal_recall`.
     """
-    counts, sums = np.zeros(len(dataset)), np.zeros((len(dataset), 1))
+    sums = np.zeros((len(dataset), 1))
     for sign, proposals, number in terms:
-        _check(dataset, proposals)
-        for index, example in enumerate(dataset.examples):
-            objects = example.without_difficult().boxes_image
-            best = proposals.get(example.key, np.zeros((0, 4)))[:number]
-            overlaps = matched_overlaps(objects, best)
-            counts[index] = len(objects)
-            sums[index, 0] += sign * np.count_nonzero(overlaps >= iou_threshold)
+        of_images = _overlaps_of_images(dataset, proposals, number)
+        counts = np.array([len(overlaps) for overlaps in of_images])
+        sums[:, 0] += [sign * np.count_nonzero(o >= iou_threshold) for o in of_images]
     low, high = _bootstrap(counts, sums, confidence, resamples, seed)
     return RecallContrast(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
 
@@ -173,6 +166,20 @@ def matched_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
         left[row] = -1.0
         left[:, column] = -1.0
     return result
+
+
+def _overlaps_of_images(
+    dataset: Dataset, proposals: Mapping[str, np.ndarray], number: int
+) -> list[np.ndarray]:
+    """:func:`matched_overlaps` of each image's objects with its best ``number`` proposals."""
+    _check(dataset, proposals)
+    return [
+        matched_overlaps(
+            example.without_difficult().boxes_image,
+            proposals.get(example.key, np.zeros((0, 4)))[:number],
+        )
+        for example in dataset.examples
+    ]
 
 
 def _bootstrap(
