@@ -23,7 +23,6 @@ from keras_frcnn.evaluation.confusion import (
 )
 from keras_frcnn.evaluation.curves import save_precision_recall
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.evaluation.matching import Matches, match_detections
 from keras_frcnn.evaluation.voc import VocEvaluation, decimal
 from keras_frcnn.evaluation.worst_images import draw_image, worst_images
 from keras_frcnn.files import write_text
@@ -66,12 +65,6 @@ def write_report(
     )
     save_precision_recall(evaluation, curves_png)
     save_confusion(confusion, confusion_png)
-    matches = match_detections(
-        dataset,
-        detections,
-        iou_threshold=evaluation.iou_threshold,
-        strictly_greater=evaluation.strictly_greater,
-    )
     title = f"Evaluation of {subject}"
     body = [
         *_head(title, evaluation),
@@ -79,7 +72,7 @@ def write_report(
         *_curves(curves_png),
         *_confusion(confusion, confusion_png),
         *(_coco(coco) if coco is not None else ()),
-        *_worst(dataset, detections, matches, evaluation, score_threshold),
+        *_worst(dataset, detections, evaluation, score_threshold),
     ]
     target = folder / "report.html"
     try:
@@ -182,7 +175,6 @@ def _coco(coco: CocoEvaluation) -> list[str]:
 def _worst(
     dataset: Dataset,
     detections: Mapping[str, ImageDetections],
-    matches: Matches,
     evaluation: VocEvaluation,
     score_threshold: float,
 ) -> list[str]:
@@ -190,7 +182,7 @@ def _worst(
         drawn, caption = draw_image(
             dataset,
             detections,
-            matches,
+            evaluation.matches,
             image,
             class_index,
             score_threshold=score_threshold,
@@ -214,7 +206,9 @@ def _worst(
     for index, name in enumerate(dataset.class_names, start=1):
         heading = f'{escape(name)} <a href="#classes">&uarr;</a>'
         parts.append(markup.wrap("h3", heading, id=f"class-{index}"))
-        worst = worst_images(matches, index, score_threshold=score_threshold, limit=WORST_OF_A_KIND)
+        worst = worst_images(
+            evaluation.matches, index, score_threshold=score_threshold, limit=WORST_OF_A_KIND
+        )
         for images, title, nothing in (
             (worst.missed, "Most missed objects", "No object is missed."),
             (

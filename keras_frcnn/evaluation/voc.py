@@ -25,7 +25,7 @@ from rich.table import Table
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, match_detections
+from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, Matches, match_detections
 from keras_frcnn.evaluation.operating_point import OperatingPoint, best_f1
 
 
@@ -70,6 +70,7 @@ class VocEvaluation:
         strictly_greater: whether the overlap must exceed it (PY) or may equal it (devkit, ML).
         images: how many were evaluated, ``ids_hash`` their fingerprint (``Dataset.ids_hash``).
         sets: image sets that they come from.
+        matches: what became of every detection and object.
     """
 
     map_11point: float | None
@@ -81,9 +82,10 @@ class VocEvaluation:
     ids_hash: str
     sets: tuple[str, ...]
     class_names: tuple[str, ...]
+    matches: Matches
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the curves, for ``evaluation.json``; a missing AP is null."""
+        """Everything but the curves and matches, for ``evaluation.json``; a missing AP is null."""
         per_class = {
             name: {
                 "ap_11point": result.ap_11point,
@@ -155,6 +157,7 @@ def evaluate_voc(
         ids_hash=dataset.ids_hash,
         sets=tuple(dataset.sets),
         class_names=tuple(dataset.class_names),
+        matches=matches,
     )
 
 
