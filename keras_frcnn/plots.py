@@ -282,10 +282,7 @@ def save_figure(figure: Figure, png: Path) -> None:
     """Writes a PNG whole: a viewer that follows a training never meets half a picture.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
-    try:
-        with written_whole(png) as partial:
-            figure.savefig(partial, format="png")
-    except OSError as error:
-        raise UserError(f"The picture {png} cannot be written: {error.strerror}.") from error
+    with written_whole(png) as partial:
+        figure.savefig(partial, format="png")

@@ -114,7 +114,7 @@ def write_coco(
     """Writes ``coco_results.json`` and the ``coco_annotations.json`` that its numbers refer to.
 
     Raises:
-        UserError: a file cannot be written.
+        OSError: a file cannot be written.
     """
     results, annotations = (
         Path(folder) / f"coco_{name}.json" for name in ("results", "annotations")

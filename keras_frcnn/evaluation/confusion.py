@@ -101,7 +101,7 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
     """Draws the counts; the colour is the share of the row, so rare classes are as readable.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     counts = confusion.counts
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

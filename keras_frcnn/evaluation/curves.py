@@ -25,7 +25,7 @@ def save_precision_recall(evaluation: VocEvaluation, png: Path | str) -> None:
     """Draws precision over recall of every class, what the area AP sums, and the best F1.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     names = list(evaluation.per_class)
     columns = min(len(names), 5) if len(names) > 4 else max(1, min(len(names), 2))

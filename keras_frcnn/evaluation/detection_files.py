@@ -128,26 +128,23 @@ def write_json(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
     """Writes the records as a JSON list, one a line; a file of that name is replaced at once.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
         ValueError: a number is not finite, which JSON cannot say.
     """
-    try:
-        with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as stream:
-            # Line by line: millions of records need not be in memory together.
-            separator = "[\n"
-            for record in records:
-                stream.write(separator + json.dumps(record, allow_nan=False))
-                separator = ",\n"
-            stream.write("[]\n" if separator == "[\n" else "\n]\n")
-    except OSError as error:
-        raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error
+    with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as stream:
+        # Line by line: millions of records need not be in memory together.
+        separator = "[\n"
+        for record in records:
+            stream.write(separator + json.dumps(record, allow_nan=False))
+            separator = ",\n"
+        stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
 def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     """Writes the records with the header of ``CSV_COLUMNS``; a file of that name is replaced.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -155,10 +152,7 @@ def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         names = (record[name] for name in CSV_COLUMNS[:4])
         writer.writerow([*names, *record["bbox"], record["score"]])
-    try:
-        write_text(path, buffer.getvalue())
-    except OSError as error:
-        raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error
+    write_text(path, buffer.getvalue())
 
 
 def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:

@@ -12,7 +12,6 @@ from html import escape
 from pathlib import Path
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation import markup
 from keras_frcnn.evaluation.coco import METRICS, CocoEvaluation
 from keras_frcnn.evaluation.confusion import (
@@ -53,7 +52,8 @@ def write_report(
         The page.
 
     Raises:
-        UserError: a file cannot be written, or an image of the data set cannot be read.
+        OSError: a file cannot be written.
+        UserError: an image of the data set cannot be read.
     """
     folder = Path(folder)
     curves_png, confusion_png = folder / "precision_recall.png", folder / "confusion.png"
@@ -75,11 +75,8 @@ def write_report(
         *_worst(dataset, detections, evaluation, score_threshold),
     ]
     target = folder / "report.html"
-    try:
-        write_confusion_csv(folder / "confusion.csv", confusion)
-        write_text(target, markup.page(title, body))
-    except OSError as error:
-        raise UserError(f"The report {target} cannot be written: {error.strerror}.") from error
+    write_confusion_csv(folder / "confusion.csv", confusion)
+    write_text(target, markup.page(title, body))
     return target
 
 

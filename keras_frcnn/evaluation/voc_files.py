@@ -38,8 +38,8 @@ def write_voc(
     set is that of ``dataset.sets``, or ``test`` where they have several.
 
     Raises:
-        UserError: an id or class name that such a file cannot hold, two images with one id, or a
-            file that cannot be written.
+        UserError: an id or class name that such a file cannot hold, or two images with one id.
+        OSError: a file cannot be written.
     """
     _check_names(dataset)
     splits = {name.partition(":")[2] for name in dataset.sets}
