@@ -25,8 +25,6 @@ from keras_frcnn.files import write_text
 
 # comp4: trained with any data but the test set, which weights from ImageNet are (devkit 3.1).
 COMPETITION = "comp4"
-# py-faster-rcnn puts a salt between: comp4_1f2e..._det_test_car.txt.
-_FILE_NAME = re.compile(r"comp\d+.*?_det_[^_]+_(?P<class_name>.+)\.txt")
 
 
 def write_voc(
@@ -42,8 +40,6 @@ def write_voc(
         OSError: a file cannot be written.
     """
     _check_names(dataset)
-    splits = {name.partition(":")[2] for name in dataset.sets}
-    split = splits.pop() if len(splits) == 1 else ""
     lines: list[list[str]] = [[] for _ in dataset.class_names]
     for example in dataset.examples:
         found = detections.get(example.key, NO_DETECTIONS)
@@ -51,9 +47,11 @@ def write_voc(
         for (y1, x1, y2, x2), score, class_index in values:
             corners = f"{x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}"
             lines[class_index - 1].append(f"{example.image_id} {score:.6f} {corners}\n")
+    splits = _splits(dataset)
+    split = splits.pop() if len(splits) == 1 else "test"
     paths = []
     for name, of_class in zip(dataset.class_names, lines, strict=True):
-        paths.append(Path(folder) / f"{COMPETITION}_det_{split or 'test'}_{name}.txt")
+        paths.append(Path(folder) / f"{COMPETITION}_det_{split}_{name}.txt")
         write_text(paths[-1], "".join(of_class))
     return paths
 
@@ -82,11 +80,7 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
     rows: dict[str, list[tuple[float, ...]]] = {}
     seen: dict[str, str] = {}
-    for name, text in _text_files(Path(path)):
-        match = _FILE_NAME.fullmatch(PurePosixPath(name).name)
-        if match is None:
-            continue
-        class_name = match["class_name"]
+    for name, class_name, text in _class_files(Path(path), _file_name_pattern(dataset)):
         if class_name not in class_indices:
             raise UserError(
                 f"{name} in {path} is of the class {class_name!r}, expected one of: "
@@ -118,18 +112,35 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     return {key: ImageDetections.from_rows(values) for key, values in rows.items()}, notes
 
 
-def _text_files(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and contents of every text file below a folder or in an archive, sorted by name."""
+def _splits(dataset: Dataset) -> set[str]:
+    return {split for name in dataset.sets if (split := name.partition(":")[2])}
+
+
+def _file_name_pattern(dataset: Dataset) -> re.Pattern[str]:
+    """Of the files that :func:`write_voc`, the devkit and py-faster-rcnn write for a class.
+
+    An image set may have a name with an underscore if it is one of ``dataset``. py-faster-rcnn
+    puts a salt between: ``comp4_1f2e..._det_test_car.txt``.
+    """
+    split = "|".join((*map(re.escape, sorted(_splits(dataset))), "[^_]+"))
+    return re.compile(rf"comp\d+.*?_det_(?:{split})_(?P<class_name>.+)\.txt")
+
+
+def _class_files(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, str, str]]:
+    """Name, class and contents of the files of a folder or archive that fit, sorted by name."""
     if path.is_dir():
         for file in sorted(path.rglob("*.txt")):
-            yield str(file.relative_to(path)), _decoded(file.read_bytes(), f"{file}")
+            if match := pattern.fullmatch(file.name):
+                name = str(file.relative_to(path))
+                yield name, match["class_name"], _decoded(file.read_bytes(), f"{file}")
         return
     with tarfile.open(path) as archive:
         members = [member for member in archive if member.isfile()]
         for member in sorted(members, key=lambda member: member.name):
-            if member.name.endswith(".txt"):
+            if match := pattern.fullmatch(PurePosixPath(member.name).name):
                 contents = archive.extractfile(member).read()
-                yield member.name, _decoded(contents, f"{member.name} in {path}")
+                where = f"{member.name} in {path}"
+                yield member.name, match["class_name"], _decoded(contents, where)
 
 
 def _decoded(contents: bytes, where: str) -> str:
