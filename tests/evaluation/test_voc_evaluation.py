@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import (
@@ -287,8 +288,7 @@ def test_half_a_million_detections_take_seconds(make_dataset):
 
 @pytest.mark.skipif(not DEVKIT.is_dir(), reason="the shared VOC photographs are not here")
 def test_ground_truth_is_a_perfect_detector():
-    voc = pytest.importorskip("keras_frcnn.data.voc", reason="the VOC reader is not there yet")
-    data = voc.load_voc(DEVKIT, "2007:test")
+    data = load_voc(DEVKIT, "2007:test")
     found = {
         example.key: ImageDetections(
             example.boxes_image,
