@@ -18,6 +18,7 @@ import numpy as np
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.matching import box_overlaps
+from keras_frcnn.evaluation.uncertainty import draw_images
 
 # The horizontal axis of figure 2 of the paper.
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
@@ -186,17 +187,12 @@ def _bootstrap(
     counts: np.ndarray, sums: np.ndarray, confidence: float, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the percentile interval of ``sums / counts`` over images, (T + 1,) each."""
-    rng = np.random.default_rng(seed)
-    images = len(counts)
-    values = []
-    for _ in range(resamples):
-        times = np.bincount(rng.integers(0, images, images), minlength=images)
-        drawn = times @ counts
-        # A resample without any object says nothing about recall.
-        if drawn:
-            values.append(times @ sums / drawn)
+    weights = draw_images(len(counts), resamples, seed)
+    # A resample without any object says nothing about recall.
+    weights = weights[weights @ counts > 0]
+    values = weights @ sums / (weights @ counts)[:, None]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.stack(values), (tail, 1 - tail), axis=0)
+    low, high = np.quantile(values, (tail, 1 - tail), axis=0)
     return low, high
 
 
