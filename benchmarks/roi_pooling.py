@@ -1,4 +1,4 @@
-"""Times the RoI pooling layers, forward and with the gradient towards the features.
+"""Times the rules of RoI pooling, forward and with the gradient towards the features.
 
 Run from the project root: ``python -m benchmarks.roi_pooling --help``. The boxes have sides of 32
 to 550 pixels, log-uniform, clipped to the image, as proposals of a 600x800 photo do.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.network.roi_pooling import POOLINGS, build_roi_pooling
+from keras_frcnn.network.roi_pooling import RULES, RoiPooling
 
 STRIDE = 16
 
@@ -46,7 +46,7 @@ def time_pooling(
     kind: str, size: int, features: tf.Tensor, rois: np.ndarray, repeats: int
 ) -> tuple[float, float]:
     """Milliseconds of the forward pass and of forward and gradient."""
-    layer = build_roi_pooling(kind, size, STRIDE)
+    layer = RoiPooling(kind, size, STRIDE)
     rois_input, roi_image = tf.constant(rois), tf.zeros([len(rois)], tf.int32)
     upstream = tf.random.stateless_normal([len(rois), size, size, features.shape[3]], seed=(0, 1))
 
@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--kinds", nargs="+", choices=list(POOLINGS), default=list(POOLINGS))
+    parser.add_argument("--kinds", nargs="+", choices=list(RULES), default=list(RULES))
     parser.add_argument("--rois", nargs="+", type=int, default=[128, 300], help="numbers of RoIs")
     parser.add_argument("--height", type=int, default=38, help="cells of the feature map")
     parser.add_argument("--width", type=int, default=50, help="cells of the feature map")

@@ -21,16 +21,22 @@ def written_whole(path: Path | str) -> Iterator[Path]:
     made. The partial file lies beside ``path``, so that the renaming stays within one file system.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, or the disk is full. It names ``path``, by which the
+            command line tells the user.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        with open(partial, "rb") as stream:
+        with open(partial, "r+b") as stream:  # Windows flushes no file that is open to read only
             os.fsync(stream.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        # A full disk names no file, most others the partial one.
+        if error.errno is not None and str(error.filename or partial) == str(partial):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import written_whole
 
@@ -75,7 +74,7 @@ def save_label_statistics(
     png: Path | str,
     *,
     anchors_input: np.ndarray,
-    scale_of: Callable[[Example], float],
+    shapes: np.ndarray,
     best_ious: np.ndarray,
 ) -> None:
     """Objects per class, and their sizes at network input scale against the anchors.
@@ -83,20 +82,16 @@ def save_label_statistics(
     Args:
         dataset: the training images; every object that it holds is counted.
         anchors_input: (A, 4) anchors of one position in pixels of the network input.
-        scale_of: network input size / original size of an image.
-        best_ious: (G,) best IoU of each object with any anchor of its image, in the order of the
-            examples and their objects.
+        shapes: (G, 2) heights and widths of the objects in pixels of the network input, in the
+            order of the examples and their objects.
+        best_ious: (G,) best IoU of each object with any anchor of its image, in that order.
 
     Raises:
         ValueError: ``best_ious`` does not have one entry an object.
     """
     if len(best_ious) != dataset.number_of_objects:
         raise ValueError(f"expected {dataset.number_of_objects} IoUs, received {len(best_ious)}")
-    sides = [np.zeros((0, 2))]
-    for example in dataset.examples:
-        boxes = example.boxes_image * scale_of(example)
-        sides.append(boxes[:, 2:] - boxes[:, :2])
-    heights, widths = np.concatenate(sides).T
+    heights, widths = shapes.T
     every_class = np.concatenate([np.zeros(0, int), *(e.classes for e in dataset.examples)])
     counts = np.bincount(every_class.astype(int), minlength=len(dataset.class_names) + 1)[1:]
     bar_height = max(6.0, 0.26 * len(counts) + 1.5)
@@ -282,10 +277,7 @@ def save_figure(figure: Figure, png: Path) -> None:
     """Writes a PNG whole: a viewer that follows a training never meets half a picture.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
-    try:
-        with written_whole(png) as partial:
-            figure.savefig(partial, format="png")
-    except OSError as error:
-        raise UserError(f"The picture {png} cannot be written: {error.strerror}.") from error
+    with written_whole(png) as partial:
+        figure.savefig(partial, format="png")

@@ -1,5 +1,7 @@
 """Files are whole or as they were, whatever happens while writing."""
 
+import errno
+
 import pytest
 
 from keras_frcnn.files import write_text, written_whole
@@ -39,6 +41,25 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         write_text(tmp_path / "file" / "below", "text")
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        write_text(tmp_path / "folder", "text")
+    assert (error.value.filename, error.value.filename2) == (str(tmp_path / "folder"), None)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("keras_frcnn.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_text(tmp_path / "file", "text")
+    assert error.value.filename == str(tmp_path / "file")
+    # An error about a file that is read meanwhile keeps its name.
+    with pytest.raises(FileNotFoundError) as error, written_whole(tmp_path / "file"):
+        (tmp_path / "source").read_text()
+    assert error.value.filename == str(tmp_path / "source")
 
 
 def test_a_full_disk_while_renaming_keeps_the_old_file(tmp_path, monkeypatch):

@@ -10,11 +10,8 @@ import pytest
 from PIL import Image
 
 from keras_frcnn import plots
-from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.plots import save_anchor_clusters, save_curves, save_label_statistics
-
-RED = (255, 0, 0)
 
 
 @pytest.fixture
@@ -114,33 +111,16 @@ def test_moving_average_by_hand():
     np.testing.assert_allclose(values, [4 / 3, 2.0, 3.0, 16 / 3])
 
 
-def objects(image_id, boxes, classes):
-    return Example(
-        image_id=image_id,
-        source="VOC2007",
-        path=Path(f"{image_id}.jpg"),
-        height=100,
-        width=100,
-        boxes_image=np.array(boxes, np.float32).reshape(-1, 4),
-        classes=np.array(classes, np.int32),
-        difficult=np.zeros(len(classes), bool),
-    )
-
-
-def test_label_statistics(tmp_path, figures):
-    data = Dataset(
-        ("cat", "dog", "owl"),
-        (
-            objects("1", [[0, 0, 10, 30], [0, 0, 50, 20]], [1, 3]),
-            objects("2", [[0, 0, 40, 40]], [1]),
-        ),
-        ("2007:train",),
+def test_label_statistics(make_dataset, tmp_path, figures):
+    box = (0, 0, 10, 10)
+    data = make_dataset(
+        [(box, 1, False), (box, 3, False)], [(box, 1, False)], class_names=("cat", "dog", "owl")
     )
     save_label_statistics(
         data,
         tmp_path / "labels.png",
         anchors_input=np.array([[-40, -84, 56, 100], [-56, -56, 72, 72]], np.float32),
-        scale_of=lambda example: 2.0 if example.image_id == "1" else 3.0,
+        shapes=np.array([[20.0, 60.0], [100.0, 40.0], [120.0, 120.0]]),
         best_ious=np.array([0.49, 0.5, 0.7]),
     )
     figure = figures["labels.png"]
@@ -159,10 +139,10 @@ def test_label_statistics(tmp_path, figures):
         assert picture.width > 800
 
 
-def test_label_statistics_without_objects_or_with_wrong_ious(tmp_path, figures):
-    data = Dataset(("cat",), (objects("1", [], []),), ("2007:train",))
+def test_label_statistics_without_objects_or_with_wrong_ious(make_dataset, tmp_path, figures):
+    data = make_dataset([])
     anchors = np.array([[0, 0, 16, 16]], np.float32)
-    arguments = {"anchors_input": anchors, "scale_of": lambda _: 1.0}
+    arguments = {"anchors_input": anchors, "shapes": np.zeros((0, 2))}
     save_label_statistics(data, tmp_path / "l.png", best_ious=np.zeros(0), **arguments)
     assert figures["l.png"].get_suptitle() == "no boxes"
     with pytest.raises(ValueError, match="expected 0 IoUs, received 2"):

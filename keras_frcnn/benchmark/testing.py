@@ -28,7 +28,7 @@ from keras_frcnn.inference import Predictor, network_input
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
-from keras_frcnn.network.roi_pooling import build_roi_pooling
+from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.recipes import ImageConfig
 
 PARTS = ("decode", "conv", "rpn", "proposals", "pooling", "fc", "detections")
@@ -99,7 +99,7 @@ def _inner_parts(model: FasterRcnn, inputs: tf.Tensor) -> dict[str, Part]:
 
 def _functions(model: FasterRcnn, sizes: tf.Tensor) -> dict[str, Callable]:
     recipe, backbone = model.recipe, model.backbone
-    pooling = build_roi_pooling(recipe.detector.roi_pooling, backbone.roi_size, backbone.stride)
+    pooling = RoiPooling(recipe.detector.roi_pooling, backbone.roi_size, backbone.stride)
     output_layers = model.head_layers[-2:]
     cells = [backbone.feature_size(int(side)) for side in sizes[0]]
 

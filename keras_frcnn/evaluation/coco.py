@@ -102,12 +102,12 @@ def evaluate_coco(dataset: Dataset, detections: Mapping[str, ImageDetections]) -
     results = list(coco_results(dataset, detections))
     evaluator = COCOeval_faster(truth, _load_results(COCO, truth, results), "bbox")
     evaluator.run()
-    metrics = zip(METRICS, evaluator.stats[: len(METRICS)], strict=True)
+    metrics = zip(METRICS, evaluator.stats[: len(METRICS)].tolist(), strict=True)
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]
     return CocoEvaluation(
-        metrics={name: _known(value) for name, value in metrics},
+        metrics={name: None if value < 0 else value for name, value in metrics},
         per_class={
-            name: _known(_mean(precision[:, :, index]))
+            name: _mean_of_known(precision[:, :, index])
             for index, name in enumerate(dataset.class_names)
         },
         difficult=sum(int(example.difficult.sum()) for example in dataset.examples),
@@ -135,10 +135,6 @@ def _load_results(coco: Any, truth: Any, results: list[dict[str, Any]]) -> Any:
     return coco({**truth.dataset, "annotations": []})
 
 
-def _mean(values: np.ndarray) -> float:
+def _mean_of_known(values: np.ndarray) -> float | None:
     known = values[values > -1]
-    return float(known.mean()) if known.size else -1.0
-
-
-def _known(value: float) -> float | None:
-    return None if value < 0 else float(value)
+    return float(known.mean()) if known.size else None

@@ -19,8 +19,10 @@ from typing import Any
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import (
+    NO_DETECTIONS,
     ImageDetections,
     detection_records,
+    load_json,
     write_json,
 )
 from keras_frcnn.evaluation.image_index import plain_id
@@ -96,15 +98,14 @@ def coco_results(
     """The detections as COCO's results, image after image."""
     numbers = image_numbers(dataset)
     for example in dataset.examples:
-        if example.key in detections:
-            found = detections[example.key]
-            for record in detection_records("", "", found, dataset.class_names):
-                yield {
-                    "image_id": numbers[example.key],
-                    "category_id": record["category_id"],
-                    "bbox": record["bbox"],
-                    "score": record["score"],
-                }
+        found = detections.get(example.key, NO_DETECTIONS)
+        for record in detection_records("", "", found, dataset.class_names):
+            yield {
+                "image_id": numbers[example.key],
+                "category_id": record["category_id"],
+                "bbox": record["bbox"],
+                "score": record["score"],
+            }
 
 
 def write_coco(
@@ -113,7 +114,7 @@ def write_coco(
     """Writes ``coco_results.json`` and the ``coco_annotations.json`` that its numbers refer to.
 
     Raises:
-        UserError: a file cannot be written.
+        OSError: a file cannot be written.
     """
     results, annotations = (
         Path(folder) / f"coco_{name}.json" for name in ("results", "annotations")
@@ -136,12 +137,7 @@ class CocoNames:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise UserError(f"The annotations {path} cannot be read: {error.strerror}.") from error
-        except ValueError as error:  # JSON or UTF-8 that does not parse
-            raise UserError(f"The annotations {path} are not valid JSON: {error}.") from error
+        content = load_json(path, "annotations")
         self._images = self._by_id(content, "images", "file_name")
         self._categories = self._by_id(content, "categories", "name")
 

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_frcnn.data.dataset import Dataset, Example
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import box_overlaps
 from keras_frcnn.files import write_text
 from keras_frcnn.plots import save_figure
@@ -74,13 +74,10 @@ def confusion_matrix(
     number = len(dataset.class_names)
     counts = np.zeros((number + 1, number + 1), np.int64)
     for example in dataset.examples:
-        found = detections.get(example.key)
-        if found is not None:
-            kept = np.flatnonzero(found.scores >= score_threshold)
-            order = kept[np.argsort(-found.scores[kept], kind="stable")]
-            boxes, classes = found.boxes_image[order], found.classes[order]
-        else:
-            boxes, classes = np.zeros((0, 4)), np.zeros(0, np.int32)
+        found = detections.get(example.key, NO_DETECTIONS)
+        kept = np.flatnonzero(found.scores >= score_threshold)
+        order = kept[np.argsort(-found.scores[kept], kind="stable")]
+        boxes, classes = found.boxes_image[order], found.classes[order]
         rows, columns = _pairs(example, boxes, classes, iou_threshold, number + 1)
         np.add.at(counts, (rows - 1, columns - 1), 1)
     return ConfusionMatrix(counts, dataset.class_names, score_threshold, iou_threshold)
@@ -104,7 +101,7 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
     """Draws the counts; the colour is the share of the row, so rare classes are as readable.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     counts = confusion.counts
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

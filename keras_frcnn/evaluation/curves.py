@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from keras_frcnn.evaluation.voc import ClassEvaluation, VocEvaluation, decimal
+from keras_frcnn.evaluation.voc import ClassEvaluation, VocEvaluation, decimal, monotone
 from keras_frcnn.plots import save_figure
 
 # The curve of a class with half a million detections need not hold half a million points.
@@ -25,7 +25,7 @@ def save_precision_recall(evaluation: VocEvaluation, png: Path | str) -> None:
     """Draws precision over recall of every class, what the area AP sums, and the best F1.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     names = list(evaluation.per_class)
     columns = min(len(names), 5) if len(names) > 4 else max(1, min(len(names), 2))
@@ -64,8 +64,9 @@ def _draw_class(axis: Axes, result: ClassEvaluation) -> None:
         text = {"ha": "center", "va": "center", "color": "grey", "fontsize": 10}
         axis.text(0.5, 0.5, "no objects to find", **text)
         return
-    recall, precision = _thinned(result.recall, result.precision)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    kept = _worth_drawing(result.recall)
+    recall, precision = result.recall[kept], result.precision[kept]
+    envelope = monotone(result.precision)[kept]
     # Where recall jumps the envelope's step belongs to the detection that it jumps to.
     steps = (np.concatenate([[0], recall]), np.concatenate([envelope[:1], envelope]))
     label = f"AP {decimal(result.ap_area)} area\n     {decimal(result.ap_11point)} 11-point"
@@ -80,11 +81,11 @@ def _draw_class(axis: Axes, result: ClassEvaluation) -> None:
     axis.legend(loc=place, fontsize=8, framealpha=0.8)
 
 
-def _thinned(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points where recall rises and those just before, at most ``MOST_POINTS``."""
+def _worth_drawing(recall: np.ndarray) -> np.ndarray:
+    """Where recall rises, just before, and the end: positions in (D,), at most ``MOST_POINTS``."""
     rises = np.flatnonzero(np.diff(recall, prepend=0.0) > 0)
     kept = np.unique(np.concatenate([rises, np.maximum(rises - 1, 0), [len(recall) - 1]]))
     kept = kept[(kept >= 0) & (kept < len(recall))]
     if len(kept) > MOST_POINTS:
         kept = kept[np.linspace(0, len(kept) - 1, MOST_POINTS).astype(int)]
-    return recall[kept], precision[kept]
+    return kept

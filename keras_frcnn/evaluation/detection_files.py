@@ -62,10 +62,21 @@ class ImageDetections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @classmethod
+    def from_rows(cls, rows: Sequence[tuple[float, ...]]) -> ImageDetections:
+        """The detections of rows ``(y1, x1, y2, x2, score, class)``, at least one; float64."""
+        values = np.array(rows, np.float64)
+        return cls(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
+
     def at_least(self, score: float) -> ImageDetections:
         """Those that reach a score."""
         keep = self.scores >= score
         return ImageDetections(self.boxes_image[keep], self.scores[keep], self.classes[keep])
+
+
+NO_DETECTIONS = ImageDetections(
+    np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
+)
 
 
 def detection_records(
@@ -113,36 +124,32 @@ def dataset_records(
     """
     several = len({example.image_id for example in dataset.examples}) < len(dataset)
     for example in dataset.examples:
-        if example.key in detections:
-            image_id = example.key if several else example.image_id
-            found = detections[example.key]
-            yield from detection_records(example.path.name, image_id, found, dataset.class_names)
+        image_id = example.key if several else example.image_id
+        found = detections.get(example.key, NO_DETECTIONS)
+        yield from detection_records(example.path.name, image_id, found, dataset.class_names)
 
 
 def write_json(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
     """Writes the records as a JSON list, one a line; a file of that name is replaced at once.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
         ValueError: a number is not finite, which JSON cannot say.
     """
-    try:
-        with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as stream:
-            # Line by line: millions of records need not be in memory together.
-            separator = "[\n"
-            for record in records:
-                stream.write(separator + json.dumps(record, allow_nan=False))
-                separator = ",\n"
-            stream.write("[]\n" if separator == "[\n" else "\n]\n")
-    except OSError as error:
-        raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error
+    with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as stream:
+        # Line by line: millions of records need not be in memory together.
+        separator = "[\n"
+        for record in records:
+            stream.write(separator + json.dumps(record, allow_nan=False))
+            separator = ",\n"
+        stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
 def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     """Writes the records with the header of ``CSV_COLUMNS``; a file of that name is replaced.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -150,10 +157,7 @@ def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         names = (record[name] for name in CSV_COLUMNS[:4])
         writer.writerow([*names, *record["bbox"], record["score"]])
-    try:
-        write_text(path, buffer.getvalue())
-    except OSError as error:
-        raise UserError(f"The file {path} cannot be written: {error.strerror}.") from error
+    write_text(path, buffer.getvalue())
 
 
 def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
@@ -200,7 +204,7 @@ def from_records(
         class_index = _class_index(record, class_indices, where)
         score = _number(record.get("score"), "score", where)
         rows.setdefault(example.key, []).append((*_box(record, where), score, class_index))
-    detections = {key: _from_rows(values) for key, values in rows.items()}
+    detections = {key: ImageDetections.from_rows(values) for key, values in rows.items()}
     notes = []
     if images.found_by_id:
         notes.append(f"{images.found_by_id} detections were matched to their image by image_id.")
@@ -216,18 +220,30 @@ def read_list(path: Path | str) -> list[Any]:
     Raises:
         UserError: it cannot be read, or is something else.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"The detections {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # JSON or UTF-8 that does not parse
-        raise UserError(f"The detections {path} are not valid JSON: {error}.") from error
+    content = load_json(path, "detections")
     if not isinstance(content, list):
         raise UserError(
             f"The detections {path} should be a JSON list of records with file_name or image_id, "
             f"class_name or category_id, bbox and score; found a {type(content).__name__}."
         )
     return content
+
+
+def load_json(path: Path | str, what: str) -> Any:
+    """The contents of a JSON file.
+
+    Args:
+        what: it should hold, such as ``"detections"``, for messages.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # JSON or UTF-8 that does not parse
+        raise UserError(f"The {what} {path} are not valid JSON: {error}.") from error
 
 
 def _image_id(value: Any, where: str) -> str:
@@ -237,10 +253,10 @@ def _image_id(value: Any, where: str) -> str:
 
 
 def _class_index(record: dict[str, Any], class_indices: dict[str, int], where: str) -> int:
-    known = ", ".join(class_indices)
     name = _text(record.get("class_name"), "class_name", where)
     if name:
         if name not in class_indices:
+            known = ", ".join(class_indices)
             raise UserError(f"{where} has the class_name {name!r}, expected one of: {known}.")
         return class_indices[name]
     if record.get("category_id") is None:
@@ -249,7 +265,7 @@ def _class_index(record: dict[str, Any], class_indices: dict[str, int], where: s
     if not 1 <= index <= len(class_indices):
         raise UserError(
             f"{where} has the category_id {index}, expected 1 to {len(class_indices)}, "
-            f"the 1-based position in: {known}."
+            f"the 1-based position in: {', '.join(class_indices)}."
         )
     return index
 
@@ -285,11 +301,6 @@ def _text(value: Any, field: str, where: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"{where} needs text as {field}, it has {value!r:.80}.")
     return value
-
-
-def _from_rows(rows: list[tuple[float, ...]]) -> ImageDetections:
-    values = np.array(rows, np.float64)
-    return ImageDetections(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
 
 
 def _shortest_decimals(values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 
 TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 
@@ -29,12 +29,12 @@ class Matches:
     Attributes:
         images: (D,) int64, position of the image in ``dataset.examples``.
         rows: (D,) int64, position among the detections of that image.
-        classes: (D,) int32; scores: (D,).
+        classes: (D,) int32; scores: (D,), float32 or float64 as the detections have them.
         outcomes: (D,) int8, ``TRUE_POSITIVE``, ``FALSE_POSITIVE`` or ``IGNORED``.
         order: (D,) int64, all detections by falling score; ties in their order above.
         object_images: (G,) int64; object_classes: (G,) int32; object_difficult: (G,) bool.
-        object_scores: (G,) float64, score of the true positive that found the object, minus
-            infinity where none did.
+        object_scores: (G,) of the type of ``scores``, so that a threshold parts both alike: that of
+            the true positive that found the object, minus infinity where none did.
     """
 
     images: np.ndarray
@@ -72,19 +72,15 @@ def match_detections(
     first_objects = np.cumsum([0, *objects_of])
     images, rows, overlaps, objects, classes, scores = [], [], [], [], [], []
     for index, example in enumerate(dataset.examples):
-        found = detections.get(example.key)
-        if found is None or not len(found):
-            continue
+        found = detections.get(example.key, NO_DETECTIONS)
         images.append(np.full(len(found), index))
         rows.append(np.arange(len(found)))
         classes.append(found.classes)
         scores.append(found.scores)
-        if not objects_of[index]:
-            overlaps.append(np.full(len(found), -1.0))
-            objects.append(np.full(len(found), -1))
-            continue
         of_image = box_overlaps(found.boxes_image, example.boxes_image)
         of_image[found.classes[:, None] != example.classes] = -1.0
+        # The last column stands for no object, where the image has none.
+        of_image = np.pad(of_image, ((0, 0), (0, 1)), constant_values=-1.0)
         best = of_image.argmax(axis=1)
         overlaps.append(of_image[rows[-1], best])
         objects.append(first_objects[index] + best)
@@ -101,7 +97,7 @@ def match_detections(
     hits = hits[outcomes[hits] != IGNORED]
     found_objects, first = np.unique(every_object[hits], return_index=True)
     outcomes[hits[first]] = TRUE_POSITIVE
-    object_scores = np.full(len(object_difficult), -np.inf)
+    object_scores = np.full(len(object_difficult), -np.inf, every_score.dtype)
     object_scores[found_objects] = every_score[hits[first]]
     return Matches(
         images=_joined(images, np.int64),

@@ -18,6 +18,7 @@ import numpy as np
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.matching import box_overlaps
+from keras_frcnn.evaluation.uncertainty import draw_images
 
 # The horizontal axis of figure 2 of the paper.
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
@@ -72,15 +73,11 @@ def proposal_recall(
     Raises:
         UserError: there is no object that counts, or proposals of an image that is not in the set.
     """
-    _check(dataset, proposals)
     thresholds = np.asarray(iou_thresholds, np.float64)
-    counts = np.zeros(len(dataset))
+    of_images = _overlaps_of_images(dataset, proposals, number)
+    counts = np.array([len(overlaps) for overlaps in of_images])
     sums = np.zeros((len(dataset), len(thresholds) + 1))
-    for index, example in enumerate(dataset.examples):
-        objects = example.without_difficult().boxes_image
-        best = proposals.get(example.key, np.zeros((0, 4)))[:number]
-        overlaps = matched_overlaps(objects, best)
-        counts[index] = len(objects)
+    for index, overlaps in enumerate(of_images):
         sums[index, :-1] = (overlaps[:, None] >= thresholds).sum(axis=0)
         sums[index, -1] = 2 * np.maximum(overlaps - 0.5, 0).sum()
     values = sums.sum(axis=0) / counts.sum()
@@ -132,20 +129,17 @@ def recall_contrast(
     proposals.
 
     Args:
-        terms: sign, proposals by ``Example.key`` best first, how many of each image count.
+        terms: at least one of sign, proposals by ``Example.key`` best first, how many of each image
+            count.
 
     Raises:
         UserError: as :func:`proposal_recall`.
     """
-    counts, sums = np.zeros(len(dataset)), np.zeros((len(dataset), 1))
+    sums = np.zeros((len(dataset), 1))
     for sign, proposals, number in terms:
-        _check(dataset, proposals)
-        for index, example in enumerate(dataset.examples):
-            objects = example.without_difficult().boxes_image
-            best = proposals.get(example.key, np.zeros((0, 4)))[:number]
-            overlaps = matched_overlaps(objects, best)
-            counts[index] = len(objects)
-            sums[index, 0] += sign * np.count_nonzero(overlaps >= iou_threshold)
+        of_images = _overlaps_of_images(dataset, proposals, number)
+        counts = np.array([len(overlaps) for overlaps in of_images])
+        sums[:, 0] += [sign * np.count_nonzero(o >= iou_threshold) for o in of_images]
     low, high = _bootstrap(counts, sums, confidence, resamples, seed)
     return RecallContrast(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
 
@@ -175,21 +169,30 @@ def matched_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
     return result
 
 
+def _overlaps_of_images(
+    dataset: Dataset, proposals: Mapping[str, np.ndarray], number: int
+) -> list[np.ndarray]:
+    """:func:`matched_overlaps` of each image's objects with its best ``number`` proposals."""
+    _check(dataset, proposals)
+    return [
+        matched_overlaps(
+            example.without_difficult().boxes_image,
+            proposals.get(example.key, np.zeros((0, 4)))[:number],
+        )
+        for example in dataset.examples
+    ]
+
+
 def _bootstrap(
     counts: np.ndarray, sums: np.ndarray, confidence: float, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the percentile interval of ``sums / counts`` over images, (T + 1,) each."""
-    rng = np.random.default_rng(seed)
-    images = len(counts)
-    values = []
-    for _ in range(resamples):
-        times = np.bincount(rng.integers(0, images, images), minlength=images)
-        drawn = times @ counts
-        # A resample without any object says nothing about recall.
-        if drawn:
-            values.append(times @ sums / drawn)
+    weights = draw_images(len(counts), resamples, seed)
+    # A resample without any object says nothing about recall.
+    weights = weights[weights @ counts > 0]
+    values = weights @ sums / (weights @ counts)[:, None]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.stack(values), (tail, 1 - tail), axis=0)
+    low, high = np.quantile(values, (tail, 1 - tail), axis=0)
     return low, high
 
 

@@ -12,7 +12,6 @@ from html import escape
 from pathlib import Path
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation import markup
 from keras_frcnn.evaluation.coco import METRICS, CocoEvaluation
 from keras_frcnn.evaluation.confusion import (
@@ -23,7 +22,6 @@ from keras_frcnn.evaluation.confusion import (
 )
 from keras_frcnn.evaluation.curves import save_precision_recall
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.evaluation.matching import Matches, match_detections
 from keras_frcnn.evaluation.voc import VocEvaluation, decimal
 from keras_frcnn.evaluation.worst_images import draw_image, worst_images
 from keras_frcnn.files import write_text
@@ -54,7 +52,8 @@ def write_report(
         The page.
 
     Raises:
-        UserError: a file cannot be written, or an image of the data set cannot be read.
+        OSError: a file cannot be written.
+        UserError: an image of the data set cannot be read.
     """
     folder = Path(folder)
     curves_png, confusion_png = folder / "precision_recall.png", folder / "confusion.png"
@@ -66,12 +65,6 @@ def write_report(
     )
     save_precision_recall(evaluation, curves_png)
     save_confusion(confusion, confusion_png)
-    matches = match_detections(
-        dataset,
-        detections,
-        iou_threshold=evaluation.iou_threshold,
-        strictly_greater=evaluation.strictly_greater,
-    )
     title = f"Evaluation of {subject}"
     body = [
         *_head(title, evaluation),
@@ -79,14 +72,11 @@ def write_report(
         *_curves(curves_png),
         *_confusion(confusion, confusion_png),
         *(_coco(coco) if coco is not None else ()),
-        *_worst(dataset, detections, matches, evaluation, score_threshold),
+        *_worst(dataset, detections, evaluation, score_threshold),
     ]
     target = folder / "report.html"
-    try:
-        write_confusion_csv(folder / "confusion.csv", confusion)
-        write_text(target, markup.page(title, body))
-    except OSError as error:
-        raise UserError(f"The report {target} cannot be written: {error.strerror}.") from error
+    write_confusion_csv(folder / "confusion.csv", confusion)
+    write_text(target, markup.page(title, body))
     return target
 
 
@@ -182,7 +172,6 @@ def _coco(coco: CocoEvaluation) -> list[str]:
 def _worst(
     dataset: Dataset,
     detections: Mapping[str, ImageDetections],
-    matches: Matches,
     evaluation: VocEvaluation,
     score_threshold: float,
 ) -> list[str]:
@@ -190,7 +179,7 @@ def _worst(
         drawn, caption = draw_image(
             dataset,
             detections,
-            matches,
+            evaluation.matches,
             image,
             class_index,
             score_threshold=score_threshold,
@@ -214,7 +203,9 @@ def _worst(
     for index, name in enumerate(dataset.class_names, start=1):
         heading = f'{escape(name)} <a href="#classes">&uarr;</a>'
         parts.append(markup.wrap("h3", heading, id=f"class-{index}"))
-        worst = worst_images(matches, index, score_threshold=score_threshold, limit=WORST_OF_A_KIND)
+        worst = worst_images(
+            evaluation.matches, index, score_threshold=score_threshold, limit=WORST_OF_A_KIND
+        )
         for images, title, nothing in (
             (worst.missed, "Most missed objects", "No object is missed."),
             (

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.images import prepare_image
-from keras_frcnn.inference import Predictor
+from keras_frcnn.inference import Predictor, network_input
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.proposals import select_proposals
 
@@ -59,20 +58,14 @@ def time_parts(
     """Times the parts of one image, warm and each waited for.
 
     Args:
+        predictor: RPN and detector share its base, unless proposals are given.
         image: (H, W, 3) uint8.
         given: (R, 4) proposals in image pixels, in place of the RPN's; there is then no
             ``proposal`` part.
         repetitions: how often the image is run after ``warm_up`` unmeasured times.
     """
     model, detector = predictor.model, predictor.detector_model
-    config = model.recipe.image
-    inputs, scale = prepare_image(
-        tf.constant(image[None]),
-        short_side=config.short_side,
-        long_side=config.long_side,
-        pixel_means_rgb=config.pixel_means_rgb,
-    )
-    sizes = tf.shape(inputs)[None, 1:3]
+    inputs, sizes, scale = network_input(tf.constant(image[None]), model.recipe.image)
 
     @tf.function
     def proposals(features):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, Matches
+from keras_frcnn.evaluation.voc import average_precision_11point, average_precision_area
 
 # (B, d) tables are made for so many numbers at once: a few tens of megabytes.
 _NUMBERS_AT_ONCE = 2_000_000
@@ -57,6 +58,7 @@ def resampled_means(
         eleven_point: the metric of VOC before 2010 instead of the area.
     """
     counted = matches.order[matches.outcomes[matches.order] != IGNORED]
+    average_precision = average_precision_11point if eleven_point else average_precision_area
     replicates, images = weights.shape
     totals, classes = np.zeros(replicates), np.zeros(replicates)
     for index in range(1, number_of_classes + 1):
@@ -64,16 +66,15 @@ def resampled_means(
         objects = (matches.object_classes == index) & ~matches.object_difficult
         per_image = np.bincount(matches.object_images[objects], minlength=images)
         ground_truth = weights @ per_image
-        precision = _average_precisions(
-            matches.images[of_class],
-            matches.outcomes[of_class] == TRUE_POSITIVE,
-            ground_truth,
-            weights,
-            eleven_point,
-        )
-        known = ground_truth > 0
-        totals += np.where(known, precision, 0.0)
-        classes += known
+        is_true = matches.outcomes[of_class] == TRUE_POSITIVE
+        rows = max(1, _NUMBERS_AT_ONCE // max(1, len(of_class)))
+        for start in range(0, replicates, rows):
+            part = slice(start, start + rows)
+            totals[part] += average_precision(
+                *_curves(matches.images[of_class], is_true, weights[part]),
+                np.maximum(ground_truth[part], 1),
+            )
+        classes += ground_truth > 0
     return np.divide(totals, classes, out=np.full(replicates, np.nan), where=classes > 0)
 
 
@@ -87,37 +88,14 @@ def compare(first: np.ndarray, second: np.ndarray, value: float) -> Difference:
     return Difference(value, float(np.nanstd(first - second, ddof=1)))
 
 
-def _average_precisions(
-    images: np.ndarray,
-    is_true: np.ndarray,
-    ground_truth: np.ndarray,
-    weights: np.ndarray,
-    eleven_point: bool,
-) -> np.ndarray:
-    """(B,) of one class.
+def _curves(
+    images: np.ndarray, is_true: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(B, d) true positives and precision of one class.
 
     The copies of an image have tied scores. A true positive counted several times at once leaves
     the monotone precision as it is with the copies one by one.
     """
-    replicates = len(weights)
-    result = np.zeros(replicates)
-    if not len(images):
-        return result
-    rows = max(1, _NUMBERS_AT_ONCE // len(images))
-    for start in range(0, replicates, rows):
-        part = slice(start, start + rows)
-        drawn = weights[part][:, images].astype(np.int64)
-        hits = drawn * is_true
-        true_positives, every = np.cumsum(hits, axis=1), np.cumsum(drawn, axis=1)
-        precision = true_positives / np.maximum(every, 1)
-        best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        objects = np.maximum(ground_truth[part], 1)
-        if eleven_point:
-            total = np.zeros(len(drawn))
-            for step in range(11):
-                reached = 10 * true_positives >= step * objects[:, None]
-                total += np.where(reached, best_from_here, 0.0).max(axis=1)
-            result[part] = total / 11
-        else:
-            result[part] = (hits * best_from_here).sum(axis=1) / objects
-    return result
+    drawn = weights[:, images].astype(np.int64)
+    true_positives = np.cumsum(drawn * is_true, axis=1)
+    return true_positives, true_positives / np.maximum(np.cumsum(drawn, axis=1), 1)

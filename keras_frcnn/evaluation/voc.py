@@ -6,7 +6,7 @@ Shapes and names
 ----------------
 D  detections of one image, or of one class over the data set; G  objects of one image or class.
 boxes_image  (D, 4), (G, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
-true_positives, false_positives  (D,) int64, counts among the first 1 .. D detections.
+true_positives  (D,) int64, counts among the first 1 .. D detections; precision  (D,), their share.
 ground_truth  number of objects of a class that are not difficult: the devkit's npos.
 key  ``Example.key``, such as ``"VOC2007/000005"``.
 """
@@ -25,7 +25,7 @@ from rich.table import Table
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, match_detections
+from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, Matches, match_detections
 from keras_frcnn.evaluation.operating_point import OperatingPoint, best_f1
 
 
@@ -70,6 +70,7 @@ class VocEvaluation:
         strictly_greater: whether the overlap must exceed it (PY) or may equal it (devkit, ML).
         images: how many were evaluated, ``ids_hash`` their fingerprint (``Dataset.ids_hash``).
         sets: image sets that they come from.
+        matches: what became of every detection and object.
     """
 
     map_11point: float | None
@@ -81,9 +82,10 @@ class VocEvaluation:
     ids_hash: str
     sets: tuple[str, ...]
     class_names: tuple[str, ...]
+    matches: Matches
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the curves, for ``evaluation.json``; a missing AP is null."""
+        """Everything but the curves and matches, for ``evaluation.json``; a missing AP is null."""
         per_class = {
             name: {
                 "ap_11point": result.ap_11point,
@@ -132,7 +134,8 @@ def evaluate_voc(
     matches = match_detections(
         dataset, detections, iou_threshold=iou_threshold, strictly_greater=strictly_greater
     )
-    counts = _count_objects(dataset)
+    objects = matches.object_classes[~matches.object_difficult]
+    counts = np.bincount(objects, minlength=len(dataset.class_names) + 1)
     classes_in_order = matches.classes[matches.order]
     per_class = {}
     for index, name in enumerate(dataset.class_names, start=1):
@@ -154,42 +157,47 @@ def evaluate_voc(
         ids_hash=dataset.ids_hash,
         sets=tuple(dataset.sets),
         class_names=tuple(dataset.class_names),
+        matches=matches,
     )
 
 
 def average_precision_11point(
-    true_positives: np.ndarray, false_positives: np.ndarray, ground_truth: int
-) -> float:
+    true_positives: np.ndarray, precision: np.ndarray, ground_truth: Any
+) -> np.ndarray:
     """Mean over the recalls 0, 0.1 .. 1 of the best precision at that recall or a higher one.
 
     The metric of VOC before 2010. ``recall >= k / 10`` is asked in integers: the floating steps
     0:0.1:1 lie above 0.3, 0.6 and 0.7, which a recall of 3 in 10 would then miss.
 
     Args:
-        true_positives, false_positives: (D,) int, counts among the first 1 .. D detections.
-        ground_truth: objects that are not difficult, at least 1.
+        true_positives, precision: (..., D), those of the first 1 .. D detections.
+        ground_truth: (...) objects that are not difficult, at least 1.
+
+    Returns:
+        (...,) float64.
     """
-    if not len(true_positives):
-        return 0.0
-    best_from_here = _monotone_precision(true_positives, false_positives)
-    # Recall never falls, so the first detection that reaches a recall starts all that reach it.
-    first = np.searchsorted(10 * true_positives, np.arange(11) * ground_truth, side="left")
-    reached = first < len(true_positives)
-    return float(best_from_here[first[reached]].sum() / 11)
+    objects = np.asarray(ground_truth)[..., None]
+    best = [
+        np.where(10 * true_positives >= tenth * objects, precision, 0.0).max(axis=-1, initial=0.0)
+        for tenth in range(11)
+    ]
+    return np.mean(best, axis=0)
 
 
 def average_precision_area(
-    true_positives: np.ndarray, false_positives: np.ndarray, ground_truth: int
-) -> float:
+    true_positives: np.ndarray, precision: np.ndarray, ground_truth: Any
+) -> np.ndarray:
     """Area under the precision-recall curve made monotone from the right: VOC since 2010 (VOCap.m).
 
-    Args:
-        true_positives, false_positives: (D,) int, counts among the first 1 .. D detections.
-        ground_truth: objects that are not difficult, at least 1.
+    Arguments and result are those of :func:`average_precision_11point`.
     """
-    steps = np.diff(true_positives, prepend=0)
-    best_from_here = _monotone_precision(true_positives, false_positives)
-    return float((steps * best_from_here).sum() / ground_truth)
+    steps = np.diff(true_positives, prepend=0, axis=-1)
+    return (steps * monotone(precision)).sum(axis=-1) / ground_truth
+
+
+def monotone(precision: np.ndarray) -> np.ndarray:
+    """(..., D) the best precision at each recall or a higher one."""
+    return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
 
 
 def decimal(value: float | None) -> str:
@@ -241,30 +249,18 @@ def _evaluate_class(
 ) -> ClassEvaluation:
     """The (D,) arrays of one class by falling score, without the detections that are ignored."""
     true_positives = np.cumsum(is_true, dtype=np.int64)
-    false_positives = np.cumsum(~is_true, dtype=np.int64)
-    counts = (true_positives, false_positives, ground_truth)
+    precision = true_positives / np.arange(1, len(scores) + 1)
+    curve = (true_positives, precision, ground_truth)
     return ClassEvaluation(
-        ap_11point=average_precision_11point(*counts) if ground_truth else None,
-        ap_area=average_precision_area(*counts) if ground_truth else None,
+        ap_11point=float(average_precision_11point(*curve)) if ground_truth else None,
+        ap_area=float(average_precision_area(*curve)) if ground_truth else None,
         ground_truth=ground_truth,
         detections=detections,
         scores=scores,
-        precision=true_positives / np.maximum(true_positives + false_positives, 1),
+        precision=precision,
         recall=true_positives / max(ground_truth, 1),
         best=best_f1(scores, true_positives, ground_truth),
     )
-
-
-def _monotone_precision(true_positives: np.ndarray, false_positives: np.ndarray) -> np.ndarray:
-    precision = true_positives / np.maximum(true_positives + false_positives, 1)
-    return np.maximum.accumulate(precision[::-1])[::-1]
-
-
-def _count_objects(dataset: Dataset) -> np.ndarray:
-    """(C,) objects that are not difficult, by class index; entry 0 is background."""
-    classes = [example.classes[~example.difficult] for example in dataset.examples]
-    every = np.concatenate([np.zeros(0, np.int32), *classes])
-    return np.bincount(every, minlength=len(dataset.class_names) + 1)
 
 
 def _check(dataset: Dataset, detections: Mapping[str, ImageDetections]) -> None:

@@ -18,17 +18,13 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 from keras_frcnn.files import write_text
 
 # comp4: trained with any data but the test set, which weights from ImageNet are (devkit 3.1).
 COMPETITION = "comp4"
-# py-faster-rcnn puts a salt between: comp4_1f2e..._det_test_car.txt.
-_FILE_NAME = re.compile(r"comp\d+.*?_det_[^_]+_(?P<class_name>.+)\.txt")
 
 
 def write_voc(
@@ -40,24 +36,22 @@ def write_voc(
     set is that of ``dataset.sets``, or ``test`` where they have several.
 
     Raises:
-        UserError: an id or class name that such a file cannot hold, two images with one id, or a
-            file that cannot be written.
+        UserError: an id or class name that such a file cannot hold, or two images with one id.
+        OSError: a file cannot be written.
     """
     _check_names(dataset)
-    splits = {name.partition(":")[2] for name in dataset.sets}
-    split = splits.pop() if len(splits) == 1 else ""
     lines: list[list[str]] = [[] for _ in dataset.class_names]
     for example in dataset.examples:
-        found = detections.get(example.key)
-        if found is None:
-            continue
+        found = detections.get(example.key, NO_DETECTIONS)
         values = zip(found.boxes_image.tolist(), found.scores, found.classes, strict=True)
         for (y1, x1, y2, x2), score, class_index in values:
             corners = f"{x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}"
             lines[class_index - 1].append(f"{example.image_id} {score:.6f} {corners}\n")
+    splits = _splits(dataset)
+    split = splits.pop() if len(splits) == 1 else "test"
     paths = []
     for name, of_class in zip(dataset.class_names, lines, strict=True):
-        paths.append(Path(folder) / f"{COMPETITION}_det_{split or 'test'}_{name}.txt")
+        paths.append(Path(folder) / f"{COMPETITION}_det_{split}_{name}.txt")
         write_text(paths[-1], "".join(of_class))
     return paths
 
@@ -86,11 +80,7 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
     rows: dict[str, list[tuple[float, ...]]] = {}
     seen: dict[str, str] = {}
-    for name, text in _text_files(Path(path)):
-        match = _FILE_NAME.fullmatch(PurePosixPath(name).name)
-        if match is None:
-            continue
-        class_name = match["class_name"]
+    for name, class_name, text in _class_files(Path(path), _file_name_pattern(dataset)):
         if class_name not in class_indices:
             raise UserError(
                 f"{name} in {path} is of the class {class_name!r}, expected one of: "
@@ -119,21 +109,38 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     empty = len(dataset) - len(rows)
     if empty:
         notes.append(f"{empty} of {len(dataset)} images have no detection in {path}.")
-    return {key: _from_rows(values) for key, values in rows.items()}, notes
+    return {key: ImageDetections.from_rows(values) for key, values in rows.items()}, notes
 
 
-def _text_files(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and contents of every text file below a folder or in an archive, sorted by name."""
+def _splits(dataset: Dataset) -> set[str]:
+    return {split for name in dataset.sets if (split := name.partition(":")[2])}
+
+
+def _file_name_pattern(dataset: Dataset) -> re.Pattern[str]:
+    """Of the files that :func:`write_voc`, the devkit and py-faster-rcnn write for a class.
+
+    An image set may have a name with an underscore if it is one of ``dataset``. py-faster-rcnn
+    puts a salt between: ``comp4_1f2e..._det_test_car.txt``.
+    """
+    split = "|".join((*map(re.escape, sorted(_splits(dataset))), "[^_]+"))
+    return re.compile(rf"comp\d+.*?_det_(?:{split})_(?P<class_name>.+)\.txt")
+
+
+def _class_files(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, str, str]]:
+    """Name, class and contents of the files of a folder or archive that fit, sorted by name."""
     if path.is_dir():
         for file in sorted(path.rglob("*.txt")):
-            yield str(file.relative_to(path)), _decoded(file.read_bytes(), f"{file}")
+            if match := pattern.fullmatch(file.name):
+                name = str(file.relative_to(path))
+                yield name, match["class_name"], _decoded(file.read_bytes(), f"{file}")
         return
     with tarfile.open(path) as archive:
         members = [member for member in archive if member.isfile()]
         for member in sorted(members, key=lambda member: member.name):
-            if member.name.endswith(".txt"):
+            if match := pattern.fullmatch(PurePosixPath(member.name).name):
                 contents = archive.extractfile(member).read()
-                yield member.name, _decoded(contents, f"{member.name} in {path}")
+                where = f"{member.name} in {path}"
+                yield member.name, match["class_name"], _decoded(contents, where)
 
 
 def _decoded(contents: bytes, where: str) -> str:
@@ -161,11 +168,6 @@ def _parse(line: str, ids: Mapping[str, str], where: str) -> tuple[str, tuple[fl
             "set that the detections were made on."
         )
     return ids[words[0]], (ymin - 1, xmin - 1, ymax, xmax, score)
-
-
-def _from_rows(rows: list[tuple[float, ...]]) -> ImageDetections:
-    values = np.array(rows, np.float64)
-    return ImageDetections(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
 
 
 def _keys_by_id(dataset: Dataset) -> dict[str, str]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.data.images import read_image
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import (
     FALSE_POSITIVE,
     IGNORED,
@@ -106,28 +106,26 @@ def draw_image(
     is_missed = ~difficult & (scores_of_objects < score_threshold)
     outcomes = np.select([difficult, is_missed], ["difficult", "missed"], "found").tolist()
     labels = ["missed" if missed else "" for missed in is_missed]
-    boxes = [example.boxes_image[of_class]]
     shown = np.flatnonzero(
         (matches.images == image)
         & (matches.classes == class_index)
         & (matches.scores >= score_threshold)
     )
     words = {TRUE_POSITIVE: "true positive", FALSE_POSITIVE: "false positive", IGNORED: "ignored"}
-    if len(shown):
-        found = detections[example.key].boxes_image[matches.rows[shown]]
-        boxes.append(found)
-        for box, score, outcome in zip(
-            found, matches.scores[shown], matches.outcomes[shown], strict=True
-        ):
-            label = f"{score:.2f}"
-            if outcome == FALSE_POSITIVE:
-                reason = explain_false_positive(
-                    example, box, class_index, dataset.class_names, iou_threshold
-                )
-                label = f"{label} {reason}"
-            outcomes.append(words[outcome])
-            labels.append(label)
-    scaled = np.concatenate(boxes) * np.tile(np.divide(size, (width, height))[::-1], 2)
+    found = detections.get(example.key, NO_DETECTIONS).boxes_image[matches.rows[shown]]
+    for box, score, outcome in zip(
+        found, matches.scores[shown], matches.outcomes[shown], strict=True
+    ):
+        label = f"{score:.2f}"
+        if outcome == FALSE_POSITIVE:
+            reason = explain_false_positive(
+                example, box, class_index, dataset.class_names, iou_threshold
+            )
+            label = f"{label} {reason}"
+        outcomes.append(words[outcome])
+        labels.append(label)
+    boxes = np.concatenate([example.boxes_image[of_class], found])
+    scaled = boxes * np.tile(np.divide(size, (width, height))[::-1], 2)
     false = int((matches.outcomes[shown] == FALSE_POSITIVE).sum())
     counted = int((~difficult).sum())
     objects = f"{int(is_missed.sum())} of {counted} objects missed" if counted else "no object"

@@ -21,7 +21,7 @@ import tensorflow as tf
 from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import POLICIES, build_backbone
 from keras_frcnn.network.backbones.heads import random_normal
-from keras_frcnn.network.roi_pooling import build_roi_pooling
+from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.network.rpn import build_rpn_head
 from keras_frcnn.recipes import Compression, Recipe
 
@@ -89,7 +89,7 @@ class FasterRcnn(tf.Module):
         self._build_detector(images, _shifted(seed, 2000))
 
     def _build_detector(self, images, seed: int | None) -> None:
-        pooling = build_roi_pooling(
+        pooling = RoiPooling(
             self.recipe.detector.roi_pooling,
             self.backbone.roi_size,
             self.backbone.stride,

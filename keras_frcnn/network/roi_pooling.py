@@ -1,10 +1,10 @@
 """RoI pooling: a feature map and boxes in, one small map of fixed size per box out.
 
-Three layers with one signature:
+One layer with three rules:
 
 - ``crop``: 2x2 bilinear samples in every bin, their maximum (the default).
 - ``max``: exactly the RoI max pooling of Fast R-CNN, coordinates rounded to whole cells.
-- ``align``: RoIAlign (He et al., Mask R-CNN, section 3), the mean of bilinear samples.
+- ``align``: RoIAlign (He et al., Mask R-CNN, section 3), the mean of such samples.
 
 ``crop`` and ``align`` sample at the same places and differ in taking the maximum or the mean. Pixel
 ``y`` of the input lies at ``y / stride - 0.5`` in cells, cell centres having whole coordinates
@@ -17,7 +17,7 @@ training ignores the derivative towards the coordinates).
 Shapes and names
 ----------------
 N  images.  H, W  size of the feature map in cells.  F  channels.
-R  RoIs; R = 0 is fine.  P  ``size``, bins per side (7; 6 for ZF).  S  samples per bin and side.
+R  RoIs; R = 0 is fine.  P  ``size``, bins per side (7; 6 for ZF).
 features  (N, H, W, F), any float type, ``stride`` pixels of the input per cell.
 rois_input  (R, 4) float32, half-open (y1, x1, y2, x2) in pixels of the network input.
 roi_image  (R,) int32, for each RoI the image that it lies in, 0 to N - 1.
@@ -36,89 +36,86 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 
 
-class _RoiPooling(keras.layers.Layer):
-    """What the three layers share: ``size``, ``stride``, types and shapes.
+class RoiPooling(keras.layers.Layer):
+    """RoI pooling by one of the rules ``crop``, ``max`` and ``align``.
 
     Called on ``[features, rois_input, roi_image]``, returns ``pooled`` (R, P, P, F) float32.
+
+    Args:
+        kind: name of the rule, a key of ``RULES``.
+        size: P, bins per side.
+        stride: input pixels per cell.
+
+    Raises:
+        UserError: another kind, or a size or stride that is no whole number above 0.
     """
 
-    def __init__(self, size: int, stride: int = 16, **kwargs):
+    def __init__(self, kind: str, size: int, stride: int = 16, **kwargs):
         # A half-precision policy must not reach the RoIs: bfloat16 has 8 bits, a box at 803 pixels
         # would move to 804. So this layer computes in float32 whatever the policy.
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
+        if kind not in RULES:
+            raise UserError(
+                f"Expected the RoI pooling to be one of {', '.join(RULES)}, received {kind!r}; "
+                "choose one of them."
+            )
+        self.kind = kind
         self.size = _positive("size", size)
         self.stride = _positive("stride", stride)
 
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         features, rois_input, roi_image = inputs
-        pooled = self.pool(
+        pooled = RULES[self.kind](
             tf.cast(features, tf.float32),
             tf.stop_gradient(tf.cast(rois_input, tf.float32)),
             tf.cast(roi_image, tf.int32),
+            self.size,
+            self.stride,
         )
         return tf.ensure_shape(pooled, (None, self.size, self.size, features.shape[-1]))
-
-    def pool(self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor) -> tf.Tensor:
-        """The rule itself, on float32 features."""
-        raise NotImplementedError
 
     def compute_output_shape(self, input_shape):
         features_shape, rois_shape, _ = input_shape
         return (rois_shape[0], self.size, self.size, features_shape[-1])
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "size": self.size, "stride": self.stride}
+        settings = {"kind": self.kind, "size": self.size, "stride": self.stride}
+        return {**super().get_config(), **settings}
 
 
-class CropRoiPooling(_RoiPooling):
+def _crop(
+    features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor, size: int, stride: int
+) -> tf.Tensor:
     """Maximum of 2x2 bilinear samples per bin, the usual TensorFlow form of RoI pooling.
 
     Fastest of the three (one ``crop_and_resize``); bins lie exactly where the box puts them. Where
     samples of a bin are equal the gradient goes to one of them, as in ``tf.nn.max_pool2d``.
 
     Not deterministic in its gradient on the CPU unless op determinism is enabled; on a GPU op
-    determinism refuses this gradient (the same holds for ``AlignRoiPooling``).
-
-    Args:
-        size: P, bins per side.
-        stride: input pixels per cell.
+    determinism refuses this gradient (the same holds for ``_align``).
     """
-
-    def pool(self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor) -> tf.Tensor:
-        # The gradient of an empty max_pool2d aborts the process (oneDNN, tensorflow issue 126128):
-        # where there is no RoI, pool one and drop it.
-        count = tf.shape(rois_input)[0]
-        missing = tf.maximum(1 - count, 0)
-        rois_input = tf.pad(rois_input, [[0, missing], [0, 0]])
-        roi_image = tf.pad(roi_image, [[0, missing]])
-        samples = _bilinear_samples(features, rois_input / self.stride, roi_image, 2 * self.size)
-        return tf.nn.max_pool2d(samples, 2, 2, "VALID")[:count]
+    # The gradient of an empty max_pool2d aborts the process (oneDNN, tensorflow issue 126128):
+    # where there is no RoI, pool one and drop it.
+    count = tf.shape(rois_input)[0]
+    missing = tf.maximum(1 - count, 0)
+    rois_input = tf.pad(rois_input, [[0, missing], [0, 0]])
+    roi_image = tf.pad(roi_image, [[0, missing]])
+    samples = _bilinear_samples(features, rois_input / stride, roi_image, 2 * size)
+    return tf.nn.max_pool2d(samples, 2, 2, "VALID")[:count]
 
 
-class AlignRoiPooling(_RoiPooling):
-    """RoIAlign: mean of S x S bilinear samples per bin; equals torchvision's ``aligned=True``.
-
-    Args:
-        size: P, bins per side.
-        stride: input pixels per cell.
-        samples: S, samples per bin and side (2 in the paper; no adaptive number).
-    """
-
-    def __init__(self, size: int, stride: int = 16, samples: int = 2, **kwargs):
-        super().__init__(size, stride, **kwargs)
-        self.samples = _positive("samples", samples)
-
-    def pool(self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor) -> tf.Tensor:
-        crop = self.samples * self.size
-        samples = _bilinear_samples(features, rois_input / self.stride, roi_image, crop)
-        return tf.nn.avg_pool2d(samples, self.samples, self.samples, "VALID")
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "samples": self.samples}
+def _align(
+    features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor, size: int, stride: int
+) -> tf.Tensor:
+    """RoIAlign: mean of 2x2 bilinear samples per bin; equals torchvision's ``aligned=True``."""
+    samples = _bilinear_samples(features, rois_input / stride, roi_image, 2 * size)
+    return tf.nn.avg_pool2d(samples, 2, 2, "VALID")
 
 
-class MaxRoiPooling(_RoiPooling):
+def _max(
+    features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor, size: int, stride: int
+) -> tf.Tensor:
     """RoI max pooling of Fast R-CNN, cell for cell (caffe-fast-rcnn, roi_pooling_layer.cpp).
 
     A box covers the cells ``round(x1 / stride)`` to ``round((x2 - 1) / stride)``, both included and
@@ -128,35 +125,15 @@ class MaxRoiPooling(_RoiPooling):
 
     Bins are maxima of four overlapping windows of 2**a x 2**b cells, looked up in tables of all
     such windows: time and memory do not grow with the boxes. Deterministic on the CPU.
-
-    Args:
-        size: P, bins per side.
-        stride: input pixels per cell.
     """
-
-    def pool(self, features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor) -> tf.Tensor:
-        height, width = tf.shape(features)[1], tf.shape(features)[2]
-        y1, x1, y2, x2 = tf.unstack(rois_input, axis=1)
-        rows = _integer_bins(y1, y2, self.size, self.stride, height)
-        columns = _integer_bins(x1, x2, self.size, self.stride, width)
-        return _bin_maxima(features, rows, columns, roi_image)
+    height, width = tf.shape(features)[1], tf.shape(features)[2]
+    y1, x1, y2, x2 = tf.unstack(rois_input, axis=1)
+    rows = _integer_bins(y1, y2, size, stride, height)
+    columns = _integer_bins(x1, x2, size, stride, width)
+    return _bin_maxima(features, rows, columns, roi_image)
 
 
-POOLINGS = {"crop": CropRoiPooling, "max": MaxRoiPooling, "align": AlignRoiPooling}
-
-
-def build_roi_pooling(kind: str, size: int, stride: int = 16) -> keras.layers.Layer:
-    """The layer of the given kind: ``"crop"``, ``"max"`` or ``"align"``.
-
-    Raises:
-        UserError: the kind is none of them.
-    """
-    if kind not in POOLINGS:
-        raise UserError(
-            f"Expected the RoI pooling to be one of {', '.join(POOLINGS)}, received {kind!r}; "
-            "choose one of them."
-        )
-    return POOLINGS[kind](size, stride)
+RULES = {"crop": _crop, "max": _max, "align": _align}
 
 
 def _positive(name: str, value: int) -> int:

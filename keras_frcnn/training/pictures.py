@@ -17,13 +17,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import decode_unit, image_scale
 from keras_frcnn.geometry.anchors import configured_anchors
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.plots import save_label_statistics
 from keras_frcnn.recipes import Recipe
-from keras_frcnn.targets.coverage import best_ious
+from keras_frcnn.targets.coverage import best_ious, shapes_input
 from keras_frcnn.targets.detector import detector_targets
 from keras_frcnn.targets.rpn import rpn_targets
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -117,12 +117,9 @@ def save_labels(dataset: Dataset, recipe: Recipe, png: Path) -> tuple[float, flo
     examples = tuple(example.without_difficult() for example in dataset.examples)
     dataset = dataclasses.replace(dataset, examples=examples)
     anchors = configured_anchors(recipe.anchors)
-
-    def scale_of(example: Example) -> float:
-        return float(image_scale(example.height, example.width, recipe.image)[1].mean())
-
-    ious = best_ious(dataset.examples, anchors, recipe.image)
-    save_label_statistics(dataset, png, anchors_input=anchors, scale_of=scale_of, best_ious=ious)
+    shapes = shapes_input(examples, recipe.image)
+    ious = best_ious(examples, anchors, recipe.image)
+    save_label_statistics(dataset, png, anchors_input=anchors, shapes=shapes, best_ious=ious)
     if len(ious) == 0:
         return 0.0, 0.0
     return float((ious < 0.5).mean()), float((ious < 0.7).mean())

@@ -133,11 +133,6 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert json.loads(path.read_text()) == []
 
 
-def test_a_folder_in_the_place_of_the_file_is_an_error_of_the_user(tmp_path):
-    with pytest.raises(UserError, match="cannot be written"):
-        write_csv(tmp_path, [])
-
-
 def test_csv(tmp_path):
     path = tmp_path / "detections.csv"
     name = 'a "b", c.jpg'

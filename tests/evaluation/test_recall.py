@@ -12,6 +12,7 @@ from keras_frcnn.evaluation.recall import (
     proposal_recall,
     recall_contrast,
 )
+from keras_frcnn.evaluation.uncertainty import draw_images
 
 
 def plain_iou(a, b):
@@ -122,10 +123,10 @@ def test_the_interval_is_that_of_resampled_images(make_dataset):
         own = proposals.get(example.key, np.zeros((0, 4)))[:5].tolist()
         found.append(sum(overlap >= 0.5 for overlap in plain_matches(objects, own)))
         counts.append(len(objects))
-    rng = np.random.default_rng(3)
     values = []
-    for _ in range(200):
-        drawn = rng.integers(0, len(data), len(data)).tolist()
+    for times in draw_images(len(data), 200, seed=3).tolist():
+        drawn = [image for image, count in enumerate(times) for _ in range(count)]
+        assert len(drawn) == len(data)
         values.append(sum(found[i] for i in drawn) / sum(counts[i] for i in drawn))
     assert result.recall_low[0] == pytest.approx(np.quantile(values, 0.025))
     assert result.recall_high[0] == pytest.approx(np.quantile(values, 0.975))
@@ -173,14 +174,14 @@ def test_a_contrast_is_the_difference_of_recalls_drawn_together(make_dataset):
 def test_a_contrasts_interval_is_that_of_resampled_images(make_dataset):
     data, proposals = random_case(make_dataset, 12, images=12)
     found = recall_contrast(data, [(1, proposals, 5)], iou_threshold=0.6)
-    rng = np.random.default_rng(0)
+    hits, objects = [], []
+    for example in data.examples:
+        own = example.without_difficult().boxes_image
+        best = proposals.get(example.key, np.zeros((0, 4)))[:5]
+        hits.append(sum(o >= 0.6 for o in plain_matches(own.tolist(), best.tolist())))
+        objects.append(len(own))
     values = []
-    for _ in range(1000):
-        hits = objects = 0
-        for index in rng.integers(0, 12, 12):
-            own = data.examples[index].without_difficult().boxes_image
-            best = proposals.get(data.examples[index].key, np.zeros((0, 4)))[:5]
-            hits += sum(o >= 0.6 for o in plain_matches(own.tolist(), best.tolist()))
-            objects += len(own)
-        values.append(hits / objects)
+    for times in draw_images(12).tolist():
+        found_hits = sum(t * h for t, h in zip(times, hits, strict=True))
+        values.append(found_hits / sum(t * o for t, o in zip(times, objects, strict=True)))
     assert [found.low, found.high] == pytest.approx(np.quantile(values, (0.025, 0.975)))

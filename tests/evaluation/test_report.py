@@ -59,6 +59,12 @@ def test_images_with_the_most_confident_false_detections_come_first(make_dataset
     assert chosen(data, found, score=0.3, limit=4)[1] == (2, 1, 0, 3)
 
 
+def test_a_score_equal_to_the_threshold_finds_its_object(make_dataset, make_detections):
+    # As a float32, 0.9 lies below 0.9.
+    data = make_dataset([(BOX, 1, False)])
+    assert chosen(data, make_detections((0, BOX, 0.9)), score=0.9) == ((), ())
+
+
 def test_why_a_detection_is_false(make_dataset):
     data = make_dataset([(BOX, 1, False), (FAR, 2, False)], class_names=("cat", "dog"))
 

@@ -62,11 +62,23 @@ def test_what_was_written_is_read(data, make_detections, tmp_path):
     assert notes == []
 
 
+def test_an_image_set_with_an_underscore_is_read_again(data, make_detections, tmp_path):
+    named = Dataset(NAMES, data.examples, ("2007:my_val",))
+    found = make_detections(("000005", BOX, 0.9, 2), ("000007", FAR, 0.5, 1))
+    assert write_voc(tmp_path, named, found)[1].name == "comp4_det_my_val_potted_plant.txt"
+    again, notes = read_voc(tmp_path, named)
+    assert {key: of_image.classes.tolist() for key, of_image in again.items()} == {
+        "VOC2007/000005": [2],
+        "VOC2007/000007": [1],
+    }
+    assert notes == []
+
+
 @pytest.mark.parametrize("name", ["results.tar", "results.tar.gz", "no_suffix"])
 def test_an_archive_with_the_devkits_folders(data, make_detections, tmp_path, name):
     folder = tmp_path / "results" / "VOC2007" / "Main"
     write_voc(folder, data, make_detections(("000005", BOX, 0.9, 2)))
-    (folder / "readme.txt").write_text("by hand")
+    (folder / "readme.txt").write_bytes(b"by hand, in Latin-1: \xe9")
     (folder / "comp3_cls_test_cat.txt").write_text("000005 0.5")
     with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w") as archive:
         archive.add(tmp_path / "results", "results")

@@ -1,4 +1,4 @@
-"""The three RoI poolings against plain NumPy loops, forward and gradient.
+"""The three rules of RoI pooling against plain NumPy loops, forward and gradient.
 
 Shapes and names
 ----------------
@@ -17,12 +17,7 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.roi_pooling import (
-    AlignRoiPooling,
-    CropRoiPooling,
-    MaxRoiPooling,
-    build_roi_pooling,
-)
+from keras_frcnn.network.roi_pooling import RoiPooling
 
 KINDS = ("crop", "max", "align")
 HAND_BOX = [0.0, 0.0, 64.0, 64.0]
@@ -69,8 +64,8 @@ def bilinear_weights(position: float, extent: int) -> list[tuple[int, float]]:
     return [(low, 1 - (position - low)), (min(low + 1, extent - 1), position - low)]
 
 
-def loop_samples(features, rois, roi_image, size, upstream, samples, reduce):
-    """Bins of samples x samples bilinear values; ``reduce`` is "max" or "mean"."""
+def loop_samples(features, rois, roi_image, size, upstream, reduce):
+    """Bins of 2 x 2 bilinear values; ``reduce`` is "max" or "mean"."""
     _, height, width, channels = features.shape
     pooled = np.zeros((len(rois), size, size, channels))
     gradient = np.zeros(features.shape)
@@ -78,9 +73,9 @@ def loop_samples(features, rois, roi_image, size, upstream, samples, reduce):
         image = roi_image[r]
         for i, j in np.ndindex(size, size):
             values, weights = [], []
-            for a, b in np.ndindex(samples, samples):
-                y = y1 / 16 + (i + (a + 0.5) / samples) * (y2 - y1) / 16 / size - 0.5
-                x = x1 / 16 + (j + (b + 0.5) / samples) * (x2 - x1) / 16 / size - 0.5
+            for a, b in np.ndindex(2, 2):
+                y = y1 / 16 + (i + (a + 0.5) / 2) * (y2 - y1) / 16 / size - 0.5
+                x = x1 / 16 + (j + (b + 0.5) / 2) * (x2 - x1) / 16 / size - 0.5
                 weight = np.zeros((height, width))
                 for row, row_weight in bilinear_weights(y, height):
                     for column, column_weight in bilinear_weights(x, width):
@@ -101,7 +96,7 @@ def reference(kind, features, rois, roi_image, size, upstream):
     if kind == "max":
         return loop_max(features, rois, roi_image, size, upstream)
     reduce = "max" if kind == "crop" else "mean"
-    return loop_samples(features, rois, roi_image, size, upstream, 2, reduce)
+    return loop_samples(features, rois, roi_image, size, upstream, reduce)
 
 
 def pool_with_gradient(layer, features, rois, roi_image, upstream):
@@ -158,7 +153,7 @@ def test_max_equals_a_plain_loop_with_integer_bins(size):
     features, rois, roi_image, upstream = random_case(1, (2, 13, 18, 3), rois, size)
     features = np.round(features / 10)  # many ties: the first cell of a bin gets the gradient
     case = features, rois, roi_image
-    pooled, gradient = pool_with_gradient(MaxRoiPooling(size), *case, upstream)
+    pooled, gradient = pool_with_gradient(RoiPooling("max", size), *case, upstream)
     expected_pooled, expected_gradient = loop_max(*case, size, upstream)
     np.testing.assert_array_equal(pooled, expected_pooled)
     np.testing.assert_allclose(gradient, expected_gradient, atol=2e-5)
@@ -170,7 +165,7 @@ def test_max_bins_of_every_length_up_to_a_large_map():
     rois = [[0.0, 0.0, 16.0 * n, 16.0 * (71 - n)] for n in range(1, 71)]
     features, rois, roi_image, upstream = random_case(2, (1, 70, 70, 1), rois, 7)
     case = features, rois, roi_image
-    pooled, _ = pool_with_gradient(MaxRoiPooling(7), *case, upstream)
+    pooled, _ = pool_with_gradient(RoiPooling("max", 7), *case, upstream)
     np.testing.assert_array_equal(pooled, loop_max(*case, 7, upstream)[0])
 
 
@@ -178,7 +173,7 @@ def test_max_by_hand():
     """(0, 0, 64, 64) covers cells 0 to round(63 / 16) = 4; 2 bins of 5 cells share the third."""
     features = np.arange(36, dtype=np.float32).reshape(1, 6, 6, 1)
     pooled, gradient = pool_with_gradient(
-        MaxRoiPooling(2),
+        RoiPooling("max", 2),
         features,
         np.array([HAND_BOX], np.float32),
         np.array([0], np.int32),
@@ -198,7 +193,7 @@ def test_bilinear_and_max_by_hand_on_a_ramp(kind):
     """On a map that holds its own column, the four bins of a 4-cell box at the origin."""
     features = np.tile(np.arange(6, dtype=np.float32), (1, 6, 1))[..., None]
     rois, roi_image = np.array([HAND_BOX], np.float32), np.array([0], np.int32)
-    pooled = build_roi_pooling(kind, 2)([features, rois, roi_image]).numpy()
+    pooled = RoiPooling(kind, 2)([features, rois, roi_image]).numpy()
     # Samples lie at columns 0, 1, 2, 3: two per bin.
     expected = {"crop": [1.0, 3.0], "align": [0.5, 2.5], "max": [2.0, 4.0]}[kind]
     np.testing.assert_allclose(pooled[0, :, :, 0], [expected, expected], atol=1e-5)
@@ -218,20 +213,10 @@ def test_samples_are_bilinear_at_the_bin_positions(kind, size):
     overhanging = np.array(OVERHANGING) + 0.3
     rois = [*random_boxes(3, 12, height, width), *borders, *DEGENERATE, *overhanging]
     case = random_case(4, (2, 11, 15, 3), rois, size)
-    pooled, gradient = pool_with_gradient(build_roi_pooling(kind, size), *case)
+    pooled, gradient = pool_with_gradient(RoiPooling(kind, size), *case)
     expected_pooled, expected_gradient = reference(kind, *case[:3], size, case[3])
     np.testing.assert_allclose(pooled, expected_pooled, atol=1e-4)
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-4)
-
-
-@pytest.mark.parametrize("samples", [1, 3])
-def test_align_with_other_numbers_of_samples(samples):
-    rois = [*random_boxes(5, 6, 144, 160), *(np.array(OVERHANGING) + 0.3)]
-    case = random_case(6, (1, 9, 10, 2), rois, 7)
-    pooled, gradient = pool_with_gradient(AlignRoiPooling(7, samples=samples), *case)
-    expected = loop_samples(*case[:3], 7, case[3], samples, "mean")
-    np.testing.assert_allclose(pooled, expected[0], atol=1e-4)
-    np.testing.assert_allclose(gradient, expected[1], atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -239,7 +224,7 @@ def test_align_with_other_numbers_of_samples(samples):
 def test_maps_one_cell_high_or_wide(kind, shape):
     rois = [*random_boxes(7, 6, shape[1] * 16, shape[2] * 16), [0.0, 0.0, 16.0, 16.0]]
     case = random_case(8, shape, rois, 7)
-    pooled, gradient = pool_with_gradient(build_roi_pooling(kind, 7), *case)
+    pooled, gradient = pool_with_gradient(RoiPooling(kind, 7), *case)
     expected_pooled, expected_gradient = reference(kind, *case[:3], 7, case[3])
     np.testing.assert_allclose(pooled, expected_pooled, atol=1e-4)
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-4)
@@ -250,7 +235,7 @@ def test_each_roi_reads_its_own_image(kind):
     features = np.stack([np.full((6, 6, 1), value, np.float32) for value in (1.0, 2.0, 3.0)])
     rois = np.array([[10.0, 10.0, 70.0, 80.0]] * 4, np.float32)
     roi_image = np.array([2, 0, 1, 2], np.int32)
-    pooled = build_roi_pooling(kind, 7)([features, rois, roi_image]).numpy()
+    pooled = RoiPooling(kind, 7)([features, rois, roi_image]).numpy()
     np.testing.assert_allclose(pooled[:, :, :, 0].min((1, 2)), [3, 1, 2, 3], rtol=1e-6)
     np.testing.assert_allclose(pooled[:, :, :, 0].max((1, 2)), [3, 1, 2, 3], rtol=1e-6)
 
@@ -262,7 +247,7 @@ def test_half_precision_features_are_pooled_in_float32(kind, dtype):
     rois = np.array([[3.3, 701.3, 90.7, 803.5], [17.1, 515.1, 64.9, 803.5]], np.float32)
     features, rois, roi_image, _ = random_case(9, (1, 8, 52, 2), rois, 7)
     half = tf.cast(features, dtype)
-    layer = build_roi_pooling(kind, 7)
+    layer = RoiPooling(kind, 7)
     with tf.GradientTape() as tape:
         tape.watch(half)
         pooled = layer([half, rois, roi_image])
@@ -275,11 +260,11 @@ def test_half_precision_features_are_pooled_in_float32(kind, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_autocast_under_a_half_precision_policy(kind):
     features, rois, roi_image, _ = random_case(10, (1, 8, 52, 2), [[3.3, 701.3, 90.7, 803.5]], 7)
-    expected = build_roi_pooling(kind, 7)([features, rois, roi_image]).numpy()
+    expected = RoiPooling(kind, 7)([features, rois, roi_image]).numpy()
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        layer = build_roi_pooling(kind, 7)
+        layer = RoiPooling(kind, 7)
         pooled = layer([features, rois, roi_image])
     finally:
         keras.mixed_precision.set_global_policy(before)
@@ -295,7 +280,7 @@ def test_functional_model_with_any_sizes_and_no_rois(kind):
         keras.Input(shape=(4,)),
         keras.Input(shape=(), dtype="int32"),
     ]
-    pooled = build_roi_pooling(kind, 7)(inputs)
+    pooled = RoiPooling(kind, 7)(inputs)
     assert tuple(pooled.shape) == (None, 7, 7, 4)
     model = keras.Model(inputs, pooled)
     traces = []
@@ -336,42 +321,40 @@ def test_rois_are_constants(kind):
     rois = tf.constant(rois)
     with tf.GradientTape() as tape:
         tape.watch(rois)
-        pooled = build_roi_pooling(kind, 7)([features, rois, roi_image])
+        pooled = RoiPooling(kind, 7)([features, rois, roi_image])
     assert tape.gradient(pooled, rois) is None
 
 
 def test_max_gradient_is_the_same_every_time():
     boxes = random_boxes(14, 128, 600, 800)
     case = random_case(14, (1, 38, 50, 32), boxes, 7)
-    first, second = (pool_with_gradient(MaxRoiPooling(7), *case)[1] for _ in range(2))
+    first, second = (pool_with_gradient(RoiPooling("max", 7), *case)[1] for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_config_round_trip(kind):
-    layer = build_roi_pooling(kind, 6, 8)
-    again = type(layer).from_config(layer.get_config())
-    assert (again.size, again.stride, again.name) == (6, 8, layer.name)
+    layer = RoiPooling(kind, 6, 8)
+    again = RoiPooling.from_config(layer.get_config())
+    assert (again.kind, again.size, again.stride, again.name) == (kind, 6, 8, layer.name)
     assert again.get_config() == layer.get_config()
-    assert AlignRoiPooling.from_config(AlignRoiPooling(7, samples=3).get_config()).samples == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stride_scales_the_boxes(kind):
     features, rois, roi_image, _ = random_case(15, (1, 9, 9, 2), [[3.0, 5.0, 61.0, 70.0]], 7)
-    at_8 = build_roi_pooling(kind, 7, 8)([features, rois, roi_image])
+    at_8 = RoiPooling(kind, 7, 8)([features, rois, roi_image])
     if kind == "max":  # round(3 / 8) = 0, round(60 / 8) = 8; round(5 / 8) = 1, round(69 / 8) = 9
         rois = np.array([[0.0, 16.0, 8 * 16 + 1, 9 * 16 + 1]], np.float32)
     else:
         rois = rois * 2
-    np.testing.assert_allclose(at_8, build_roi_pooling(kind, 7)([features, rois, roi_image]), 1e-5)
+    np.testing.assert_allclose(at_8, RoiPooling(kind, 7)([features, rois, roi_image]), 1e-5)
 
 
 def test_mistakes_are_named():
-    assert isinstance(build_roi_pooling("crop", 7), CropRoiPooling)
     with pytest.raises(UserError, match="crop, max, align, received 'avg'"):
-        build_roi_pooling("avg", 7)
+        RoiPooling("avg", 7)
     with pytest.raises(UserError, match="size .* received 0"):
-        MaxRoiPooling(0)
-    with pytest.raises(UserError, match="samples .* received 1.5"):
-        AlignRoiPooling(7, samples=1.5)
+        RoiPooling("max", 0)
+    with pytest.raises(UserError, match="stride .* received 1.5"):
+        RoiPooling("max", 7, 1.5)
