@@ -117,6 +117,7 @@ def load_classifier(
     stage: int | None = None,
     head_chunk: int | None = None,
     short_sides: Sequence[int] = (),
+    precision: str | None = None,
 ) -> BoxClassifier:
     """The detector of a run, for given boxes.
 
@@ -125,6 +126,7 @@ def load_classifier(
         detection_filter: default: the recipe's for testing.
         stage: 2 or 4; default: the result of the run.
         head_chunk, short_sides: see :class:`BoxClassifier`.
+        precision: default: the run's.
 
     Raises:
         UserError: no run lies here, it has no detector, or not of this stage yet.
@@ -135,7 +137,9 @@ def load_classifier(
         stage = result_stage(run)
     elif (config.mode, stage) in (("joint", 2), ("fast-rcnn", 4)):
         raise UserError(f"{run.path} was trained in the mode {config.mode}: no stage {stage}.")
-    model = load_model(run, "stage2" if stage == 2 else FINAL)
+    model = load_model(
+        run, "stage2" if stage == 2 else FINAL, precision=precision, half_weights=True
+    )
     if detection_filter is None:
         detection_filter = model.recipe.test_filter
     return BoxClassifier(model, detection_filter, head_chunk=head_chunk, short_sides=short_sides)

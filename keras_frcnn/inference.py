@@ -229,13 +229,21 @@ def found_in_each(batch: PredictedBoxes) -> list[Found]:
     ]
 
 
-def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:
+def load_model(
+    run: RunFolder,
+    weights: str = FINAL,
+    *,
+    precision: str | None = None,
+    half_weights: bool = False,
+) -> FasterRcnn:
     """The network of a run with the weights of one of its files.
 
     Args:
         run: an existing run folder.
         weights: ``"final"``, or a stage such as ``"stage2"``, of which only the layers that it
             trained (and the base) are meaningful.
+        precision: default: the run's.
+        half_weights: see :class:`FasterRcnn`.
 
     Raises:
         UserError: the run is not finished that far, or its files do not fit.
@@ -257,10 +265,11 @@ def load_model(run: RunFolder, weights: str = FINAL) -> FasterRcnn:
         config.network,
         config.class_names,
         config.recipe,
-        precision=config.precision,
+        precision=config.precision if precision is None else precision,
         seed=None,
         # Compression is of the detector: stage 1, the RPN of the unshared variant, has none.
         compression=None if weights == "stage1" else config.compression,
+        half_weights=half_weights,
     )
     trained = {
         FINAL: model.all_layers,
@@ -294,6 +303,7 @@ def load_predictor(
     number_of_proposals: int | None = None,
     head_chunk: int | None = None,
     short_sides: Sequence[int] = (),
+    precision: str | None = None,
 ) -> Predictor:
     """A predictor from a run folder.
 
@@ -304,6 +314,7 @@ def load_predictor(
             final network; default: :func:`result_stage`.
         number_of_proposals: default: the recipe's 300.
         head_chunk, short_sides: see :class:`Predictor`.
+        precision: default: the run's.
 
     Raises:
         UserError: as :func:`load_model` and :func:`result_stage`, or stage 2 of joint training.
@@ -314,10 +325,11 @@ def load_predictor(
         stage = result_stage(run)
     elif stage == 2 and run.read_config().mode == "joint":
         raise UserError(f"{run.path} was trained with --mode joint, which has no stage 2.")
+    load = functools.partial(load_model, run, precision=precision, half_weights=True)
     if stage == 2:
-        model, detector_model = load_model(run, "stage1"), load_model(run, "stage2")
+        model, detector_model = load("stage1"), load("stage2")
     else:
-        model, detector_model = load_model(run), None
+        model, detector_model = load(FINAL), None
     proposals = model.recipe.test_proposals
     if number_of_proposals is not None:
         before = proposals.before_nms

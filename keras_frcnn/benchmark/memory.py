@@ -38,14 +38,14 @@ def work_here(work: str, setting: Setting, precision: str) -> float:
     The peak of a process counts from its start, so this one must have done nothing else.
     """
     from keras_frcnn.benchmark.setting import random_model
-    from keras_frcnn.benchmark.testing import testing_parts
-    from keras_frcnn.benchmark.training import training_parts
+    from keras_frcnn.benchmark.testing import parts_of_testing
+    from keras_frcnn.benchmark.training import parts_of_training
 
     model = random_model(setting, precision)
     if work == "testing":
-        part = testing_parts(model, ("whole",))["whole"]
+        part = parts_of_testing(model, ("whole",))["whole"]
     else:
-        part = training_parts(model, (work,))[work]
+        part = parts_of_training(model, (work,))[work]
     for _ in range(REPETITIONS):
         part.call()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -50,7 +50,7 @@ class Part:
     operations: int
 
 
-def testing_parts(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str, Part]:
+def parts_of_testing(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str, Part]:
     """Some parts of :data:`ALL` on one random image."""
     config = model.recipe.image
     photo = random_photo(config)

@@ -34,7 +34,7 @@ RATE = 1e-6
 STAGES = ("stage1", "bare1", "stage2", "bare2", "stage3", "stage4", "joint")
 
 
-def training_parts(model: FasterRcnn, names: Sequence[str] = STAGES) -> dict[str, Part]:
+def parts_of_training(model: FasterRcnn, names: Sequence[str] = STAGES) -> dict[str, Part]:
     """Some parts of :data:`STAGES` on random images, all on one network."""
     return {name: _BUILDERS[name](model) for name in names}
 

@@ -177,8 +177,8 @@ def measure(arguments: argparse.Namespace, console: Console):
     from keras_frcnn.benchmark.operations import matrix_rate
     from keras_frcnn.benchmark.report import COMPRESSED, Measured
     from keras_frcnn.benchmark.setting import Setting, random_model
-    from keras_frcnn.benchmark.testing import testing_parts
-    from keras_frcnn.benchmark.training import training_parts
+    from keras_frcnn.benchmark.testing import parts_of_testing
+    from keras_frcnn.benchmark.training import parts_of_training
     from keras_frcnn.recipes import Compression
 
     setting = Setting(
@@ -193,13 +193,13 @@ def measure(arguments: argparse.Namespace, console: Console):
         model = random_model(setting, precision)
         own = {}
         if "testing" in arguments.work:
-            own |= testing_parts(model)
+            own |= parts_of_testing(model)
         if "training" in arguments.work:
-            own |= training_parts(model)
+            own |= parts_of_training(model)
         parts |= {f"{precision}/{name}": part for name, part in own.items()}
         if arguments.compressed and "testing" in arguments.work:
             model = random_model(setting, precision, Compression())
-            found = testing_parts(model, ("fc", "bare", "whole"))
+            found = parts_of_testing(model, ("fc", "bare", "whole"))
             parts |= {f"{precision}+{COMPRESSED}/{name}": part for name, part in found.items()}
     if arguments.compare:
         from keras_frcnn.benchmark.torchvision_peer import peer_parts

@@ -27,7 +27,7 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.evaluate_flags import SCORE_THRESHOLD, build_parser, check
 from keras_frcnn.cli.given import given_record, load_given
-from keras_frcnn.cli.shared_flags import short_sides
+from keras_frcnn.cli.shared_flags import precision_for_testing, short_sides
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
@@ -179,7 +179,8 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     stage = arguments.stage or result_stage(run)
     filter_of = RECIPES[arguments.filter] if arguments.filter else recipe
     chosen = filter_of.evaluation_filter
-    detect, about_proposals = load_detector(arguments, stage, dataset, chosen)
+    precision = precision_for_testing(arguments.precision, console) or config.precision
+    detect, about_proposals = load_detector(arguments, stage, dataset, chosen, precision)
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=8
     )
@@ -207,6 +208,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         **about_proposals,
         "scales": list(short_sides(arguments.scales) or (recipe.image.short_side,)),
         "network": config.network,
+        "precision": precision,
         "recipe": recipe.name,
         "filter": filter_of.name,
         "seconds_per_image": seconds,
@@ -216,7 +218,11 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
 
 
 def load_detector(
-    arguments: argparse.Namespace, stage: int, dataset: Dataset, chosen: DetectionFilter
+    arguments: argparse.Namespace,
+    stage: int,
+    dataset: Dataset,
+    chosen: DetectionFilter,
+    precision: str,
 ) -> tuple[Callable, dict]:
     """``(example, image) -> ImageDetections`` of a run, and what to tell of its proposals."""
     from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
@@ -226,11 +232,18 @@ def load_detector(
     sides = short_sides(arguments.scales)
     if given is None:
         predictor = load_predictor(
-            arguments.run, chosen, stage=stage, number_of_proposals=most, short_sides=sides
+            arguments.run,
+            chosen,
+            stage=stage,
+            number_of_proposals=most,
+            short_sides=sides,
+            precision=precision,
         )
         about = {"proposals": predictor.proposals.after_nms}
         return lambda example, image: predictor.detect(image)[0], about
-    classifier = load_classifier(arguments.run, chosen, stage=stage, short_sides=sides)
+    classifier = load_classifier(
+        arguments.run, chosen, stage=stage, short_sides=sides, precision=precision
+    )
     most = most or NUMBER_OF_BOXES
 
     def detect(example: Example, image):

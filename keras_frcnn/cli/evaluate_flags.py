@@ -22,6 +22,7 @@ from keras_frcnn.cli.shared_flags import (
     add_first_images_flag,
     add_gpu_flag,
     add_path_flags,
+    add_precision_flag,
     add_scales_flag,
     add_strict_flag,
     add_test_set_flag,
@@ -130,6 +131,7 @@ def _add_how(group) -> None:
     )
     add_first_images_flag(group)
     add_strict_flag(group)
+    add_precision_flag(group)
     add_gpu_flag(group)
 
 
@@ -181,7 +183,7 @@ def check(arguments: argparse.Namespace) -> None:
         file = existing_path(arguments.detections, "--detections")
         if arguments.coco_annotations is not None:
             existing_path(arguments.coco_annotations, "--coco_annotations")
-        for flag in ("stage", "num_proposals", "proposals", "scales", "filter"):
+        for flag in ("stage", "num_proposals", "proposals", "scales", "filter", "precision"):
             if getattr(arguments, flag) is not None:
                 raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
         for name in ("detections.json", "voc_results", "coco_results/coco_results.json"):

@@ -24,6 +24,8 @@ from keras_frcnn.cli.common import (
 from keras_frcnn.cli.shared_flags import (
     add_filter_flags,
     add_gpu_flag,
+    add_precision_flag,
+    precision_for_testing,
 )
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
@@ -56,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("what the export does, for good")
     add_filter_flags(group)
     group = parser.add_argument_group("machine")
+    add_precision_flag(group)
     add_gpu_flag(group)
     return parser
 
@@ -83,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.run,
         DetectionFilter(score_threshold=arguments.score_thresh, nms_iou=arguments.nms_thresh),
         number_of_proposals=arguments.num_proposals,
+        precision=precision_for_testing(arguments.precision, console),
     )
     with console.status("exporting ..."):
         export(predictor, out)

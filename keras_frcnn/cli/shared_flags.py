@@ -8,9 +8,12 @@ set    image sets such as ``2007:test``.
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from keras_frcnn.cli.common import number, numbers, whole_number
 from keras_frcnn.errors import UserError
 
+PRECISIONS = ("float32", "bfloat16", "float16")
 DATA_PATH = "VOCdevkit folder, or the text file of -o simple"
 
 
@@ -82,6 +85,28 @@ def add_input_size_flags(group) -> None:
         help="most for its long side\n"
         "default: 1000 (config.py:41), with another --short_side in proportion",
     )
+
+
+def add_precision_flag(group) -> None:
+    """The precision of testing; :func:`precision_for_testing` reads it."""
+    group.add_argument(
+        "--precision",
+        choices=(*PRECISIONS, "auto"),
+        metavar="TYPE",
+        help="float32, bfloat16, float16, or auto: what is measured fastest here\n"
+        "default: the run's own",
+    )
+
+
+def precision_for_testing(chosen: str | None, console: Console) -> str | None:
+    """What ``--precision`` says; ``auto`` is measured, and the reason is printed."""
+    if chosen != "auto":
+        return chosen
+    from keras_frcnn.precision import fastest_precision
+
+    precision, reason = fastest_precision()
+    console.print(reason, soft_wrap=True)
+    return precision
 
 
 def add_gpu_flag(group) -> None:

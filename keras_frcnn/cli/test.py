@@ -30,7 +30,9 @@ from keras_frcnn.cli.image_loop import run_on_images
 from keras_frcnn.cli.shared_flags import (
     add_filter_flags,
     add_gpu_flag,
+    add_precision_flag,
     add_scales_flag,
+    precision_for_testing,
     short_sides,
 )
 from keras_frcnn.errors import UserError
@@ -115,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="images of equal size that go through the network at once: faster on GPUs, more "
         "memory\ndefault: 1 (ours)",
     )
+    add_precision_flag(group)
     add_gpu_flag(group)
     group.add_argument(
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
@@ -136,7 +139,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False)
-    detect, class_names = load_detector(arguments)
+    precision = precision_for_testing(arguments.precision, console)
+    detect, class_names = load_detector(arguments, precision)
     run_on_images(arguments, path, detect, class_names, console)
 
 
@@ -158,6 +162,8 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
             raise UserError("--proposals belongs to --run; an exported model makes its own.")
         if arguments.scales is not None:
             raise UserError("--scales needs --run: an exported model has its one scale inside.")
+        if arguments.precision is not None:
+            raise UserError("--precision is fixed in an exported model; give it to export.")
         for flag in ("nms_thresh", "num_proposals"):
             if getattr(arguments, flag) is not None:
                 raise UserError(
@@ -179,7 +185,9 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
         )
 
 
-def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, ...]]:
+def load_detector(
+    arguments: argparse.Namespace, precision: str | None
+) -> tuple[Callable, tuple[str, ...]]:
     """``(images, files) -> found``, see :mod:`keras_frcnn.cli.image_loop`, and the class names."""
     from keras_frcnn.inference import load_predictor
 
@@ -193,19 +201,23 @@ def load_detector(arguments: argparse.Namespace) -> tuple[Callable, tuple[str, .
         chosen = dataclasses.replace(chosen, nms_iou=arguments.nms_thresh)
     given, chunk = load_given(arguments.proposals, None), arguments.num_rois
     if given is not None:
-        return classify_given(arguments, chosen, given)
+        return classify_given(arguments, chosen, given, precision)
     predictor = load_predictor(
         arguments.run,
         chosen,
         number_of_proposals=arguments.num_proposals,
         head_chunk=chunk,
         short_sides=short_sides(arguments.scales),
+        precision=precision,
     )
     return lambda images, files: predictor.detect_batch(images), predictor.class_names
 
 
 def classify_given(
-    arguments: argparse.Namespace, chosen: DetectionFilter, given: GivenProposals
+    arguments: argparse.Namespace,
+    chosen: DetectionFilter,
+    given: GivenProposals,
+    precision: str | None,
 ) -> tuple[Callable, tuple[str, ...]]:
     """As :func:`load_detector`, on given proposals."""
     from keras_frcnn.data.images import find_images
@@ -217,6 +229,7 @@ def classify_given(
         chosen,
         head_chunk=arguments.num_rois,
         short_sides=short_sides(arguments.scales),
+        precision=precision,
     )
     most = arguments.num_proposals or NUMBER_OF_BOXES
 

@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     quiet_tensorflow()
     device = choose_devices(arguments.gpu, arguments.deterministic)
+    if arguments.precision == "auto":
+        arguments.precision = chosen_precision(run, console)
     initial = initial_weights(arguments)
     dataset = load_data(arguments, path, console)
     given = load_given(arguments.proposals, dataset)
@@ -76,6 +78,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.config_filename is not None:
         run.copy_config(Path(arguments.config_filename).expanduser())
     train(arguments, dataset, config, run, initial, device, console)
+
+
+def chosen_precision(run: RunFolder, console: Console) -> str:
+    """What ``--precision auto`` means: the precision of a run that goes on, else measured."""
+    if run.config_file.is_file():
+        return run.read_config().precision
+    from keras_frcnn.precision import fastest_precision
+
+    precision, reason = fastest_precision()
+    console.print(reason, soft_wrap=True)
+    return precision
 
 
 def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Dataset:

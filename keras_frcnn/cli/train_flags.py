@@ -112,9 +112,9 @@ def _add_model(group) -> None:
         "--precision",
         default="float32",
         metavar="TYPE",
-        choices=("float32", "bfloat16", "float16"),
-        help="of convolutions and fc layers: float32, bfloat16, float16; losses and boxes are "
-        "always float32\ndefault: float32 (Caffe's)",
+        choices=("float32", "bfloat16", "float16", "auto"),
+        help="of convolutions and fc layers: float32, bfloat16, float16, or auto: what is measured "
+        "fastest here; losses and boxes are always float32\ndefault: float32 (Caffe's)",
     )
     group.add_argument(
         "--roi_pooling",

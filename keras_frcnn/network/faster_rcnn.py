@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
-from keras_frcnn.network.backbones import POLICIES, build_backbone
+from keras_frcnn.network.backbones import build_backbone, policy_of
 from keras_frcnn.network.backbones.heads import random_normal
 from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.network.rpn import build_rpn_head
@@ -36,6 +36,8 @@ class FasterRcnn(tf.Module):
         precision: of convolutions and fc layers.
         seed: of the random weights; ``None``: zeros, for weights that are loaded.
         compression: ranks of fc6 and fc7.
+        half_weights: keep the weights of half-precision layers in it, too: half the memory and no
+            cast at each call, the same results; for testing.
 
     Attributes:
         backbone: the base and what belongs to it.
@@ -56,6 +58,7 @@ class FasterRcnn(tf.Module):
         precision: str = "float32",
         seed: int | None = 0,
         compression: Compression | None = None,
+        half_weights: bool = False,
     ):
         super().__init__(name="faster_rcnn")
         self.network = network
@@ -69,10 +72,11 @@ class FasterRcnn(tf.Module):
             seed=seed,
             dropout=recipe.detector.dropout,
             compression=compression,
+            half_weights=half_weights,
         )
         self.base = self.backbone.base
         self.base_anchors = configured_anchors(recipe.anchors)
-        policy = POLICIES[precision]
+        policy = policy_of(precision, half_weights)
         self.rpn_head = build_rpn_head(
             self.backbone.channels,
             self.backbone.rpn_channels,

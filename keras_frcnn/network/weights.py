@@ -18,6 +18,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.variables import tensorflow_variable
@@ -210,11 +211,11 @@ def _assign(variable, file: OpenLayerFile, layer: str, weight: str) -> None:
     target = tensorflow_variable(variable)
     rows = max(1, ASSIGNED_ELEMENTS // int(np.prod(target.shape[1:])))
     if rows >= target.shape[0]:
-        target.assign(file.read(layer, weight))
+        target.assign(tf.cast(file.read(layer, weight), target.dtype))
         return
     for start in range(0, target.shape[0], rows):
         part = slice(start, min(start + rows, target.shape[0]))
-        target[part].assign(file.read(layer, weight, part))
+        target[part].assign(tf.cast(file.read(layer, weight, part), target.dtype))
 
 
 def _difference(found: Mapping[str, tuple[int, ...]], variables: Mapping) -> str:

@@ -23,11 +23,22 @@ from keras_frcnn.recipes import Compression
 
 _MODULES = {"vgg16": vgg16, "zf": zf, "resnet50": resnet50, "tiny": tiny}
 NETWORKS = tuple(_MODULES)
-POLICIES = {
-    "float32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "mixed_float16",
-}
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def policy_of(precision: str, half_weights: bool) -> str:
+    """Keras' dtype policy of a precision.
+
+    Args:
+        half_weights: whether weights are kept in half precision, too.
+
+    Raises:
+        UserError: the precision does not exist.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    mixed = precision != "float32" and not half_weights
+    return f"mixed_{precision}" if mixed else precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,16 +78,17 @@ def build_backbone(
     seed: int | None = 0,
     dropout: float | None = None,
     compression: Compression | None = None,
+    half_weights: bool = False,
 ) -> Backbone:
     """Build a network with random weights; equal arguments give equal weights.
 
     Args:
         name: one of ``NETWORKS``.
-        precision: "float32", "bfloat16" or "float16"; weights are float32 in all of them, and
-            Keras' global policy is left alone.
+        precision: "float32", "bfloat16" or "float16"; Keras' global policy is left alone.
         seed: from which each layer draws its own weights; ``None``: zeros, to be loaded.
         dropout: share of the values set to 0 after fc6 and fc7; ``None``: the network's own.
         compression: ranks of fc6 and fc7, which then are two layers each; ``None``: one each.
+        half_weights: keep the weights in half precision, too; otherwise they are float32.
 
     Raises:
         UserError: a name or precision that does not exist, dropout where no layer takes it, or
@@ -84,10 +96,8 @@ def build_backbone(
     """
     if name not in _MODULES:
         raise UserError(f"--network must be one of {', '.join(NETWORKS)}, not {name!r}.")
-    if precision not in POLICIES:
-        raise UserError(f"--precision must be one of {', '.join(POLICIES)}, not {precision!r}.")
     module = _MODULES[name]
-    policy = POLICIES[precision]
+    policy = policy_of(precision, half_weights)
     head = module.build_head(policy, seed, module.DROPOUT if dropout is None else dropout)
     if compression is not None:
         if not isinstance(head, FullyConnectedHead):

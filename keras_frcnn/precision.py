@@ -1,0 +1,60 @@
+"""Which precision this machine computes fastest in, measured.
+
+Shapes and names
+----------------
+precision  ``float32``, ``bfloat16`` or ``float16``, of convolutions and fc layers; boxes, softmax,
+    losses, optimizer and decoding are float32 in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.benchmark.measure import Call, in_turns
+
+# A conv4 layer of VGG-16 at 600 x 800 pixels.
+FEATURES = (1, 75, 100, 256)
+KERNEL = (3, 3, 256, 512)
+REPETITIONS = 5
+# Half precision has to be faster by this much: it is not chosen for a tie.
+LEAST_GAIN = 1.15
+
+
+def candidates() -> tuple[str, ...]:
+    """Precisions to try: float16 only on GPUs, CPUs emulate it."""
+    if tf.config.list_logical_devices("GPU"):
+        return "float32", "bfloat16", "float16"
+    return "float32", "bfloat16"
+
+
+def fastest_precision(tried: Sequence[str] | None = None) -> tuple[str, str]:
+    """The precision to use, and the sentence that says why.
+
+    float32 where nothing is faster by :data:`LEAST_GAIN`; bfloat16 before float16, which needs its
+    loss scaled, unless float16 is faster by as much again.
+
+    Args:
+        tried: default: :func:`candidates`.
+    """
+    tried = candidates() if tried is None else tried
+    timings = in_turns({name: _convolution(name) for name in tried}, repetitions=REPETITIONS)
+    seconds = {name: timing.median_wall for name, timing in timings.items()}
+    chosen = "float32"
+    for name in tried:
+        if seconds[name] * LEAST_GAIN < seconds[chosen]:
+            chosen = name
+    measured = ", ".join(f"{name} {1000 * value:.0f} ms" for name, value in seconds.items())
+    return chosen, f"--precision auto chose {chosen}: a convolution of VGG-16 takes {measured}"
+
+
+def _convolution(precision: str) -> Call:
+    generator = np.random.default_rng(0)
+    features, kernel = (
+        tf.cast(generator.standard_normal(shape, np.float32), precision)
+        for shape in (FEATURES, KERNEL)
+    )
+    convolve = tf.function(lambda: tf.nn.conv2d(features, kernel, 1, "SAME"))
+    return lambda: convolve()[0, 0, 0, :1].numpy()

@@ -1,0 +1,68 @@
+"""The precision of a network: chosen by measuring, and the same results however weights are kept.
+
+Shapes and names
+----------------
+seconds  what a convolution takes in each precision.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_frcnn import precision
+from keras_frcnn.benchmark.measure import Timing
+from keras_frcnn.inference import Predictor
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.recipes import DetectionFilter
+from tests.random_networks import random_image, random_network
+
+EVERYTHING = DetectionFilter(score_threshold=0.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"float32": 1.0, "bfloat16": 0.5}, "bfloat16"),
+        ({"float32": 1.0, "bfloat16": 0.9}, "float32"),
+        ({"float32": 1.0, "bfloat16": 2.0}, "float32"),
+        ({"float32": 1.0, "bfloat16": 0.50, "float16": 0.46}, "bfloat16"),
+        ({"float32": 1.0, "bfloat16": 0.50, "float16": 0.40}, "float16"),
+        ({"float32": 1.0, "bfloat16": 1.50, "float16": 0.40}, "float16"),
+    ],
+)
+def test_half_precision_has_to_be_measured_faster(monkeypatch, seconds, expected):
+    def in_turns(calls, *, repetitions):
+        return {name: Timing(np.array([seconds[name]]), np.array([1.0])) for name in calls}
+
+    monkeypatch.setattr(precision, "in_turns", in_turns)
+    chosen, reason = precision.fastest_precision(tuple(seconds))
+    assert chosen == expected
+    assert f"chose {expected}" in reason
+    assert "bfloat16" in reason
+
+
+def test_it_is_measured_here():
+    chosen, reason = precision.fastest_precision()
+    assert chosen in precision.candidates()
+    assert reason.count(" ms") == len(precision.candidates())
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_weights_kept_in_half_precision_give_the_same_detections(tiny_recipe, kind):
+    source = random_network(tiny_recipe, ("disc", "square"), seed=3)
+    models = [
+        FasterRcnn(
+            "tiny", source.class_names, tiny_recipe, precision=kind, seed=None, half_weights=half
+        )
+        for half in (False, True)
+    ]
+    for model in models:
+        for ours, theirs in zip(model.all_layers, source.all_layers, strict=True):
+            ours.set_weights(theirs.get_weights())
+    assert {str(model.head_layers[0].kernel.dtype) for model in models} == {"float32", kind}
+    assert str(models[1].head_layers[-1].kernel.dtype) == "float32"
+    mixed, half = (Predictor(model, EVERYTHING).detect(random_image(100, 140)) for model in models)
+    assert len(mixed.detections) > 5
+    np.testing.assert_array_equal(mixed.detections.boxes_image, half.detections.boxes_image)
+    np.testing.assert_array_equal(mixed.detections.scores, half.detections.scores)
