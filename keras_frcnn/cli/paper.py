@@ -91,6 +91,13 @@ def _add_budget(group) -> None:
         help="the first N images of every training and test set\ndefault: all",
     )
     group.add_argument(
+        "--detect_images",
+        type=whole_number(1),
+        metavar="N",
+        help="of the test images, the first N that detectors are run on, for mAP and figures 1 "
+        "and 3; recall takes all\ndefault: all",
+    )
+    group.add_argument(
         "--seeds",
         type=whole_number(1, 100),
         default=1,
@@ -237,6 +244,7 @@ def budget_of(arguments: argparse.Namespace, runs: Sequence[RunFolder]) -> Budge
     return Budget(
         fraction=arguments.budget,
         images=arguments.images,
+        detect_images=arguments.detect_images,
         seeds=arguments.seeds,
         network=arguments.network,
         short_side=None if side == PAPER.image.short_side else side,
@@ -270,7 +278,7 @@ def make_all(
         workers=arguments.workers,
         edge_model=arguments.edge_model,
     )
-    workshop.folder.mkdir(parents=True, exist_ok=True)
+    workshop.check()
     left_out = []
     for name in names:
         console.rule(name)

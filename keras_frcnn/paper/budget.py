@@ -21,6 +21,8 @@ class Budget:
     Attributes:
         fraction: of the iterations of every stage.
         images: the first so many images of every training and test set; ``None``: all.
+        detect_images: of these, the first so many of a test set that detectors are run on; recall
+            of proposals takes all. ``None``: all.
         seeds: how often the runs that a table compares are repeated.
         network: in place of every network of the paper; ``None``: its own.
         short_side: in place of 600.
@@ -33,6 +35,7 @@ class Budget:
 
     fraction: float = 1.0
     images: int | None = None
+    detect_images: int | None = None
     seeds: int = 1
     network: str | None = None
     short_side: int | None = None
@@ -67,8 +70,12 @@ class Budget:
         """The network that stands for one of the paper's."""
         return self.network or network
 
-    def caption(self) -> str:
-        """One sentence that tells this from a reproduction."""
+    def caption(self, *, reproduces: bool = True) -> str:
+        """One sentence that tells this from a reproduction.
+
+        Args:
+            reproduces: whether data, initial weights and runs are the paper's, too.
+        """
         recipe = self.recipe()
         iterations = "/".join(f"{schedule.iterations:,}" for schedule in recipe.stages)
         parts = [f"{self.fraction:g} of the paper's schedule ({iterations} iterations)"]
@@ -77,6 +84,8 @@ class Budget:
         parts.append(f"short side {recipe.image.short_side}")
         if self.images is not None:
             parts.append(f"the first {self.images} images of every set")
+        if self.detect_images is not None:
+            parts.append(f"detection on the first {self.detect_images} test images")
         if self.anchors is not None:
             parts.append(f"{self.anchors.per_position} other anchors")
         if self.learning_rate is not None:
@@ -85,10 +94,6 @@ class Budget:
             parts.append(f"dropout {self.dropout:g}")
         parts.append(f"{self.precision}")
         parts.append("1 run" if self.seeds == 1 else f"{self.seeds} runs each")
-        kind = "The paper's full setting" if self._is_full else "Not a reproduction"
+        full = dataclasses.replace(self, seeds=1) == Budget()
+        kind = "The paper's full setting" if full and reproduces else "Not a reproduction"
         return f"{kind}: {', '.join(parts)}."
-
-    @property
-    def _is_full(self) -> bool:
-        changed = (self.images, self.network, self.short_side, self.anchors, self.learning_rate)
-        return self.fraction >= 1 and all(value is None for value in changed)

@@ -7,6 +7,8 @@ fraction  of the iterations.
 
 from __future__ import annotations
 
+import pytest
+
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.recipes import PAPER, AnchorConfig
 
@@ -26,6 +28,7 @@ def test_everything_can_be_replaced():
     budget = Budget(
         fraction=0.001,
         images=7,
+        detect_images=5,
         seeds=3,
         network="tiny",
         short_side=300,
@@ -43,7 +46,14 @@ def test_everything_can_be_replaced():
     assert budget.network_or("zf") == "tiny"
     caption = budget.caption()
     assert caption.startswith("Not a reproduction: 0.001 of the paper's schedule (80/40/80/40 ")
-    for part in ("tiny in place", "short side 300", "first 7 images", "2 other anchors", "0.01"):
+    for part in (
+        "tiny in place",
+        "short side 300",
+        "first 7 images",
+        "first 5 test",
+        "2 other anchors",
+        "0.01",
+    ):
         assert part in caption
     assert "dropout 0" in caption
     assert "bfloat16, 3 runs each." in caption
@@ -51,3 +61,12 @@ def test_everything_can_be_replaced():
 
 def test_no_stage_loses_its_last_iteration():
     assert [s.iterations for s in Budget(fraction=1e-9).recipe().stages] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("changed", [{"dropout": 0.0}, {"precision": "bfloat16"}, {"images": 7}])
+def test_whatever_is_changed_is_no_reproduction(changed):
+    assert Budget(**changed).caption().startswith("Not a reproduction: 1 of the paper's schedule")
+
+
+def test_other_data_or_weights_are_no_reproduction():
+    assert Budget().caption(reproduces=False).startswith("Not a reproduction")
