@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.images import read_image
@@ -28,6 +27,7 @@ from keras_frcnn.paper.kept_proposals import KeptProposals
 from keras_frcnn.paper.voc_server import has_annotations, write_server_files
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.training.display import TrainingDisplay
 
 # Thousands of proposals at once would take gigabytes.
 HEAD_CHUNK = 1000
@@ -186,18 +186,15 @@ def detect_all(workshop: Workshop, dataset: Dataset, system: System) -> dict[str
         head_chunk=HEAD_CHUNK,
         short_sides=system.scales,
     )
-    examples, console = dataset.examples, workshop.console
     images = in_parallel(
-        lambda example: read_image(example.path), examples, workers=workshop.workers, ahead=4
+        lambda example: read_image(example.path),
+        dataset.examples,
+        workers=workshop.workers,
+        ahead=4,
     )
+    passes = TrainingDisplay(workshop.console, []).passes(dataset.examples, "detections")
     detections = {}
-    for example, image in track(
-        zip(examples, images, strict=True),
-        "detecting",
-        total=len(examples),
-        console=console,
-        disable=not console.is_terminal,
-    ):
+    for example, image in zip(passes, images, strict=True):
         boxes = system.proposals.given.of_example(example).best(system.most).boxes_image
         detections[example.key], _ = classifier.detect(image, boxes)
     limit = recipe.evaluation_filter.mean_per_class

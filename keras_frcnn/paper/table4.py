@@ -36,13 +36,8 @@ def make(workshop: Workshop) -> Sheet:
     for (network, method), paper in published.TABLE4.items():
         own = workshop.budget.network_or(network)
         system = "RPN + Fast R-CNN" if method == "rpn" else "SS + Fast R-CNN"
-        rows.append(
-            _row(
-                f"{system}, {NAMES[network]}",
-                "paper",
-                {p: (v, None) for p, v in zip(PARTS, paper, strict=True)},
-            )
-        )
+        times = {part: (value, None) for part, value in zip(PARTS, paper, strict=True)}
+        rows.append(_row(f"{system}, {NAMES[network]}", "paper", times))
         label = f"{system}, {own}"
         try:
             if label not in measured:
