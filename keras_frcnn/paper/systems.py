@@ -137,11 +137,12 @@ def difference(first: Repeated, second: Repeated) -> Difference:
 
 def claim(first: str, second: str, found: Difference) -> str:
     """A sentence about the direction of a difference; it claims nothing beyond twice the error."""
-    figures = f"{found.value:+.1f} points, standard error {found.error:.1f}"
+    error = f"standard error {found.error:.1f}"
     if not found.resolved:
+        figures = f"{found.value:+.1f} points, {error}"
         return f"{first} against {second}: not resolved at this budget ({figures})."
     better, worse = (first, second) if found.value > 0 else (second, first)
-    return f"{better} is above {worse} ({figures})."
+    return f"{better} is above {worse} by {abs(found.value):.1f} points ({error})."
 
 
 def evaluate(workshop: Workshop, system: System, sets: str = TEST_SETS["07"]) -> Evaluated:

@@ -45,9 +45,13 @@ def make(workshop: Workshop) -> Sheet:
             windows = f", {system.proposals.mean_number():,.0f} an image"
         rows.append((*labels, paper, result.mean, result.error, ""))
     stride = workshop.budget.window_stride
-    thinned = "every position" if stride == 1 else f"every {stride}th position in both directions"
+    thinned = "every position" if stride == 1 else f"one position in {stride} in both directions"
     remarks = [
-        claim("Two-stage", "one-stage", difference(found["two-stage"], found[key]))
+        claim(
+            "Two-stage",
+            f"one-stage with scales: {LABELS[key][3]}",
+            difference(found["two-stage"], found[key]),
+        )
         for key in ("one-stage-1", "one-stage-5")
         if key in found and "two-stage" in found
     ]

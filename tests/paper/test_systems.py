@@ -71,8 +71,12 @@ def test_voc_2007_is_evaluated_by_eleven_points_in_percent(case):
 
 def test_claims_go_no_further_than_twice_the_error():
     assert "not resolved" in claim("A", "B", Difference(1.9, 1.0))
-    assert claim("A", "B", Difference(2.1, 1.0)).startswith("A is above B (+2.1")
-    assert claim("A", "B", Difference(-2.1, 1.0)).startswith("B is above A (-2.1")
+    assert (
+        claim("A", "B", Difference(2.1, 1.0)) == "A is above B by 2.1 points (standard error 1.0)."
+    )
+    assert claim("A", "B", Difference(-2.1, 1.0)) == (
+        "B is above A by 2.1 points (standard error 1.0)."
+    )
 
 
 BASE = np.array([40.0, 50.0, 60.0])
