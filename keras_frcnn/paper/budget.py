@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule
+from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, to_json
+from keras_frcnn.runs import differences
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Budget:
         network: in place of every network of the paper; ``None``: its own.
         short_side: in place of 600.
         anchors: in place of the nine.
-        learning_rate: in place of 0.001.
+        learning_rate: in place of 0.001, in every stage.
         dropout: in place of the network's own.
+        base: what all this changes: the paper's recipe, or that of a run that is compared with.
         precision: of training and testing.
         window_stride: of the dense windows of table 5, in positions of the feature map.
     """
@@ -42,29 +44,33 @@ class Budget:
     anchors: AnchorConfig | None = None
     learning_rate: float | None = None
     dropout: float | None = None
+    base: Recipe = PAPER
     precision: str = "float32"
     window_stride: int = 1
 
-    def recipe(self, recipe: Recipe = PAPER) -> Recipe:
-        """The paper's recipe at this budget."""
-        image = recipe.image
+    def recipe(self) -> Recipe:
+        """The recipe of every training at this budget; its lengths are the paper's, scaled."""
+        base = self.base
+        image, dropout = base.image, base.detector.dropout
         if self.short_side is not None:
             long = round(image.long_side * self.short_side / image.short_side)
             image = dataclasses.replace(image, short_side=self.short_side, long_side=long)
+        if self.dropout is not None:
+            dropout = self.dropout
+        pairs = zip(PAPER.stages, base.stages, strict=True)
         return dataclasses.replace(
-            recipe,
+            base,
             image=image,
-            anchors=self.anchors or recipe.anchors,
-            detector=dataclasses.replace(recipe.detector, dropout=self.dropout),
-            stages=tuple(self._schedule(schedule) for schedule in recipe.stages),
+            anchors=self.anchors or base.anchors,
+            detector=dataclasses.replace(base.detector, dropout=dropout),
+            stages=tuple(self._schedule(paper, own.learning_rate) for paper, own in pairs),
         )
 
-    def _schedule(self, schedule: StageSchedule) -> StageSchedule:
-        iterations = max(1, round(schedule.iterations * self.fraction))
-        schedule = schedule.scaled_to(iterations)
-        if self.learning_rate is None:
-            return schedule
-        return dataclasses.replace(schedule, learning_rate=self.learning_rate)
+    def _schedule(self, paper: StageSchedule, rate: float) -> StageSchedule:
+        iterations = max(1, round(paper.iterations * self.fraction))
+        if self.learning_rate is not None:
+            rate = self.learning_rate
+        return dataclasses.replace(paper.scaled_to(iterations), learning_rate=rate)
 
     def network_or(self, network: str) -> str:
         """The network that stands for one of the paper's."""
@@ -86,14 +92,25 @@ class Budget:
             parts.append(f"the first {self.images} images of every set")
         if self.detect_images is not None:
             parts.append(f"detection on the first {self.detect_images} test images")
-        if self.anchors is not None:
-            parts.append(f"{self.anchors.per_position} other anchors")
-        if self.learning_rate is not None:
-            parts.append(f"learning rate {self.learning_rate:g}")
-        if self.dropout is not None:
-            parts.append(f"dropout {self.dropout:g}")
+        if recipe.anchors != PAPER.anchors:
+            parts.append(f"{recipe.anchors.per_position} other anchors")
+        rates = [schedule.learning_rate for schedule in recipe.stages]
+        if rates != [schedule.learning_rate for schedule in PAPER.stages]:
+            shown = rates if len(set(rates)) > 1 else rates[:1]
+            parts.append("learning rate " + "/".join(f"{rate:g}" for rate in shown))
+        parts += [f"{name} {value}" for name, value in _other_changes(recipe)]
         parts.append(f"{self.precision}")
         parts.append("1 run" if self.seeds == 1 else f"{self.seeds} runs each")
         full = dataclasses.replace(self, seeds=1) == Budget()
         kind = "The paper's full setting" if full and reproduces else "Not a reproduction"
         return f"{kind}: {', '.join(parts)}."
+
+
+def _other_changes(recipe: Recipe):
+    """Names and values of what is not the paper's beyond size, anchors and schedule."""
+    described = {
+        name: getattr(PAPER, name) for name in ("name", "image", "anchors", "stages", "joint")
+    }
+    rest = dataclasses.replace(recipe, **described)
+    for name, _, value in differences(to_json(PAPER), to_json(rest)):
+        yield name.removeprefix("detector."), f"{value:g}" if isinstance(value, float) else value

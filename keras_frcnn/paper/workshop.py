@@ -27,7 +27,7 @@ from keras_frcnn.files import write_text
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
 from keras_frcnn.proposals.files import digest_of
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import FINAL, RunFolder, differences
 
 # Section 4: what each name of the paper stands for.
 TRAINING_SETS = {
@@ -171,12 +171,11 @@ class Workshop:
             write_text(file, json.dumps(asked, indent=2) + "\n")
             return
         stored = json.loads(file.read_text(encoding="utf-8"))
-        for name, value in asked.items():
-            if stored.get(name) != value:
-                raise UserError(
-                    f"{self.folder} was begun with {name} = {stored.get(name)!r}, this command "
-                    f"asks for {value!r}; give the same flags, or another --out."
-                )
+        for name, was, now in differences(stored, asked):
+            raise UserError(
+                f"{self.folder} was begun with {name} = {was!r}, this command asks for {now!r}; "
+                "give the same flags, or another --out."
+            )
 
     def _check_run(self, run: RunFolder) -> None:
         config = run.read_config()
@@ -191,6 +190,13 @@ class Workshop:
             raise UserError(
                 f"{run.path} has the classes {', '.join(config.class_names)}; those of "
                 f"{self.devkit} are {', '.join(self.class_names)}."
+            )
+        networks = sorted({self.budget.network_or(name) for name in ("vgg16", "zf")})
+        sets = "+".join(config.data["sets"])
+        if config.network not in networks or sets not in TRAINING_SETS.values():
+            raise UserError(
+                f"No experiment would use {run.path}, {config.network} on {sets}: they are of "
+                f"{' and '.join(networks)}, on one of {', '.join(TRAINING_SETS.values())}."
             )
         run.check_not_trained_on(self.data(TEST_SETS["07"]))
 

@@ -121,6 +121,8 @@ def test_given_runs_must_be_whole_and_of_other_images(make, trained, tmp_path):
     rpn = rpn_alone(workshop, "other", "tiny", dataclasses.replace(BUDGET.recipe(), name="other"))
     with pytest.raises(UserError, match="four stages; .* lacks the weights of stage2, stage3, fin"):
         make(runs=[rpn]).check()
+    with pytest.raises(UserError, match="No experiment would use .*: they are of vgg16, on one"):
+        make(runs=[run], network="vgg16").check()
     leaking = make(runs=[run])
     leaking._datasets["2007:test"] = leaking.data("2007:trainval")
     with pytest.raises(UserError, match="were in the training set"):
