@@ -52,6 +52,11 @@ class System:
     scales: tuple[int, ...] = ()
 
     @property
+    def iterations(self) -> int:
+        """Of its detector's stage 2, by which detectors can be compared or not."""
+        return self.detector.read_config().recipe.stages[1].iterations
+
+    @property
     def name(self) -> str:
         """What its detections are kept by: two tables that name one system share them."""
         parts = [
@@ -87,9 +92,11 @@ class Repeated:
 
     Attributes:
         results: of each seed.
+        iterations: that the detectors were trained for.
     """
 
     results: tuple[Evaluated, ...]
+    iterations: int
 
     @property
     def mean(self) -> float:
@@ -133,6 +140,16 @@ def difference(first: Repeated, second: Repeated) -> Difference:
     over_images = np.nanvar(first.replicates - second.replicates, ddof=1)
     error = float(np.sqrt(over_images + first.run_variance + second.run_variance))
     return Difference(first.mean - second.mean, error)
+
+
+def comparison(name: str, other: str, first: Repeated, second: Repeated) -> str:
+    """A sentence about two systems; none on their order where one was trained for longer."""
+    if first.iterations != second.iterations:
+        return (
+            f"{name} against {other}: no claim, as the detectors were trained for "
+            f"{first.iterations:,} and {second.iterations:,} iterations."
+        )
+    return claim(name, other, difference(first, second))
 
 
 def claim(first: str, second: str, found: Difference) -> str:

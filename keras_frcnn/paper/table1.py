@@ -26,8 +26,7 @@ from keras_frcnn.paper.sheet import (
 from keras_frcnn.paper.systems import (
     Repeated,
     System,
-    claim,
-    difference,
+    comparison,
     error_meaning,
     evaluate,
 )
@@ -132,10 +131,11 @@ def outcome(workshop: Workshop, setting: Setting, network: str) -> Outcome:
     for seed in range(workshop.budget.seeds):
         detector, stage = _detector(workshop, setting, network, seed)
         kept.append(_proposals(workshop, setting, network, seed))
-        results.append(evaluate(workshop, System(detector, stage, kept[-1], setting.proposals)))
+        system = System(detector, stage, kept[-1], setting.proposals)
+        results.append(evaluate(workshop, system))
     first = kept[0]
     recall = proposal_recall(first.dataset, first.boxes, setting.proposals)
-    return Outcome(Repeated(tuple(results)), recall, first)
+    return Outcome(Repeated(tuple(results), system.iterations), recall, first)
 
 
 def _detector(
@@ -180,8 +180,8 @@ def _remarks(workshop: Workshop, outcomes: dict[str, Outcome]):
     )
     for first, second, name, other in pairs:
         if first in outcomes and second in outcomes:
-            found = difference(outcomes[first].repeated, outcomes[second].repeated)
-            yield f"mAP: {claim(name, other, found)}"
+            both = (outcomes[first].repeated, outcomes[second].repeated)
+            yield f"mAP: {comparison(name, other, *both)}"
     yield from _recall_remarks(outcomes)
     if workshop.budget.network is not None:
         yield (

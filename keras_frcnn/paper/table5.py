@@ -13,8 +13,7 @@ from keras_frcnn.paper.sheet import MAP_COLUMNS, Column, Sheet
 from keras_frcnn.paper.systems import (
     Repeated,
     System,
-    claim,
-    difference,
+    comparison,
     error_meaning,
     evaluate,
 )
@@ -37,7 +36,7 @@ def make(workshop: Workshop) -> Sheet:
         paper = published.TABLE5[key]
         try:
             system = _system(workshop, network, key)
-            result = found[key] = Repeated((evaluate(workshop, system),))
+            result = found[key] = Repeated((evaluate(workshop, system),), system.iterations)
         except Absent as reason:
             rows.append((*labels, paper, None, None, str(reason)))
             continue
@@ -47,10 +46,11 @@ def make(workshop: Workshop) -> Sheet:
     stride = workshop.budget.window_stride
     thinned = "every position" if stride == 1 else f"one position in {stride} in both directions"
     remarks = [
-        claim(
+        comparison(
             "Two-stage",
             f"one-stage with scales: {LABELS[key][3]}",
-            difference(found["two-stage"], found[key]),
+            found["two-stage"],
+            found[key],
         )
         for key in ("one-stage-1", "one-stage-5")
         if key in found and "two-stage" in found

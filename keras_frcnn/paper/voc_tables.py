@@ -14,8 +14,7 @@ from keras_frcnn.paper.sheet import MAP_COLUMNS, Cell, Column, Sheet
 from keras_frcnn.paper.systems import (
     Repeated,
     System,
-    claim,
-    difference,
+    comparison,
     error_meaning,
     evaluate,
 )
@@ -83,8 +82,9 @@ def repeated(workshop: Workshop, network: str, system: tuple[str, str], year: st
             detector = four_steps(workshop, network, training, seed=seed)
             stage, rpn_stage = (4, 3) if method == "rpn-shared" else (2, 1)
             proposals = rpn_proposals(workshop, detector, test, stage=rpn_stage)
-        results.append(evaluate(workshop, System(detector, stage, proposals, most), test))
-    return Repeated(tuple(results))
+        tested = System(detector, stage, proposals, most)
+        results.append(evaluate(workshop, tested, test))
+    return Repeated(tuple(results), tested.iterations)
 
 
 def _mean_columns() -> tuple[Column, ...]:
@@ -125,7 +125,7 @@ def _remarks(found, absent):
     )
     for first, second, name, other in pairs:
         if first in found and second in found:
-            yield claim(name, other, difference(found[first], found[second]))
+            yield comparison(name, other, found[first], found[second])
     for system, reason in absent.items():
         yield f"{METHODS[system[0]][0]}, {system[1]}: {reason}."
 

@@ -16,6 +16,7 @@ from keras_frcnn.paper.systems import (
     Evaluated,
     Repeated,
     claim,
+    comparison,
     difference,
     evaluated,
     read_detections,
@@ -82,10 +83,10 @@ def test_claims_go_no_further_than_twice_the_error():
 BASE = np.array([40.0, 50.0, 60.0])
 
 
-def results(*means, replicates=BASE):
+def results(*means, replicates=BASE, iterations=100):
     """One system; its replicates lie about its mean as those of others do."""
     entries = (Evaluated(mean, (mean, None), replicates + mean, 10) for mean in means)
-    return Repeated(tuple(entries))
+    return Repeated(tuple(entries), iterations)
 
 
 def test_difference_is_paired():
@@ -105,3 +106,10 @@ def test_seeds_that_differ_widen_the_error():
     assert found.value == 3.0
     assert found.error == pytest.approx(np.sqrt(np.var([50, 56], ddof=1) / 2))
     assert not found.resolved
+
+
+def test_nothing_is_claimed_of_detectors_trained_for_longer():
+    assert comparison("A", "B", results(55.0), results(50.0)).startswith("A is above B by 5.0")
+    assert comparison("A", "B", results(55.0, iterations=1800), results(50.0)) == (
+        "A against B: no claim, as the detectors were trained for 1,800 and 100 iterations."
+    )

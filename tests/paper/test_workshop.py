@@ -171,7 +171,7 @@ def test_a_system_is_detected_once_whatever_table_names_it(trained, monkeypatch)
     proposals = rpn_proposals(workshop, run, "2007:test", stage=1)
     system = System(run, 2, proposals, 5)
     found = evaluate(workshop, system)
-    assert found.images == 2
+    assert (found.images, system.iterations) == (2, 2)
     monkeypatch.setattr(systems, "detect_all", None)
     again = System(run, 2, rpn_proposals(workshop, run, "2007:test", stage=1), 5)
     assert evaluate(workshop, again).mean == found.mean
