@@ -21,7 +21,7 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -259,9 +259,9 @@ class RunFolder:
         goes_further = 0 < len(stored.stages) < len(config.stages)
         if goes_further:
             stored = dataclasses.replace(stored, stages=config.stages)
-        differences = list(_differences(_config_json(stored), _config_json(config)))
-        if differences:
-            name, was, now = differences[0]
+        found = list(differences(_config_json(stored), _config_json(config)))
+        if found:
+            name, was, now = found[0]
             raise UserError(
                 f"{self.path} was started with {name} = {was!r}, this command asks for {now!r}; "
                 "resume with the same command, or start a new run without --resume."
@@ -312,10 +312,11 @@ def _config_json(config: RunConfig) -> dict[str, Any]:
     return json.loads(json.dumps(to_json(config)))
 
 
-def _differences(stored: Any, asked: Any, name: str = ""):
+def differences(stored: Any, asked: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted names of what differs in two JSON values, with both values."""
     if isinstance(stored, dict) and isinstance(asked, dict):
         for key in {**stored, **asked}:
-            yield from _differences(
+            yield from differences(
                 stored.get(key), asked.get(key), f"{name}.{key}" if name else key
             )
     elif stored != asked:

@@ -70,9 +70,9 @@ def _add_experiment(group) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="a finished four-step run to use in place of training; may be repeated. Size of the "
-        "image, anchors, precision and dropout of the other trainings are then its own, unless "
-        "flags say otherwise",
+        help="a finished four-step run to use in place of training; may be repeated. The other "
+        "trainings then have its recipe and precision, but for their lengths, unless flags say "
+        "otherwise",
     )
 
 
@@ -89,6 +89,13 @@ def _add_budget(group) -> None:
         type=whole_number(1),
         metavar="N",
         help="the first N images of every training and test set\ndefault: all",
+    )
+    group.add_argument(
+        "--detect_images",
+        type=whole_number(1),
+        metavar="N",
+        help="of the test images, the first N that detectors are run on, for mAP and figures 1 "
+        "and 3; recall takes all\ndefault: all",
     )
     group.add_argument(
         "--seeds",
@@ -220,29 +227,28 @@ def budget_of(arguments: argparse.Namespace, runs: Sequence[RunFolder]) -> Budge
         UserError: flags that are out of range, or no run lies in a folder.
     """
     configs = [run.read_config() for run in runs]
-    anchors = PAPER.anchors
-    side, dropout, precision = PAPER.image.short_side, None, "float32"
+    base, precision = PAPER, "float32"
     if configs:
-        recipe = configs[0].recipe
-        anchors, side = recipe.anchors, recipe.image.short_side
-        dropout, precision = recipe.detector.dropout, configs[0].precision
+        base, precision = configs[0].recipe, configs[0].precision
+    anchors = None
     if arguments.anchor_scales or arguments.anchor_ratios:
-        scales, ratios = anchors.scales, anchors.ratios
+        scales, ratios = base.anchors.scales, base.anchors.ratios
         if arguments.anchor_scales:
             scales = numbers(arguments.anchor_scales, float, "--anchor_scales")
         if arguments.anchor_ratios:
             ratios = numbers(arguments.anchor_ratios, float, "--anchor_ratios")
         anchors = AnchorConfig(scales=scales, ratios=ratios)
-    side = arguments.short_side or side
     return Budget(
         fraction=arguments.budget,
         images=arguments.images,
+        detect_images=arguments.detect_images,
         seeds=arguments.seeds,
         network=arguments.network,
-        short_side=None if side == PAPER.image.short_side else side,
-        anchors=None if anchors == PAPER.anchors else anchors,
+        short_side=arguments.short_side,
+        anchors=anchors,
         learning_rate=arguments.learning_rate,
-        dropout=dropout if arguments.dropout is None else arguments.dropout,
+        dropout=arguments.dropout,
+        base=base,
         precision=arguments.precision or precision,
         window_stride=arguments.window_stride,
     )
@@ -270,7 +276,7 @@ def make_all(
         workers=arguments.workers,
         edge_model=arguments.edge_model,
     )
-    workshop.folder.mkdir(parents=True, exist_ok=True)
+    workshop.check()
     left_out = []
     for name in names:
         console.rule(name)

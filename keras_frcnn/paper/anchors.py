@@ -3,7 +3,8 @@
 Shapes and names
 ----------------
 A  anchors of one position; K  positions of the feature map.
-average  (A, 2) height and width in pixels of the network input, weighted by objectness.
+average  (A, 2) height and width, weighted by objectness, in pixels of an image whose short side is
+    600, the paper's: at half of it the anchors are halved, too, to lie on the same objects.
 """
 
 from __future__ import annotations
@@ -16,14 +17,20 @@ import tensorflow as tf
 
 from keras_frcnn.data.images import prepare_image, read_image
 from keras_frcnn.geometry import boxes as box_geometry
-from keras_frcnn.geometry.anchors import anchor_grid, inside_image
+from keras_frcnn.geometry.anchors import (
+    anchor_grid,
+    base_anchors,
+    configured_anchors,
+    inside_image,
+)
 from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.paper import published
 from keras_frcnn.paper.sheet import Column, Sheet
-from keras_frcnn.paper.workshop import TEST_SETS, Workshop
-from keras_frcnn.recipes import PAPER
+from keras_frcnn.paper.trainings import four_steps
+from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.recipes import PAPER, Recipe
 
 # More than any image has left after suppression, so that the count is not cut.
 _UNCUT = 20_000
@@ -34,7 +41,7 @@ class AnchorStatistics:
     """Over the images of a test set.
 
     Attributes:
-        average: (A, 2) height and width.
+        average: (A, 2) height and width in pixels of the network input.
         proposals: mean number left by suppression at 0.7, not cut to the best.
     """
 
@@ -45,35 +52,15 @@ class AnchorStatistics:
 def make(workshop: Workshop) -> Sheet:
     """The paper's row of average proposals (ZF) beside ours, and the three counts."""
     network = workshop.budget.network_or("zf")
-    model = load_model(workshop.four_steps(network))
-    dataset = workshop.data(TEST_SETS["07"])
-    found = anchor_statistics(model, [example.path for example in dataset.examples])
-    shapes = model.base_anchors[:, 2:] - model.base_anchors[:, :2]
-    rows = []
-    in_paper = {
-        _nominal(side, ratio): (width, height)
-        for side, ratio, width, height in published.AVERAGE_PROPOSALS
-    }
-    for shape, (height, width) in zip(shapes, found.average, strict=True):
-        paper = in_paper.get(tuple(shape.tolist()))
-        rows.append(
-            (
-                f"{shape[1]:.0f} x {shape[0]:.0f}",
-                "-" if paper is None else f"{paper[0]} x {paper[1]}",
-                f"{width:.0f} x {height:.0f}",
-            )
-        )
-    grid = anchor_grid(model.base_anchors, *(model.backbone.feature_size(s) for s in (600, 1000)))
-    inside = int(tf.reduce_sum(tf.cast(inside_image(grid, 600, 1000), tf.int32)))
-    rows += [
-        ("anchors of a 1000 x 600 image", f"about {published.ANCHORS_IN_ALL:,}", f"{len(grid):,}"),
-        ("of these inside the image", f"about {published.ANCHORS_INSIDE:,}", f"{inside:,}"),
-        (
-            "proposals left by suppression at 0.7",
-            f"about {published.PROPOSALS_AFTER_NMS:,}",
-            f"{found.proposals:,.0f}",
-        ),
-    ]
+    recipe = workshop.budget.recipe()
+    dataset = workshop.detected(TEST_SETS["07"])
+    found, absent = None, ()
+    try:
+        model = load_model(four_steps(workshop, network))
+    except Absent as reason:
+        absent = (f"Ours: {reason}.",)
+    else:
+        found = anchor_statistics(model, [example.path for example in dataset.examples])
     return Sheet(
         name="anchors",
         title="Average proposal of each anchor, and how many there are",
@@ -82,14 +69,53 @@ def make(workshop: Workshop) -> Sheet:
             Column("paper (ZF)"),
             Column(f"ours ({network})"),
         ),
-        rows=tuple(rows),
+        rows=(*_averages(recipe, found), *_counts(recipe, found)),
         caption=f"{workshop.caption()} {len(dataset)} images of VOC 2007 test.",
         remarks=(
-            "Average over all anchors of the images, weighted by objectness, in pixels of the "
-            "network input; the paper does not say how it averaged.",
+            "Average over all anchors of the images, weighted by objectness; the paper does not "
+            "say how it averaged. In pixels of an image whose short side is "
+            f"{PAPER.image.short_side}; the input's is {recipe.image.short_side} here.",
             "The anchors are those of the released code: the base box is rounded before it is "
             "scaled, so 128^2 at 2:1 is 184 x 96.",
+            *absent,
         ),
+    )
+
+
+def _averages(recipe: Recipe, found: AnchorStatistics | None):
+    """One row for each anchor."""
+    factor = PAPER.image.short_side / recipe.image.short_side
+    boxes = configured_anchors(recipe.anchors)
+    shapes = factor * (boxes[:, 2:] - boxes[:, :2])
+    in_paper = {
+        _nominal(side, ratio): f"{width} x {height}"
+        for side, ratio, width, height in published.AVERAGE_PROPOSALS
+    }
+    for index, (height, width) in enumerate(shapes.tolist()):
+        ours = "-"
+        if found is not None:
+            high, wide = factor * found.average[index]
+            ours = f"{wide:.0f} x {high:.0f}"
+        yield (f"{width:.0f} x {height:.0f}", in_paper.get((height, width), "-"), ours)
+
+
+def _counts(recipe: Recipe, found: AnchorStatistics | None):
+    """Anchors in all and inside, of the paper's setting and of this; proposals after NMS."""
+    papers = (f"about {published.ANCHORS_IN_ALL:,}", f"about {published.ANCHORS_INSIDE:,}")
+    settings = {"": (PAPER, papers)}
+    if (recipe.image, recipe.anchors) != (PAPER.image, PAPER.anchors):
+        settings[", this setting"] = (recipe, ("-", "-"))
+    for which, (setting, beside) in settings.items():
+        height, width = setting.image.short_side, setting.image.long_side
+        cells = (-(-side // 16) for side in (height, width))
+        grid = anchor_grid(configured_anchors(setting.anchors), *cells)
+        inside = int(tf.reduce_sum(tf.cast(inside_image(grid, height, width), tf.int32)))
+        yield (f"anchors of a {width} x {height} image{which}", beside[0], f"{len(grid):,}")
+        yield (f"of these inside the image{which}", beside[1], f"{inside:,}")
+    yield (
+        "proposals left by suppression at 0.7, mean of the images",
+        f"about {published.PROPOSALS_AFTER_NMS:,}",
+        "-" if found is None else f"{found.proposals:,.0f}",
     )
 
 
@@ -135,8 +161,6 @@ def anchor_statistics(model: FasterRcnn, paths) -> AnchorStatistics:
 def _nominal(side: int, ratio: str) -> tuple[float, float]:
     """Height and width of the released code's anchor for a side and a width:height of the paper."""
     width, height = (int(part) for part in ratio.split(":"))
-    from keras_frcnn.geometry.anchors import base_anchors
-
     config = PAPER.anchors
     box = base_anchors(config.base_size, (side / config.base_size,), (height / width,))[0]
     return tuple((box[2:] - box[:2]).tolist())

@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule
+from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, to_json
+from keras_frcnn.runs import differences
 
 
 @dataclass(frozen=True)
@@ -21,54 +22,66 @@ class Budget:
     Attributes:
         fraction: of the iterations of every stage.
         images: the first so many images of every training and test set; ``None``: all.
+        detect_images: of these, the first so many of a test set that detectors are run on; recall
+            of proposals takes all. ``None``: all.
         seeds: how often the runs that a table compares are repeated.
         network: in place of every network of the paper; ``None``: its own.
         short_side: in place of 600.
         anchors: in place of the nine.
-        learning_rate: in place of 0.001.
+        learning_rate: in place of 0.001, in every stage.
         dropout: in place of the network's own.
+        base: what all this changes: the paper's recipe, or that of a run that is compared with.
         precision: of training and testing.
         window_stride: of the dense windows of table 5, in positions of the feature map.
     """
 
     fraction: float = 1.0
     images: int | None = None
+    detect_images: int | None = None
     seeds: int = 1
     network: str | None = None
     short_side: int | None = None
     anchors: AnchorConfig | None = None
     learning_rate: float | None = None
     dropout: float | None = None
+    base: Recipe = PAPER
     precision: str = "float32"
     window_stride: int = 1
 
-    def recipe(self, recipe: Recipe = PAPER) -> Recipe:
-        """The paper's recipe at this budget."""
-        image = recipe.image
+    def recipe(self) -> Recipe:
+        """The recipe of every training at this budget; its lengths are the paper's, scaled."""
+        base = self.base
+        image, dropout = base.image, base.detector.dropout
         if self.short_side is not None:
             long = round(image.long_side * self.short_side / image.short_side)
             image = dataclasses.replace(image, short_side=self.short_side, long_side=long)
+        if self.dropout is not None:
+            dropout = self.dropout
+        pairs = zip(PAPER.stages, base.stages, strict=True)
         return dataclasses.replace(
-            recipe,
+            base,
             image=image,
-            anchors=self.anchors or recipe.anchors,
-            detector=dataclasses.replace(recipe.detector, dropout=self.dropout),
-            stages=tuple(self._schedule(schedule) for schedule in recipe.stages),
+            anchors=self.anchors or base.anchors,
+            detector=dataclasses.replace(base.detector, dropout=dropout),
+            stages=tuple(self._schedule(paper, own.learning_rate) for paper, own in pairs),
         )
 
-    def _schedule(self, schedule: StageSchedule) -> StageSchedule:
-        iterations = max(1, round(schedule.iterations * self.fraction))
-        schedule = schedule.scaled_to(iterations)
-        if self.learning_rate is None:
-            return schedule
-        return dataclasses.replace(schedule, learning_rate=self.learning_rate)
+    def _schedule(self, paper: StageSchedule, rate: float) -> StageSchedule:
+        iterations = max(1, round(paper.iterations * self.fraction))
+        if self.learning_rate is not None:
+            rate = self.learning_rate
+        return dataclasses.replace(paper.scaled_to(iterations), learning_rate=rate)
 
     def network_or(self, network: str) -> str:
         """The network that stands for one of the paper's."""
         return self.network or network
 
-    def caption(self) -> str:
-        """One sentence that tells this from a reproduction."""
+    def caption(self, *, reproduces: bool = True) -> str:
+        """One sentence that tells this from a reproduction.
+
+        Args:
+            reproduces: whether data, initial weights and runs are the paper's, too.
+        """
         recipe = self.recipe()
         iterations = "/".join(f"{schedule.iterations:,}" for schedule in recipe.stages)
         parts = [f"{self.fraction:g} of the paper's schedule ({iterations} iterations)"]
@@ -77,18 +90,27 @@ class Budget:
         parts.append(f"short side {recipe.image.short_side}")
         if self.images is not None:
             parts.append(f"the first {self.images} images of every set")
-        if self.anchors is not None:
-            parts.append(f"{self.anchors.per_position} other anchors")
-        if self.learning_rate is not None:
-            parts.append(f"learning rate {self.learning_rate:g}")
-        if self.dropout is not None:
-            parts.append(f"dropout {self.dropout:g}")
+        if self.detect_images is not None:
+            parts.append(f"detection on the first {self.detect_images} test images")
+        if recipe.anchors != PAPER.anchors:
+            parts.append(f"{recipe.anchors.per_position} other anchors")
+        rates = [schedule.learning_rate for schedule in recipe.stages]
+        if rates != [schedule.learning_rate for schedule in PAPER.stages]:
+            shown = rates if len(set(rates)) > 1 else rates[:1]
+            parts.append("learning rate " + "/".join(f"{rate:g}" for rate in shown))
+        parts += [f"{name} {value}" for name, value in _other_changes(recipe)]
         parts.append(f"{self.precision}")
         parts.append("1 run" if self.seeds == 1 else f"{self.seeds} runs each")
-        kind = "The paper's full setting" if self._is_full else "Not a reproduction"
+        full = dataclasses.replace(self, seeds=1) == Budget()
+        kind = "The paper's full setting" if full and reproduces else "Not a reproduction"
         return f"{kind}: {', '.join(parts)}."
 
-    @property
-    def _is_full(self) -> bool:
-        changed = (self.images, self.network, self.short_side, self.anchors, self.learning_rate)
-        return self.fraction >= 1 and all(value is None for value in changed)
+
+def _other_changes(recipe: Recipe):
+    """Names and values of what is not the paper's beyond size, anchors and schedule."""
+    described = {
+        name: getattr(PAPER, name) for name in ("name", "image", "anchors", "stages", "joint")
+    }
+    rest = dataclasses.replace(recipe, **described)
+    for name, _, value in differences(to_json(PAPER), to_json(rest)):
+        yield name.removeprefix("detector."), f"{value:g}" if isinstance(value, float) else value

@@ -10,13 +10,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.evaluation.recall import ProposalRecall, proposal_recall, recall_contrast
-from keras_frcnn.paper.sheet import Column, Sheet, interval
-from keras_frcnn.paper.table1 import boxes_of, points
+from keras_frcnn.paper.kept_proposals import KeptProposals, external_proposals, rpn_proposals
+from keras_frcnn.paper.sheet import (
+    NO_RECALL,
+    RECALL_COLUMNS,
+    Column,
+    Sheet,
+    interval,
+    points,
+    recall_cells,
+)
+from keras_frcnn.paper.trainings import four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 from keras_frcnn.plots import save_figure
 
@@ -27,58 +34,55 @@ COLOURS = {"ss": "tab:blue", "eb": "tab:green", "rpn-zf": "tab:orange", "rpn-vgg
 def make(workshop: Workshop) -> Sheet:
     """The figure, its numbers, and how much each method loses from 2000 to 300 proposals."""
     dataset = workshop.data(TEST_SETS["07"])
-    boxes: dict[str, dict[str, np.ndarray]] = {}
+    kept: dict[str, KeptProposals] = {}
     curves: dict[str, dict[int, ProposalRecall]] = {}
     labels: dict[str, str] = {}
-    absent: dict[str, str] = {}
+    rows = []
     for key, (label, source) in _sources(workshop).items():
         labels[key] = label
         try:
-            proposals = source()
+            proposals = kept[key] = source()
         except Absent as reason:
-            absent[key] = str(reason)
+            nothing = (None, *NO_RECALL, None, None, "-", str(reason))
+            rows += [(label, number, *nothing) for number in NUMBERS]
             continue
-        boxes[key] = boxes_of(workshop, proposals)
-        curves[key] = {number: proposal_recall(dataset, boxes[key], number) for number in NUMBERS}
-    rows = []
-    for key, label in labels.items():
-        for number in NUMBERS:
-            if key in absent:
-                rows.append((label, number, None, absent[key], None, None, "-"))
-                continue
-            found = curves[key][number]
+        boxes = proposals.boxes
+        curves[key] = {number: proposal_recall(dataset, boxes, number) for number in NUMBERS}
+        for number, found in curves[key].items():
             rows.append(
                 (
                     label,
                     number,
-                    100 * _at(found, 0.5),
-                    interval(found.recall_low[0], found.recall_high[0]),
+                    proposals.mean_number(number),
+                    *recall_cells(found),
                     100 * _at(found, 0.7),
                     100 * found.average_recall,
                     interval(found.average_recall_low, found.average_recall_high),
+                    "",
                 )
             )
     figure = workshop.folder / "figure2.png"
     draw(curves, labels, figure)
-    any_curve = next(iter(curves.values()), None)
-    objects = any_curve[NUMBERS[0]].objects if any_curve else 0
+    objects = sum(int((~example.difficult).sum()) for example in dataset.examples)
     return Sheet(
         name="figure2",
         title="Figure 2: recall against overlap",
         columns=(
             Column("method"),
             Column("proposals", 0),
-            Column("recall at IoU 0.5, %", 1),
-            Column("95 % interval"),
+            Column("ours in the mean", 0),
+            *RECALL_COLUMNS,
             Column("recall at IoU 0.7, %", 1),
             Column("average recall, %", 1),
             Column("95 % interval "),
+            Column("remark"),
         ),
         rows=tuple(rows),
         caption=f"{workshop.caption()} {len(dataset)} images of "
         f"VOC 2007 test, {objects} objects, difficult ones left out; intervals by the bootstrap "
-        "over images.",
-        remarks=tuple(_drops(dataset, boxes, labels)),
+        "over images. A small input has fewer anchors, so an RPN may have fewer proposals than "
+        "are asked for.",
+        remarks=tuple(_drops(kept, labels)),
         figures=(figure.name,),
     )
 
@@ -87,8 +91,8 @@ def _sources(workshop: Workshop):
     """Key to label and a function that gives the proposals; one RPN where one network stands in."""
     test = TEST_SETS["07"]
     sources = {
-        "ss": ("Selective Search", lambda: workshop.external("ss", test)),
-        "eb": ("EdgeBoxes", lambda: workshop.external("eb", test)),
+        "ss": ("Selective Search", lambda: external_proposals(workshop, "ss", test)),
+        "eb": ("EdgeBoxes", lambda: external_proposals(workshop, "eb", test)),
     }
     networks = dict.fromkeys(workshop.budget.network_or(name) for name in ("zf", "vgg16"))
     for network in networks:
@@ -97,11 +101,7 @@ def _sources(workshop: Workshop):
 
 
 def _rpn(workshop: Workshop, network: str):
-    def proposals():
-        run = workshop.four_steps(network)
-        return workshop.rpn_proposals(run, TEST_SETS["07"], stage=1, most=max(NUMBERS))
-
-    return proposals
+    return lambda: rpn_proposals(workshop, four_steps(workshop, network), TEST_SETS["07"], stage=1)
 
 
 def draw(curves: dict[str, dict[int, ProposalRecall]], labels: dict[str, str], png: Path) -> None:
@@ -131,20 +131,15 @@ def _at(found: ProposalRecall, threshold: float) -> float:
     return float(found.recall[index])
 
 
-def _drops(dataset: Dataset, boxes: dict[str, dict[str, np.ndarray]], labels: dict[str, str]):
+def _drops(kept: dict[str, KeptProposals], labels: dict[str, str]):
     """What each method loses from 2000 to 300 proposals, and whether RPNs lose less than SS."""
-
-    def drop(key: str):
-        return [(1, boxes[key], 2000), (-1, boxes[key], 300)]
-
-    for key in boxes:
-        lost = recall_contrast(dataset, drop(key))
-        yield (f"{labels[key]}: recall at IoU 0.5 lost from 2000 to 300 proposals: {points(lost)}.")
-    for key in boxes:
-        if not key.startswith("rpn") or "ss" not in boxes:
+    drops = {key: [(1, entry.boxes, 2000), (-1, entry.boxes, 300)] for key, entry in kept.items()}
+    for key, drop in drops.items():
+        lost = recall_contrast(kept[key].dataset, drop)
+        yield f"{labels[key]}: recall at IoU 0.5 lost from 2000 to 300 proposals: {points(lost)}."
+    for key, drop in drops.items():
+        if not key.startswith("rpn") or "ss" not in drops:
             continue
-        less = recall_contrast(dataset, drop("ss") + [(-sign, *rest) for sign, *rest in drop(key)])
-        yield (
-            f"Loss of Selective Search minus that of {labels[key]}: {points(less)}"
-            f"{'' if less.resolved else ', not resolved at this budget'}."
-        )
+        terms = drops["ss"] + [(-sign, *rest) for sign, *rest in drop]
+        less = recall_contrast(kept[key].dataset, terms)
+        yield f"Loss of Selective Search minus that of {labels[key]}: {points(less)}."

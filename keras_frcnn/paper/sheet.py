@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_frcnn.evaluation.recall import ProposalRecall, RecallContrast
 from keras_frcnn.files import write_text
 
 Cell = str | float | int | None
@@ -28,6 +29,16 @@ class Column:
 
     name: str
     digits: int | None = None
+
+
+# The paper's mAP beside ours, and recall with its 95 % interval, wherever they stand.
+MAP_COLUMNS = (
+    Column("paper, mAP %", 1),
+    Column("ours, mAP %", 1),
+    Column("standard error", 1),
+)
+RECALL_COLUMNS = (Column("recall at IoU 0.5, %", 1), Column("95 % interval"))
+NO_RECALL: tuple[Cell, ...] = (None, "-")
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,17 @@ class Sheet:
 def interval(low: float, high: float) -> str:
     """Two shares as a range in percent."""
     return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def recall_cells(found: ProposalRecall) -> tuple[Cell, ...]:
+    """The cells of :data:`RECALL_COLUMNS`; the first threshold is 0.5."""
+    return 100 * float(found.recall[0]), interval(found.recall_low[0], found.recall_high[0])
+
+
+def points(found: RecallContrast) -> str:
+    """A difference of recalls in points with its interval, and whether it says anything."""
+    text = f"{100 * found.value:+.1f} points ({interval(found.low, found.high)})"
+    return text if found.resolved else f"{text}, not resolved at this budget"
 
 
 def _line(cells) -> str:

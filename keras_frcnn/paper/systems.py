@@ -19,15 +19,54 @@ from keras_frcnn.data.pipeline import in_parallel
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.matching import match_detections
-from keras_frcnn.evaluation.uncertainty import Difference, compare, draw_images, resampled_means
+from keras_frcnn.evaluation.uncertainty import Difference, draw_images, resampled_means
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.files import written_whole
 from keras_frcnn.given_boxes import load_classifier
-from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.paper.kept_proposals import KeptProposals
+from keras_frcnn.paper.voc_server import has_annotations, write_server_files
+from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.training.display import TrainingDisplay
 
 # Thousands of proposals at once would take gigabytes.
 HEAD_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class System:
+    """What makes detections.
+
+    Attributes:
+        detector: a run, of whose stage 2 or 4 the detector is taken.
+        stage: ``None``: its result.
+        proposals: what it is given.
+        most: the best so many of each image; ``None``: all.
+        scales: short sides of an image pyramid; none: the recipe's own.
+    """
+
+    detector: RunFolder
+    stage: int | None
+    proposals: KeptProposals
+    most: int | None
+    scales: tuple[int, ...] = ()
+
+    @property
+    def iterations(self) -> int:
+        """Of its detector's stage 2, by which detectors can be compared or not."""
+        return self.detector.read_config().recipe.stages[1].iterations
+
+    @property
+    def name(self) -> str:
+        """What its detections are kept by: two tables that name one system share them."""
+        parts = [
+            self.detector.path.name,
+            f"stage{self.stage}" if self.stage else "result",
+            self.proposals.name,
+            f"{self.most or 'all'}",
+            *map(str, self.scales),
+        ]
+        return "-".join(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,55 +85,135 @@ class Evaluated:
     replicates: np.ndarray
     images: int
 
+
+@dataclass(frozen=True, eq=False)
+class Repeated:
+    """A system trained from one or several seeds.
+
+    Attributes:
+        results: of each seed.
+        iterations: that the detectors were trained for.
+    """
+
+    results: tuple[Evaluated, ...]
+    iterations: int
+
+    @property
+    def mean(self) -> float:
+        """mAP over the seeds."""
+        return float(np.mean([entry.mean for entry in self.results]))
+
+    @property
+    def per_class(self) -> tuple[float | None, ...]:
+        """AP of each class over the seeds."""
+        columns = zip(*(entry.per_class for entry in self.results), strict=True)
+        return tuple(None if None in values else float(np.mean(values)) for values in columns)
+
     @property
     def error(self) -> float:
-        """Standard error of the mean over images."""
+        """Deviation over the seeds, as the paper gives it; of one: standard error over images."""
+        if len(self.results) > 1:
+            return float(np.std([entry.mean for entry in self.results], ddof=1))
         return float(np.nanstd(self.replicates, ddof=1))
 
+    @property
+    def replicates(self) -> np.ndarray:
+        """(B,) means over the seeds."""
+        return np.mean([entry.replicates for entry in self.results], axis=0)
 
-def difference(first: Evaluated, second: Evaluated) -> Difference:
-    """How much better the first is, by the paired bootstrap; in percent."""
-    return compare(first.replicates, second.replicates, first.mean - second.mean)
+    @property
+    def run_variance(self) -> float:
+        """Of the mean, by how the seeds differ; 0 where there is one to tell from."""
+        seeds = len(self.results)
+        return self.error**2 / seeds if seeds > 1 else 0.0
+
+
+def error_meaning(seeds: int) -> str:
+    """What :attr:`Repeated.error` is, for captions."""
+    if seeds == 1:
+        return "standard errors are over images (bootstrap)"
+    return f"in place of standard errors, deviations over {seeds} runs"
+
+
+def difference(first: Repeated, second: Repeated) -> Difference:
+    """How much better the first is, in percent: the paired bootstrap, and the seeds' own spread."""
+    over_images = np.nanvar(first.replicates - second.replicates, ddof=1)
+    error = float(np.sqrt(over_images + first.run_variance + second.run_variance))
+    return Difference(first.mean - second.mean, error)
+
+
+def comparison(name: str, other: str, first: Repeated, second: Repeated) -> str:
+    """A sentence about two systems; none on their order where one was trained for longer."""
+    if first.iterations != second.iterations:
+        return (
+            f"{name} against {other}: no claim, as the detectors were trained for "
+            f"{first.iterations:,} and {second.iterations:,} iterations."
+        )
+    return claim(name, other, difference(first, second))
 
 
 def claim(first: str, second: str, found: Difference) -> str:
     """A sentence about the direction of a difference; it claims nothing beyond twice the error."""
-    figures = f"{found.value:+.1f} points, standard error {found.error:.1f}"
+    error = f"standard error {found.error:.1f}"
     if not found.resolved:
+        figures = f"{found.value:+.1f} points, {error}"
         return f"{first} against {second}: not resolved at this budget ({figures})."
     better, worse = (first, second) if found.value > 0 else (second, first)
-    return f"{better} is above {worse} ({figures})."
+    return f"{better} is above {worse} by {abs(found.value):.1f} points ({error})."
 
 
-def detect_all(
-    dataset: Dataset,
-    detector: RunFolder,
-    stage: int | None,
-    proposals: GivenProposals,
-    most: int | None,
-    scales: tuple[int, ...] = (),
-) -> dict[str, ImageDetections]:
-    """Detections by ``Example.key``, filtered as the recipe evaluates.
+def evaluate(workshop: Workshop, system: System, sets: str = TEST_SETS["07"]) -> Evaluated:
+    """A system's figures on a test set.
 
-    Args:
-        detector: a run, of whose stage 2 or 4 the detector is taken (``None``: its result).
-        proposals: what it is given, the best ``most`` of each image (``None``: all).
-        scales: short sides of an image pyramid; none: the recipe's own.
+    Raises:
+        Absent: the annotations are not there; what the server needs is written.
     """
-    recipe = detector.read_config().recipe
+    dataset, detections = kept_detections(workshop, system, sets)
+    if sets == TEST_SETS["12"]:
+        archive = write_server_files(workshop.folder / "server", system.name, dataset, detections)
+        if not has_annotations(workshop.devkit, sets):
+            raise Absent(f"only the VOC server has the annotations: send it {archive}")
+    return evaluated(dataset, detections)
+
+
+def kept_detections(
+    workshop: Workshop, system: System, sets: str = TEST_SETS["07"]
+) -> tuple[Dataset, dict[str, ImageDetections]]:
+    """The images of a test set that detectors are run on, and what a system finds in them.
+
+    Raises:
+        Absent: data are not there.
+    """
+    dataset = workshop.detected(sets)
+    file = workshop.folder / "detections" / f"{system.name}-on-{len(dataset)}.npz"
+    if file.exists():
+        return dataset, read_detections(file, dataset)
+    workshop.say(f"detecting: {system.name} on {len(dataset)} images")
+    detections = detect_all(workshop, dataset, system)
+    write_detections(file, dataset, detections)
+    return dataset, detections
+
+
+def detect_all(workshop: Workshop, dataset: Dataset, system: System) -> dict[str, ImageDetections]:
+    """Detections by ``Example.key``, filtered as the recipe evaluates."""
+    recipe = system.detector.read_config().recipe
     classifier = load_classifier(
-        detector.path,
+        system.detector.path,
         recipe.evaluation_filter,
-        stage=stage,
+        stage=system.stage,
         head_chunk=HEAD_CHUNK,
-        short_sides=scales,
+        short_sides=system.scales,
     )
     images = in_parallel(
-        lambda example: read_image(example.path), dataset.examples, workers=2, ahead=4
+        lambda example: read_image(example.path),
+        dataset.examples,
+        workers=workshop.workers,
+        ahead=4,
     )
+    passes = TrainingDisplay(workshop.console, []).passes(dataset.examples, "detections")
     detections = {}
-    for example, image in zip(dataset.examples, images, strict=True):
-        boxes = proposals.of_example(example).best(most).boxes_image
+    for example, image in zip(passes, images, strict=True):
+        boxes = system.proposals.given.of_example(example).best(system.most).boxes_image
         detections[example.key], _ = classifier.detect(image, boxes)
     limit = recipe.evaluation_filter.mean_per_class
     if limit is None:

@@ -10,20 +10,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.evaluation.recall import (
-    ProposalRecall,
-    RecallContrast,
-    proposal_recall,
-    recall_contrast,
-)
+from keras_frcnn.evaluation.recall import ProposalRecall, proposal_recall, recall_contrast
 from keras_frcnn.paper import published
-from keras_frcnn.paper.sheet import Cell, Column, Sheet, interval
-from keras_frcnn.paper.systems import Evaluated, claim, difference
+from keras_frcnn.paper.kept_proposals import KeptProposals, external_proposals, rpn_proposals
+from keras_frcnn.paper.sheet import (
+    MAP_COLUMNS,
+    NO_RECALL,
+    RECALL_COLUMNS,
+    Cell,
+    Column,
+    Sheet,
+    points,
+    recall_cells,
+)
+from keras_frcnn.paper.systems import (
+    Repeated,
+    System,
+    comparison,
+    error_meaning,
+    evaluate,
+)
+from keras_frcnn.paper.trainings import fast_rcnn, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
-from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.runs import RunFolder
 
 METHODS = {"ss": "Selective Search", "eb": "EdgeBoxes"}
@@ -32,11 +40,9 @@ COLUMNS = (
     Column("boxes", 0),
     Column("tested on"),
     Column("proposals", 0),
-    Column("paper, mAP %", 1),
-    Column("ours, mAP %", 1),
-    Column("standard error", 1),
-    Column("recall at IoU 0.5, %", 1),
-    Column("95 % interval"),
+    Column("ours in the mean", 0),
+    *MAP_COLUMNS,
+    *RECALL_COLUMNS,
     Column("remark"),
 )
 
@@ -80,27 +86,11 @@ SETTINGS = (
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a row shows: one evaluation for each seed, and the recall of the first's proposals.
+    """What a row shows: its systems' figures, and the recall of the first seed's proposals."""
 
-    Attributes:
-        boxes: these proposals by ``Example.key``, best first.
-    """
-
-    evaluated: tuple[Evaluated, ...]
+    repeated: Repeated
     recall: ProposalRecall
-    boxes: dict[str, np.ndarray]
-
-    @property
-    def mean(self) -> float:
-        """mAP over the seeds."""
-        return float(np.mean([entry.mean for entry in self.evaluated]))
-
-    @property
-    def error(self) -> float:
-        """Of the mean: from the seeds where there are several, else the bootstrap over images."""
-        if len(self.evaluated) > 1:
-            return float(np.std([entry.mean for entry in self.evaluated], ddof=1))
-        return self.evaluated[0].error
+    proposals: KeptProposals
 
 
 def make(workshop: Workshop) -> Sheet:
@@ -113,19 +103,20 @@ def make(workshop: Workshop) -> Sheet:
         try:
             found = outcomes[setting.key] = outcome(workshop, setting, network)
         except Absent as reason:
-            rows.append((*labels, paper, None, None, None, "-", str(reason)))
+            rows.append((*labels, None, paper, None, None, *NO_RECALL, str(reason)))
             continue
-        rows.append((*labels, paper, *_numbers(found), ""))
-    runs = workshop.budget.seeds
-    spread = "over images (bootstrap)" if runs == 1 else f"deviation over {runs} runs"
+        number = found.proposals.mean_number(setting.proposals)
+        numbers = (number, paper, found.repeated.mean, found.repeated.error)
+        rows.append((*labels, *numbers, *recall_cells(found.recall), ""))
+    test = TEST_SETS["07"]
     return Sheet(
         name="table1",
         title="Table 1: detection with various train-time and test-time proposals",
         columns=COLUMNS,
         rows=tuple(rows),
-        caption=f"{workshop.caption()} Detectors {network}, trained on VOC 2007 trainval, "
-        f"{len(workshop.data(TEST_SETS['07']))} images of VOC 2007 test; 11-point metric; the "
-        f"standard error is {spread}.",
+        caption=f"{workshop.caption()} Detectors {network}, trained on VOC 2007 trainval; mAP "
+        f"(11-point) on {len(workshop.detected(test))} images of VOC 2007 test, "
+        f"{error_meaning(workshop.budget.seeds)}; recall on {len(workshop.data(test))}.",
         remarks=tuple(_remarks(workshop, outcomes)),
     )
 
@@ -136,49 +127,34 @@ def outcome(workshop: Workshop, setting: Setting, network: str) -> Outcome:
     Raises:
         Absent: data, weights or a library are not there.
     """
-    found, boxes = [], {}
+    results, kept = [], []
     for seed in range(workshop.budget.seeds):
         detector, stage = _detector(workshop, setting, network, seed)
-        proposals = _proposals(workshop, setting, network, seed)
-        name = f"table1-{network}-{setting.key}-{seed}"
-        found.append(workshop.evaluate(name, detector, stage, proposals, setting.proposals))
-        if seed == 0:
-            boxes = boxes_of(workshop, proposals)
-    dataset = workshop.data(TEST_SETS["07"])
-    return Outcome(tuple(found), proposal_recall(dataset, boxes, setting.proposals), boxes)
-
-
-def boxes_of(workshop: Workshop, proposals: GivenProposals) -> dict[str, np.ndarray]:
-    """Proposals of the images of VOC 2007 test by ``Example.key``, best first."""
-    dataset = workshop.data(TEST_SETS["07"])
-    return {e.key: proposals.of_example(e).boxes_image for e in dataset.examples}
-
-
-def points(found: RecallContrast) -> str:
-    """A contrast in points with its interval."""
-    return f"{100 * found.value:+.1f} points ({interval(found.low, found.high)})"
+        kept.append(_proposals(workshop, setting, network, seed))
+        system = System(detector, stage, kept[-1], setting.proposals)
+        results.append(evaluate(workshop, system))
+    first = kept[0]
+    recall = proposal_recall(first.dataset, first.boxes, setting.proposals)
+    return Outcome(Repeated(tuple(results), system.iterations), recall, first)
 
 
 def _detector(
     workshop: Workshop, setting: Setting, network: str, seed: int
 ) -> tuple[RunFolder, int | None]:
     if setting.trained_on in METHODS:
-        return workshop.fast_rcnn(network, setting.trained_on, seed=seed), None
+        return fast_rcnn(workshop, network, setting.trained_on, seed=seed), None
     stage = 4 if setting.trained_on == "rpn-shared" else 2
-    return workshop.four_steps(network, seed=seed), stage
+    return four_steps(workshop, network, seed=seed), stage
 
 
-def _proposals(workshop: Workshop, setting: Setting, network: str, seed: int) -> GivenProposals:
+def _proposals(workshop: Workshop, setting: Setting, network: str, seed: int) -> KeptProposals:
     test = TEST_SETS["07"]
     if setting.tested_on in METHODS:
-        return workshop.external(setting.tested_on, test)
+        return external_proposals(workshop, setting.tested_on, test)
     source = workshop.budget.network_or("vgg16") if setting.tested_on == "rpn-vgg" else network
-    run = workshop.four_steps(source, seed=seed)
+    run = four_steps(workshop, source, seed=seed)
     stage = 3 if setting.trained_on == "rpn-shared" else 1
-    most = max(s.proposals for s in SETTINGS if s.variant == setting.variant)
-    if setting.variant == "no-cls":  # drawn at random, so every number is a draw of its own
-        most = setting.proposals
-    return workshop.rpn_proposals(run, test, stage=stage, most=most, variant=setting.variant)
+    return rpn_proposals(workshop, run, test, stage=stage, variant=setting.variant)
 
 
 def _labels(setting: Setting, network: str, workshop: Workshop) -> tuple[Cell, ...]:
@@ -190,13 +166,9 @@ def _labels(setting: Setting, network: str, workshop: Workshop) -> tuple[Cell, .
         source = workshop.budget.network_or("vgg16") if vgg else network
         variant = f" ({setting.variant.replace('-', ' ')})" if setting.variant else ""
         tested = f"RPN {source}{variant}"
+        if vgg and source == network:
+            tested += " (the paper's VGG)"
     return trained, 2000, tested, setting.proposals
-
-
-def _numbers(found: Outcome) -> tuple[Cell, ...]:
-    recall = found.recall
-    ends = interval(recall.recall_low[0], recall.recall_high[0])
-    return found.mean, found.error, 100 * float(recall.recall[0]), ends
 
 
 def _remarks(workshop: Workshop, outcomes: dict[str, Outcome]):
@@ -208,31 +180,36 @@ def _remarks(workshop: Workshop, outcomes: dict[str, Outcome]):
     )
     for first, second, name, other in pairs:
         if first in outcomes and second in outcomes:
-            one, two = outcomes[first].evaluated[0], outcomes[second].evaluated[0]
-            yield f"mAP: {claim(name, other, difference(one, two))}"
-    yield from _recall_remarks(workshop.data(TEST_SETS["07"]), outcomes)
+            both = (outcomes[first].repeated, outcomes[second].repeated)
+            yield f"mAP: {comparison(name, other, *both)}"
+    yield from _recall_remarks(outcomes)
+    if workshop.budget.network is not None:
+        yield (
+            "One network stands for ZF and VGG: the last row is the row of 300 RPN proposals again."
+        )
 
 
-def _recall_remarks(dataset: Dataset, outcomes: dict[str, Outcome]):
+def _recall_remarks(outcomes: dict[str, Outcome]):
     """What leaving out cls and reg does to recall; brackets are 95 % intervals over images."""
 
     def loss(variant: str, count: int):
         keys = (f"rpn-{count}", f"rpn-{variant}-{count}")
-        return [(sign, outcomes[key].boxes, count) for sign, key in zip((1, -1), keys, strict=True)]
+        return [
+            (sign, outcomes[key].proposals.boxes, count)
+            for sign, key in zip((1, -1), keys, strict=True)
+        ]
 
     if {"rpn-100", "rpn-no-cls-100", "rpn-1000", "rpn-no-cls-1000"} <= outcomes.keys():
+        dataset = outcomes["rpn-100"].proposals.dataset
         few, many = loss("no-cls", 100), loss("no-cls", 1000)
         more = recall_contrast(dataset, few + [(-sign, *rest) for sign, *rest in many])
         yield (
             "Recall at IoU 0.5, lost without cls: "
             f"{points(recall_contrast(dataset, few))} with 100 proposals, "
-            f"{points(recall_contrast(dataset, many))} with 1000; the difference: "
-            f"{points(more)}{'' if more.resolved else ', not resolved at this budget'}."
+            f"{points(recall_contrast(dataset, many))} with 1000; the difference: {points(more)}."
         )
     if {"rpn-300", "rpn-no-reg-300"} <= outcomes.keys():
+        dataset = outcomes["rpn-300"].proposals.dataset
         for threshold in (0.5, 0.7):
             lost = recall_contrast(dataset, loss("no-reg", 300), iou_threshold=threshold)
-            yield (
-                f"Recall of 300 proposals at IoU {threshold}, lost without reg: {points(lost)}"
-                f"{'' if lost.resolved else ', not resolved at this budget'}."
-            )
+            yield f"Recall of 300 proposals at IoU {threshold}, lost without reg: {points(lost)}."

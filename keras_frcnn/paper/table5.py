@@ -7,11 +7,17 @@ windows  dense windows, to which the one-stage system's Fast R-CNN gives classes
 
 from __future__ import annotations
 
-import numpy as np
-
 from keras_frcnn.paper import published
-from keras_frcnn.paper.sheet import Column, Sheet
-from keras_frcnn.paper.systems import claim, difference
+from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals
+from keras_frcnn.paper.sheet import MAP_COLUMNS, Column, Sheet
+from keras_frcnn.paper.systems import (
+    Repeated,
+    System,
+    comparison,
+    error_meaning,
+    evaluate,
+)
+from keras_frcnn.paper.trainings import fast_rcnn, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 
 SCALES = (480, 576, 688, 864, 1200)  # short sides of the pyramid (SPPnet, Fast R-CNN)
@@ -25,20 +31,27 @@ LABELS = {
 def make(workshop: Workshop) -> Sheet:
     """The three rows; the pyramid is scaled with the short side."""
     network = workshop.budget.network_or("zf")
-    found, rows, number = {}, [], None
+    found, rows, windows = {}, [], ""
     for key, labels in LABELS.items():
-        paper, remark = published.TABLE5[key], ""
+        paper = published.TABLE5[key]
         try:
-            result, number = _system(workshop, network, key)
+            system = _system(workshop, network, key)
+            result = found[key] = Repeated((evaluate(workshop, system),), system.iterations)
         except Absent as reason:
             rows.append((*labels, paper, None, None, str(reason)))
             continue
-        found[key] = result
-        rows.append((*labels, paper, result.mean, result.error, remark))
+        if key != "two-stage":
+            windows = f", {system.proposals.mean_number():,.0f} an image"
+        rows.append((*labels, paper, result.mean, result.error, ""))
     stride = workshop.budget.window_stride
-    thinned = "every position" if stride == 1 else f"every {stride}th position in both directions"
+    thinned = "every position" if stride == 1 else f"one position in {stride} in both directions"
     remarks = [
-        claim("Two-stage", "one-stage", difference(found["two-stage"], found[key]))
+        comparison(
+            "Two-stage",
+            f"one-stage with scales: {LABELS[key][3]}",
+            found["two-stage"],
+            found[key],
+        )
         for key in ("one-stage-1", "one-stage-5")
         if key in found and "two-stage" in found
     ]
@@ -50,30 +63,25 @@ def make(workshop: Workshop) -> Sheet:
             Column("proposals"),
             Column("number"),
             Column("scales of the image", 0),
-            Column("paper, mAP %", 1),
-            Column("ours, mAP %", 1),
-            Column("standard error", 1),
+            *MAP_COLUMNS,
             Column("remark"),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.caption()} {network}; windows at {thinned}"
-        + (f", {number:,.0f} an image" if number else "")
-        + f"; {len(workshop.data(TEST_SETS['07']))} images of VOC 2007 test.",
+        caption=f"{workshop.caption()} {network}; windows at {thinned}{windows}, in training too; "
+        f"{len(workshop.detected(TEST_SETS['07']))} images of VOC 2007 test; {error_meaning(1)}.",
         remarks=tuple(remarks),
     )
 
 
-def _system(workshop: Workshop, network: str, key: str):
+def _system(workshop: Workshop, network: str, key: str) -> System:
     if key == "two-stage":
-        run = workshop.four_steps(network)
-        proposals = workshop.rpn_proposals(run, TEST_SETS["07"], stage=1, most=300)
-        return workshop.evaluate(f"table5-{network}-{key}", run, 2, proposals, 300), None
-    run = workshop.fast_rcnn(network, "windows")
-    windows = workshop.external("windows", TEST_SETS["07"])
+        run = four_steps(workshop, network)
+        proposals = rpn_proposals(workshop, run, TEST_SETS["07"], stage=1)
+        return System(run, 2, proposals, 300)
+    run = fast_rcnn(workshop, network, "windows")
+    windows = external_proposals(workshop, "windows", TEST_SETS["07"])
     scales = ()
     if key == "one-stage-5":
         factor = workshop.budget.recipe().image.short_side / 600
         scales = tuple(round(side * factor) for side in SCALES)
-    name = f"table5-{network}-{key}-{workshop.budget.window_stride}"
-    number = np.mean([len(entry.scores) for entry in windows.entries.values()])
-    return workshop.evaluate(name, run, None, windows, None, scales=scales), float(number)
+    return System(run, None, windows, None, scales)

@@ -7,12 +7,18 @@ system  (proposals, training data) as in the paper: ``("rpn-shared", "07+12")``.
 
 from __future__ import annotations
 
-import numpy as np
-
 from keras_frcnn.data.voc import VOC_CLASSES
 from keras_frcnn.paper import published
-from keras_frcnn.paper.sheet import Cell, Column, Sheet
-from keras_frcnn.paper.systems import Evaluated, claim, difference
+from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals
+from keras_frcnn.paper.sheet import MAP_COLUMNS, Cell, Column, Sheet
+from keras_frcnn.paper.systems import (
+    Repeated,
+    System,
+    comparison,
+    error_meaning,
+    evaluate,
+)
+from keras_frcnn.paper.trainings import fast_rcnn, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 
 METHODS = {
@@ -34,27 +40,30 @@ def make(workshop: Workshop, name: str) -> Sheet:
     """One of the four tables; they share their systems."""
     year = YEARS[name]
     network = workshop.budget.network_or("vgg16")
-    found: dict[tuple[str, str], list[Evaluated]] = {}
+    found: dict[tuple[str, str], Repeated] = {}
     absent: dict[tuple[str, str], str] = {}
     for system in PUBLISHED[year]:
         try:
-            found[system] = systems(workshop, network, system, year)
+            found[system] = repeated(workshop, network, system, year)
         except Absent as reason:
             absent[system] = str(reason)
     per_class = name in ("table6", "table7")
+    if not per_class:
+        rows = _rows(year, found, absent)
+    else:
+        rows = _class_rows(year, found, absent, workshop.class_names == VOC_CLASSES)
     return Sheet(
         name=name,
         title=TITLES[name],
         columns=_class_columns() if per_class else _mean_columns(),
-        rows=tuple(_class_rows(year, found, absent) if per_class else _rows(year, found, absent)),
-        caption=f"{workshop.caption()} {network}; {_tested(found, year)}.",
+        rows=tuple(rows),
+        caption=f"{workshop.caption()} {network}; {_tested(found, year)}; "
+        f"{error_meaning(workshop.budget.seeds)}.",
         remarks=(*_remarks(found, absent), *_about(name)),
     )
 
 
-def systems(
-    workshop: Workshop, network: str, system: tuple[str, str], year: str
-) -> list[Evaluated]:
+def repeated(workshop: Workshop, network: str, system: tuple[str, str], year: str) -> Repeated:
     """The evaluations of a system, one for each seed.
 
     Raises:
@@ -62,44 +71,32 @@ def systems(
     """
     method, training = system
     _, most = METHODS[method]
+    test = TEST_SETS[year]
+    workshop.data(test)  # absent images should not cost a training
     results = []
     for seed in range(workshop.budget.seeds):
-        test = TEST_SETS[year]
-        workshop.data(test)  # absent annotations should not cost a training
         if method == "ss":
-            detector = workshop.fast_rcnn(network, "ss", training, seed=seed)
-            stage, proposals = None, workshop.external("ss", test)
+            detector = fast_rcnn(workshop, network, "ss", training, seed=seed)
+            stage, proposals = None, external_proposals(workshop, "ss", test)
         else:
-            detector = workshop.four_steps(network, training, seed=seed)
-            shared = method == "rpn-shared"
-            stage = 4 if shared else 2
-            proposals = workshop.rpn_proposals(detector, test, stage=3 if shared else 1, most=most)
-        name = f"voc{year}-{network}-{method}-{training}-{seed}"
-        results.append(workshop.evaluate(name, detector, stage, proposals, most, test))
-    return results
+            detector = four_steps(workshop, network, training, seed=seed)
+            stage, rpn_stage = (4, 3) if method == "rpn-shared" else (2, 1)
+            proposals = rpn_proposals(workshop, detector, test, stage=rpn_stage)
+        tested = System(detector, stage, proposals, most)
+        results.append(evaluate(workshop, tested, test))
+    return Repeated(tuple(results), tested.iterations)
 
 
 def _mean_columns() -> tuple[Column, ...]:
-    return (
-        Column("proposals"),
-        Column("number", 0),
-        Column("trained on"),
-        Column("paper, mAP %", 1),
-        Column("ours, mAP %", 1),
-        Column("standard error", 1),
-        Column("remark"),
-    )
+    texts = (Column("proposals"), Column("number", 0), Column("trained on"))
+    return (*texts, *MAP_COLUMNS, Column("remark"))
 
 
 def _rows(year: str, found, absent):
     for (method, training), (paper, _) in PUBLISHED[year].items():
         label, most = METHODS[method]
-        results = found.get((method, training))
-        numbers: tuple[Cell, Cell] = (None, None)
-        if results:
-            means = [entry.mean for entry in results]
-            error = results[0].error if len(means) == 1 else float(np.std(means, ddof=1))
-            numbers = (float(np.mean(means)), error)
+        ours = found.get((method, training))
+        numbers: tuple[Cell, Cell] = (None, None) if ours is None else (ours.mean, ours.error)
         yield (label, most, training, paper, *numbers, absent.get((method, training), ""))
 
 
@@ -108,18 +105,16 @@ def _class_columns() -> tuple[Column, ...]:
     return (*texts, Column("mAP", 1), *(Column(name, 1) for name in VOC_CLASSES))
 
 
-def _class_rows(year: str, found, absent):
+def _class_rows(year: str, found, absent, same_classes: bool):
     for system, (mean, values) in PUBLISHED[year].items():
         label, training = METHODS[system[0]][0], system[1]
         yield (label, training, "paper", mean, *values)
-        results = found.get(system)
-        if results is None:
+        ours = found.get(system)
+        if ours is None:
             yield (label, training, f"ours: {absent[system]}", None, *(None,) * len(values))
             continue
-        ours = results[0].per_class
-        if len(ours) != len(values):  # another devkit's classes
-            ours = (None,) * len(values)
-        yield (label, training, "ours", results[0].mean, *ours)
+        per_class = ours.per_class if same_classes else (None,) * len(values)
+        yield (label, training, "ours", ours.mean, *per_class)
 
 
 def _remarks(found, absent):
@@ -130,7 +125,7 @@ def _remarks(found, absent):
     )
     for first, second, name, other in pairs:
         if first in found and second in found:
-            yield claim(name, other, difference(found[first][0], found[second][0]))
+            yield comparison(name, other, found[first], found[second])
     for system, reason in absent.items():
         yield f"{METHODS[system[0]][0]}, {system[1]}: {reason}."
 
@@ -144,5 +139,5 @@ def _about(name: str):
 
 
 def _tested(found, year: str) -> str:
-    images = {entry.images for results in found.values() for entry in results}
+    images = {entry.images for ours in found.values() for entry in ours.results}
     return f"{images.pop() if images else 'no'} images of VOC 20{year} test"

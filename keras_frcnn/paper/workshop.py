@@ -1,8 +1,8 @@
-"""What the experiments are made of, each made once and kept: data, runs, proposals, results.
+"""What the experiments share: the data, the budget, the folder where everything is kept.
 
 Everything lies in one folder, under a name that says what it is; what is there already is read, and
 a training that was interrupted goes on. So ``paper all`` shares trained stages between tables and
-can be stopped at any moment.
+can be stopped at any moment. One folder holds one setting: another budget needs another folder.
 
 Shapes and names
 ----------------
@@ -13,7 +13,7 @@ absent    what cannot be had here: its rows stay in the table and say why.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,21 +23,11 @@ from rich.console import Console
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import write_text
 from keras_frcnn.paper.budget import Budget
-from keras_frcnn.paper.systems import (
-    Evaluated,
-    detect_all,
-    evaluated,
-    read_detections,
-    write_detections,
-)
-from keras_frcnn.paper.voc_server import has_annotations, load_unannotated, write_server_files
-from keras_frcnn.paper.windows import dense_windows
-from keras_frcnn.proposals.generation import Method
-from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.proposals.region_proposal_network import Ablation
-from keras_frcnn.recipes import Compression, Recipe
-from keras_frcnn.runs import FINAL, RunConfig, RunFolder, command_line
+from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
+from keras_frcnn.proposals.files import digest_of
+from keras_frcnn.runs import FINAL, RunFolder, differences
 
 # Section 4: what each name of the paper stands for.
 TRAINING_SETS = {
@@ -47,15 +37,10 @@ TRAINING_SETS = {
     "07++12": "2007:trainval+2007:test+2012:trainval",
 }
 TEST_SETS = {"07": "2007:test", "12": "2012:test"}
-# Units of fc6 and fc7.
-FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}
-# Section 4.1, ablations of the RPN.
-VARIANTS = {
-    "": Ablation(),
-    "no-nms": Ablation(nms=False),
-    "no-cls": Ablation(cls=False),
-    "no-reg": Ablation(reg=False),
-}
+# Section 4: images of the published sets; a devkit may have its own lists.
+PUBLISHED_SIZES = {"2007:trainval": 5011, "2007:test": 4952}
+# What may change from one command to the next: names of what is kept tell it.
+_FREE = ("seeds", "detect_images", "window_stride")
 
 
 class Absent(Exception):
@@ -64,7 +49,7 @@ class Absent(Exception):
 
 @dataclass
 class Workshop:
-    """Makes and keeps what the experiments need.
+    """Where experiments find what they need.
 
     Attributes:
         devkit: the VOCdevkit.
@@ -89,7 +74,7 @@ class Workshop:
 
     def say(self, text: str) -> None:
         """One line of progress."""
-        self.console.print(text, soft_wrap=True)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def data(self, sets: str) -> Dataset:
         """Image sets such as ``2007:test``, cut to the budget.
@@ -97,6 +82,19 @@ class Workshop:
         Raises:
             Absent: the devkit does not have them.
         """
+        whole = self._whole(sets)
+        return dataclasses.replace(whole, examples=whole.examples[: self.budget.images])
+
+    def detected(self, sets: str) -> Dataset:
+        """The first images of :meth:`data`, as many as detectors are run on.
+
+        Raises:
+            Absent: the devkit does not have them.
+        """
+        some = self.data(sets)
+        return dataclasses.replace(some, examples=some.examples[: self.budget.detect_images])
+
+    def _whole(self, sets: str) -> Dataset:
         if sets not in self._datasets:
             for part in sets.split("+"):
                 self._check_set(part)
@@ -105,9 +103,6 @@ class Workshop:
                 dataset = load_unannotated(self.devkit, sets, names)
             else:
                 dataset = load_voc(self.devkit, sets, class_names=names)
-            if self.budget.images is not None:
-                examples = dataset.examples[: self.budget.images]
-                dataset = dataclasses.replace(dataset, examples=examples)
             self._datasets[sets] = dataset
         return self._datasets[sets]
 
@@ -133,265 +128,100 @@ class Workshop:
         return self.weights[network]
 
     def caption(self) -> str:
-        """The budget, and the runs that were given, whose schedules are their own."""
-        text = self.budget.caption()
+        """The budget, what trainings start from, whose lists they are, and the runs given."""
+        lists = {name: len(self._whole(name)) for name in PUBLISHED_SIZES}
+        own = [name for name, size in lists.items() if size != PUBLISHED_SIZES[name]]
+        random = None in self.weights.values()
+        parts = [self.budget.caption(reproduces=not (own or random or self.runs))]
+        files = [file.name for file in self.weights.values() if file is not None]
+        if random or files:
+            parts.append(f"Trainings start from {', '.join(files) or 'random weights'}.")
+        if own:
+            sizes = ", ".join(
+                f"{name} {lists[name]:,} images ({PUBLISHED_SIZES[name]:,} as published)"
+                for name in own
+            )
+            parts.append(f"The devkit's own lists, so no VOC 2007 mAP: {sizes}.")
         for run in self.runs:
             config = run.read_config()
             schedule = "/".join(f"{stage.iterations:,}" for stage in config.recipe.stages)
-            text += (
-                f" Four-step run of {config.network} given: {run.path.name}, {schedule} iterations "
+            parts.append(
+                f"Four-step run of {config.network} given: {run.path.name}, {schedule} iterations "
                 f"on {config.data['images']} images."
             )
-        return text
+        return " ".join(parts)
 
-    def four_steps(self, network: str, training: str = "07", seed: int = 0) -> RunFolder:
-        """The finished alternating training of a network; a run that was given is preferred.
-
-        Raises:
-            Absent: data or weights are not there.
-        """
-        if seed == 0:
-            for run in self.runs:
-                config = run.read_config()
-                sets = TRAINING_SETS[training].split("+")
-                if config.network == network and list(config.data["sets"]) == sets:
-                    return run
-        return self.trained(f"four-steps-{network}-{training}-{seed}", network, training, seed=seed)
-
-    def rpn_alone(self, name: str, network: str, recipe: Recipe) -> RunFolder:
-        """A run of stage 1 only, by a recipe of its own.
+    def check(self) -> None:
+        """Makes sure that given runs can serve and that the folder is of this setting.
 
         Raises:
-            Absent: weights are not there.
+            UserError: naming the run and what it lacks, or what was different when the folder was
+                begun.
         """
-        return self.trained(f"rpn-{network}-{name}", network, stages=(1,), recipe=recipe)
+        if self.runs and self.budget.seeds > 1:
+            raise UserError(
+                "--seeds repeats trainings, --run takes the place of one: give one of the two."
+            )
+        for run in self.runs:
+            self._check_run(run)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        asked = json.loads(json.dumps(self._setting()))
+        file = self.folder / "setting.json"
+        if not file.is_file():
+            write_text(file, json.dumps(asked, indent=2) + "\n")
+            return
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        for name, was, now in differences(stored, asked):
+            raise UserError(
+                f"{self.folder} was begun with {name} = {was!r}, this command asks for {now!r}; "
+                "give the same flags, or another --out."
+            )
 
-    def fast_rcnn(
-        self, network: str, source: str, training: str = "07", seed: int = 0
-    ) -> RunFolder:
-        """Fast R-CNN trained on ``ss``, ``eb`` or ``windows``.
+    def _check_run(self, run: RunFolder) -> None:
+        config = run.read_config()
+        names = ("stage1", "stage2", "stage3", FINAL)
+        lacking = [name for name in names if not run.weights_file(name).exists()]
+        if config.mode != "alternating" or lacking:
+            what = f"lacks the weights of {', '.join(lacking)}" if lacking else f"is {config.mode}"
+            raise UserError(
+                f"--run should be a finished run of all four stages; {run.path} {what}."
+            )
+        if config.class_names != self.class_names:
+            raise UserError(
+                f"{run.path} has the classes {', '.join(config.class_names)}; those of "
+                f"{self.devkit} are {', '.join(self.class_names)}."
+            )
+        networks = sorted({self.budget.network_or(name) for name in ("vgg16", "zf")})
+        sets = "+".join(config.data["sets"])
+        if config.network not in networks or sets not in TRAINING_SETS.values():
+            raise UserError(
+                f"No experiment would use {run.path}, {config.network} on {sets}: they are of "
+                f"{' and '.join(networks)}, on one of {', '.join(TRAINING_SETS.values())}."
+            )
+        run.check_not_trained_on(self.data(TEST_SETS["07"]))
 
-        Raises:
-            Absent: data, weights or a library are not there.
-        """
-        self.initial_weights(network)  # absent weights should not cost a search for proposals
-        given = self.external(source, TRAINING_SETS[training])
-        name = f"fast-rcnn-{network}-{source}-{training}-{seed}"
-        return self.trained(name, network, training, seed=seed, stages=(2,), given=given)
-
-    def trained(
-        self,
-        name: str,
-        network: str,
-        training: str = "07",
-        *,
-        seed: int = 0,
-        stages: Sequence[int] = (1, 2, 3, 4),
-        recipe: Recipe | None = None,
-        given: GivenProposals | None = None,
-    ) -> RunFolder:
-        """A finished run of this name, trained now as far as it is not there.
-
-        Args:
-            name: its folder under ``runs``; everything that makes it different stands in it.
-            stages: of the four steps.
-            recipe: default: the paper's at the budget.
-            given: train stage 2 alone, on these proposals.
-
-        Raises:
-            Absent: data or weights are not there.
-        """
-        run = RunFolder(self.folder / "runs" / name)
-        last = FINAL if 4 in stages else f"stage{max(stages)}"
-        if run.weights_file(last).exists():
-            return run
-        initial = self.initial_weights(network)
-        dataset = self.data(TRAINING_SETS[training])
-        config = RunConfig(
-            network=network,
-            precision=self.budget.precision,
-            mode="alternating" if given is None else "fast-rcnn",
-            seed=seed,
-            flips=True,
-            class_names=dataset.class_names,
-            initial_weights="random" if initial is None else str(initial),
-            stages=tuple(stages),
-            data={
-                "path": str(self.devkit),
-                "parser": "pascal_voc",
-                "sets": list(dataset.sets),
-                "images": len(dataset),
-                "ids_hash": dataset.ids_hash,
-            },
-            recipe=recipe or self.budget.recipe(),
-        )
-        self._fit(run, config, dataset, initial, given)
-        return run
-
-    def _fit(
-        self,
-        run: RunFolder,
-        config: RunConfig,
-        dataset: Dataset,
-        initial: Path | None,
-        given: GivenProposals | None,
-    ) -> None:
-        """Trains a run to its end, from where it stopped if it is there."""
-        from keras_frcnn.training.display import TrainingDisplay
-        from keras_frcnn.training.fitting import Fitting, TrainingOptions
-        from keras_frcnn.training.proposal_store import ProposalStore
-        from keras_frcnn.training.stages import Trainer
-        from keras_frcnn.training.units import training_units
-
-        if run.config_file.exists():
-            run.resume(config)
-        else:
-            run.create(config, command_line())
-        run.write_training_images(dataset)
-        if given is not None and not run.given_proposals_file.exists():
-            units = training_units(dataset.examples, config.flips)
-            ProposalStore.from_given(given, units).save(run.given_proposals_file)
-        self.say(f"training {run.path}")
-        plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
-        display = TrainingDisplay(self.console, plan)
-        options = TrainingOptions(initial_weights=initial, workers=self.workers)
-        Trainer(Fitting(config, dataset, run, options, display)).train()
-
-    def method(self, source: str) -> Method:
-        """Selective Search (``ss``) or EdgeBoxes (``eb``).
-
-        Raises:
-            Absent: OpenCV is not installed.
-        """
-        from keras_frcnn.proposals.edge_boxes import EdgeBoxes
-        from keras_frcnn.proposals.opencv import load_opencv
-        from keras_frcnn.proposals.selective_search import SelectiveSearch
-
-        try:
-            load_opencv()
-        except UserError as error:
-            raise Absent(str(error).rstrip(".")) from error
-        return SelectiveSearch() if source == "ss" else EdgeBoxes(edge_model=self.edge_model)
-
-    def external(self, source: str, sets: str) -> GivenProposals:
-        """Proposals of ``ss``, ``eb`` or ``windows`` for image sets.
-
-        Raises:
-            Absent: data or a library are not there.
-        """
-        dataset = self.data(sets)
-        if source == "windows":
-            return dense_windows(dataset, self.budget.recipe(), self.budget.window_stride)
-        return self._proposals(f"{source}-{sets}", dataset, self.method(source), self.workers)
-
-    def rpn_proposals(
-        self, run: RunFolder, sets: str, *, stage: int, most: int, variant: str = ""
-    ) -> GivenProposals:
-        """Proposals of a run's RPN.
-
-        Args:
-            stage: 1 (unshared) or 3.
-            most: how many of each image.
-            variant: of :data:`VARIANTS`.
-
-        Raises:
-            Absent: data are not there.
-        """
-        from keras_frcnn.proposals.region_proposal_network import RegionProposalNetwork, load_rpn
-
-        name = f"rpn-{run.path.name}-stage{stage}-{variant or 'whole'}-{most}-{sets}"
-        dataset = self.data(sets)
-        model, about = load_rpn(run, stage)
-        config = dataclasses.replace(model.recipe.test_proposals, after_nms=most)
-        if config.before_nms is not None:
-            config = dataclasses.replace(config, before_nms=max(config.before_nms, most))
-        method = RegionProposalNetwork(model, config, VARIANTS[variant], about)
-        return self._proposals(name, dataset, method, None)
-
-    def _proposals(
-        self, name: str, dataset: Dataset, method: Method, processes: int | None
-    ) -> GivenProposals:
-        from keras_frcnn.proposals.files import read_proposals
-        from keras_frcnn.proposals.generation import compute_proposals, jobs_for
-
-        file = self.folder / "proposals" / f"{name.replace(':', '-')}-{len(dataset)}.h5"
-        if file.exists():
-            return read_proposals(file)
-        self.say(f"{method.name} on {len(dataset)} images of {' + '.join(dataset.sets)}")
-        proposals, unreadable = compute_proposals(
-            jobs_for(dataset.examples, flips=False),
-            method,
-            file,
-            processes=processes,
-            about={},
-            report=lambda done: None,
-        )
-        for problem in unreadable:
-            self.say(problem)
-        return proposals
-
-    def evaluate(
-        self,
-        name: str,
-        detector: RunFolder,
-        stage: int | None,
-        proposals: GivenProposals,
-        most: int | None,
-        sets: str = TEST_SETS["07"],
-        *,
-        scales: tuple[int, ...] = (),
-    ) -> Evaluated:
-        """A system's figures on a test set; its detections are kept under ``name``.
-
-        Args:
-            stage: of the detector: 2, 4, or ``None`` for the run's result.
-            most: proposals of each image; ``None``: all.
-            scales: short sides of an image pyramid; none: the recipe's own.
-
-        Raises:
-            Absent: the annotations are not there; what the server needs is written.
-        """
-        dataset = self.data(sets)
-        kept = self.folder / "detections" / f"{name}-{len(dataset)}.npz"
-        if kept.exists():
-            detections = read_detections(kept, dataset)
-        else:
-            self.say(f"detecting: {name}, {len(dataset)} images")
-            detections = detect_all(dataset, detector, stage, proposals, most, scales)
-            write_detections(kept, dataset, detections)
-        if sets == TEST_SETS["12"]:
-            archive = write_server_files(self.folder / "server", name, dataset, detections)
-            if not has_annotations(self.devkit, sets):
-                raise Absent(f"only the VOC server has the annotations: send it {archive}")
-        return evaluated(dataset, detections)
-
-    def compressed(self, run: RunFolder) -> RunFolder:
-        """The run with fc6 and fc7 by truncated SVD: 1024 and 256 of 4096 (Fast R-CNN, 4.4).
-
-        Raises:
-            Absent: the network has no such layers.
-        """
-        from keras_frcnn.compress import compress_run
-
-        out = RunFolder(self.folder / "runs" / f"{run.path.name}-svd")
-        if out.weights_file(FINAL).exists():
-            return out
-        width = FULLY_CONNECTED.get(run.read_config().network)
-        if width is None:
-            raise Absent("the network has no fully connected layers to compress")
-        compress_run(run, out, Compression(width // 4, width // 16), command_line())
-        return out
+    def _setting(self) -> dict:
+        budget = dataclasses.asdict(self.budget)
+        return {
+            **{name: value for name, value in budget.items() if name not in _FREE},
+            "devkit": str(self.devkit.resolve()),
+            "weights": {name: file and str(file) for name, file in self.weights.items()},
+            "runs": {str(run.path): digest_of([run.weights_file(FINAL)]) for run in self.runs},
+            "edge_model": self.edge_model and digest_of([Path(self.edge_model)]),
+        }
 
 
 def devkit_of(path: Path) -> Path:
     """The VOCdevkit folder of a path.
 
     Raises:
-        UserError: it holds no VOC 2007.
+        UserError: it has no lists of VOC 2007 trainval and test.
     """
-    if not (path / "VOC2007" / "ImageSets" / "Main").is_dir():
+    lists = path / "VOC2007" / "ImageSets" / "Main"
+    missing = [name for name in ("trainval.txt", "test.txt") if not (lists / name).is_file()]
+    if missing:
         raise UserError(
             f"The paper's experiments need a VOCdevkit with VOC2007; {path} has no "
-            "VOC2007/ImageSets/Main."
+            f"VOC2007/ImageSets/Main/{missing[0]}."
         )
     return path

@@ -71,14 +71,14 @@ class Trainer:
             self.fitting.close()
 
     def _stage1(self) -> None:
-        """RPN, from the initial weights."""
+        """RPN, from the initial weights; its proposals where stage 2 is to read them."""
         if not self.run.weights_file("stage1").exists():
             model, loaded = self.initial_model()
             pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
             trained = [*model.trained_base_layers(), *model.rpn_layers]
             saved = [*model.base_layers, *model.rpn_layers]
             self._train_rpn(model, 1, trained, saved, loaded)
-        if not self.run.proposals_file(1).exists():
+        if 2 in self.config.stages and not self.run.proposals_file(1).exists():
             model = self._model_from("stage1", base=True, rpn=True)
             self._write_proposals(model, 1)
 
@@ -101,7 +101,7 @@ class Trainer:
             model = self._model_from("stage2", base=True)
             self.fitting.compute_features(model)
             self._train_rpn(model, 3, model.rpn_layers, model.rpn_layers, frozenset())
-        if not self.run.proposals_file(3).exists():
+        if 4 in self.config.stages and not self.run.proposals_file(3).exists():
             model = self._model_from("stage2", base=True)
             self._load(model.rpn_layers, "stage3")
             self.fitting.compute_features(model)

@@ -7,8 +7,12 @@ fraction  of the iterations.
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+
 from keras_frcnn.paper.budget import Budget
-from keras_frcnn.recipes import PAPER, AnchorConfig
+from keras_frcnn.recipes import PAPER, AnchorConfig, StageSchedule
 
 
 def test_the_whole_budget_is_the_papers_recipe():
@@ -26,6 +30,7 @@ def test_everything_can_be_replaced():
     budget = Budget(
         fraction=0.001,
         images=7,
+        detect_images=5,
         seeds=3,
         network="tiny",
         short_side=300,
@@ -43,7 +48,14 @@ def test_everything_can_be_replaced():
     assert budget.network_or("zf") == "tiny"
     caption = budget.caption()
     assert caption.startswith("Not a reproduction: 0.001 of the paper's schedule (80/40/80/40 ")
-    for part in ("tiny in place", "short side 300", "first 7 images", "2 other anchors", "0.01"):
+    for part in (
+        "tiny in place",
+        "short side 300",
+        "first 7 images",
+        "first 5 test",
+        "2 other anchors",
+        "0.01",
+    ):
         assert part in caption
     assert "dropout 0" in caption
     assert "bfloat16, 3 runs each." in caption
@@ -51,3 +63,33 @@ def test_everything_can_be_replaced():
 
 def test_no_stage_loses_its_last_iteration():
     assert [s.iterations for s in Budget(fraction=1e-9).recipe().stages] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("changed", [{"dropout": 0.0}, {"precision": "bfloat16"}, {"images": 7}])
+def test_whatever_is_changed_is_no_reproduction(changed):
+    assert Budget(**changed).caption().startswith("Not a reproduction: 1 of the paper's schedule")
+
+
+def test_other_data_or_weights_are_no_reproduction():
+    assert Budget().caption(reproduces=False).startswith("Not a reproduction")
+
+
+def test_a_runs_recipe_is_kept_but_for_the_lengths():
+    """So that what is trained beside it differs in what the table says only."""
+    rates = (0.002, 0.003, 0.003, 0.003)
+    run = dataclasses.replace(
+        PAPER,
+        detector=dataclasses.replace(PAPER.detector, background_iou_low=0.0, dropout=0.0),
+        stages=tuple(StageSchedule(1600, 800, rate) for rate in rates),
+    )
+    recipe = Budget(fraction=0.0025, base=run).recipe()
+    assert recipe.detector == run.detector
+    assert [(s.iterations, s.drop_at, s.learning_rate) for s in recipe.stages] == [
+        (200, 150, 0.002),
+        (100, 75, 0.003),
+        (200, 150, 0.003),
+        (100, 75, 0.003),
+    ]
+    caption = Budget(fraction=0.0025, base=run).caption()
+    assert "learning rate 0.002/0.003/0.003/0.003, background_iou_low 0, dropout 0," in caption
+    assert Budget(base=run, dropout=0.5).recipe().detector.dropout == 0.5

@@ -21,6 +21,7 @@ OPENCV = pytest.importorskip("cv2", reason="Selective Search and EdgeBoxes need 
 FLAGS = (
     *("--network", "tiny", "--weights", "random", "--budget", "0.00005", "--short_side", "128"),
     *("--anchor_scales", "1.5,3", "--window_stride", "2", "--workers", "1"),
+    *("--detect_images", "2"),
 )
 
 
@@ -52,9 +53,32 @@ def test_the_papers_numbers_stand_beside_ours(folder):
     rows = json.loads((folder / "table1.json").read_text())["rows"]
     assert len(rows) == 14
     for row in rows:
-        assert row[4] > 40  # the paper's
-        assert 0 <= row[5] <= 100  # ours
-    assert rows[2][4] == 59.9
+        assert 0 < row[4] <= row[3]  # an image cannot have more than are asked for
+        assert row[5] > 40  # the paper's
+        assert 0 <= row[6] <= 100  # ours
+    assert rows[2][5] == 59.9
+
+
+def test_table_4_names_the_papers_networks_on_the_papers_rows(folder):
+    rows = json.loads((folder / "table4.json").read_text())["rows"]
+    papers = [row[0] for row in rows if row[1] == "paper"]
+    assert papers[:3] == [
+        "SS + Fast R-CNN, VGG-16",
+        "RPN + Fast R-CNN, VGG-16",
+        "RPN + Fast R-CNN, ZF",
+    ]
+    ours = [row for row in rows if row[1] == "ours"]
+    assert {row[0] for row in ours[1:3]} == {"RPN + Fast R-CNN, tiny"}
+    assert ours[1] == ours[2]  # one network stands for both, and is measured once
+
+
+def test_tables_share_their_systems(folder):
+    """Of tables 1, 2, 5, 6 and figures 1 and 3 only these detect, on two images each."""
+    names = [path.stem for path in (folder / "detections").iterdir()]
+    assert all(name.endswith("-on-2") for name in names)
+    assert len([name for name in names if "stage2-rpn" in name]) == 1
+    assert len([name for name in names if "stage4-rpn" in name]) == 1
+    assert len([name for name in names if "ss-2007-test" in name]) == 1
 
 
 def test_rows_without_data_stay_and_say_why(folder):
@@ -69,6 +93,8 @@ def test_rows_without_data_stay_and_say_why(folder):
 
 def test_nothing_is_made_twice(devkit, folder, capsys):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
+    with pytest.raises(UserError, match="begun with fraction = 5e-05"):
+        paper.main(["table1", "-p", str(devkit), "--out", str(folder), *FLAGS, "--budget", "1"])
     paper.main(["table1", "-p", str(devkit), "--out", str(folder), *FLAGS])
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
     printed = capsys.readouterr().out

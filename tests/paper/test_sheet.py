@@ -11,7 +11,8 @@ import json
 
 import pytest
 
-from keras_frcnn.paper.sheet import Column, Sheet
+from keras_frcnn.evaluation.recall import RecallContrast
+from keras_frcnn.paper.sheet import Column, Sheet, points
 
 COLUMNS = (Column("system"), Column("mAP %", 1))
 
@@ -50,3 +51,10 @@ def test_files(tmp_path):
 def test_rows_fit_the_columns():
     with pytest.raises(ValueError, match="3 cells in 2 columns"):
         sheet(("a", 1, 2))
+
+
+def test_points_say_whether_they_are_resolved():
+    assert points(RecallContrast(0.12, 0.05, 0.2)) == "+12.0 points (5.0 to 20.0)"
+    assert points(RecallContrast(-0.01, -0.05, 0.02)) == (
+        "-1.0 points (-5.0 to 2.0), not resolved at this budget"
+    )

@@ -14,7 +14,9 @@ from keras_frcnn.evaluation.uncertainty import Difference
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.paper.systems import (
     Evaluated,
+    Repeated,
     claim,
+    comparison,
     difference,
     evaluated,
     read_detections,
@@ -70,14 +72,44 @@ def test_voc_2007_is_evaluated_by_eleven_points_in_percent(case):
 
 def test_claims_go_no_further_than_twice_the_error():
     assert "not resolved" in claim("A", "B", Difference(1.9, 1.0))
-    assert claim("A", "B", Difference(2.1, 1.0)).startswith("A is above B (+2.1")
-    assert claim("A", "B", Difference(-2.1, 1.0)).startswith("B is above A (-2.1")
+    assert (
+        claim("A", "B", Difference(2.1, 1.0)) == "A is above B by 2.1 points (standard error 1.0)."
+    )
+    assert claim("A", "B", Difference(-2.1, 1.0)) == (
+        "B is above A by 2.1 points (standard error 1.0)."
+    )
+
+
+BASE = np.array([40.0, 50.0, 60.0])
+
+
+def results(*means, replicates=BASE, iterations=100):
+    """One system; its replicates lie about its mean as those of others do."""
+    entries = (Evaluated(mean, (mean, None), replicates + mean, 10) for mean in means)
+    return Repeated(tuple(entries), iterations)
 
 
 def test_difference_is_paired():
-    base = np.array([40.0, 50.0, 60.0])
-    first = Evaluated(55.0, (), base + 5, 10)
-    second = Evaluated(50.0, (), base, 10)
-    found = difference(first, second)
+    found = difference(results(55.0), results(50.0))
     assert (found.value, found.resolved) == (5.0, True)
     assert found.error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_seeds_that_differ_widen_the_error():
+    """Of one run nothing is known about others: only the draw of images counts."""
+    repeated = results(50.0, 56.0)
+    assert (repeated.mean, repeated.per_class) == (53.0, (53.0, None))
+    assert repeated.error == pytest.approx(np.std([50, 56], ddof=1))
+    assert results(50.0).error == pytest.approx(np.std(BASE, ddof=1))
+    found = difference(repeated, results(50.0))
+    # Variances add up: that of a mean of two runs, none of the images as they move together.
+    assert found.value == 3.0
+    assert found.error == pytest.approx(np.sqrt(np.var([50, 56], ddof=1) / 2))
+    assert not found.resolved
+
+
+def test_nothing_is_claimed_of_detectors_trained_for_longer():
+    assert comparison("A", "B", results(55.0), results(50.0)).startswith("A is above B by 5.0")
+    assert comparison("A", "B", results(55.0, iterations=1800), results(50.0)) == (
+        "A against B: no claim, as the detectors were trained for 1,800 and 100 iterations."
+    )

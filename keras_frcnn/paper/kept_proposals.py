@@ -1,0 +1,151 @@
+"""Proposals of image sets, computed once and kept: Selective Search, EdgeBoxes, windows, RPNs.
+
+As many as any experiment asks for are kept; fewer are the first of these, for a random draw too.
+
+Shapes and names
+----------------
+P  proposals of one image, best first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from rich.progress import Progress
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.paper.windows import dense_windows
+from keras_frcnn.paper.workshop import Absent, Workshop
+from keras_frcnn.proposals.files import read_proposals
+from keras_frcnn.proposals.generation import Method, compute_proposals, jobs_for
+from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.proposals.region_proposal_network import (
+    WHOLE,
+    Ablation,
+    RegionProposalNetwork,
+    load_rpn,
+)
+from keras_frcnn.runs import RunFolder
+
+# Section 4.1, ablations of the RPN, and the most proposals of an image that tables 1 and figure 2
+# ask of each.
+VARIANTS = {
+    "": (WHOLE, 2000),
+    "no-nms": (Ablation(nms=False), 6000),
+    "no-cls": (Ablation(cls=False), 1000),
+    "no-reg": (Ablation(reg=False), 1000),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class KeptProposals:
+    """Proposals of a set, and the name that they are kept by.
+
+    Attributes:
+        name: tells the method, the run if any, the set and the number of its images.
+        dataset: the images.
+        given: their proposals.
+    """
+
+    name: str
+    dataset: Dataset
+    given: GivenProposals
+
+    @cached_property
+    def boxes(self) -> dict[str, np.ndarray]:
+        """(P, 4) boxes by ``Example.key``, in pixels of the image."""
+        examples = self.dataset.examples
+        return {entry.key: self.given.of_example(entry).boxes_image for entry in examples}
+
+    def mean_number(self, most: int | None = None) -> float:
+        """How many an image has on average, of each at most so many."""
+        entries = self.given.entries.values()
+        return float(np.mean([len(entry.best(most).scores) for entry in entries]))
+
+
+def search_method(workshop: Workshop, source: str) -> Method:
+    """Selective Search (``ss``) or EdgeBoxes (``eb``).
+
+    Raises:
+        Absent: OpenCV is not installed.
+    """
+    from keras_frcnn.proposals.edge_boxes import EdgeBoxes
+    from keras_frcnn.proposals.opencv import load_opencv
+    from keras_frcnn.proposals.selective_search import SelectiveSearch
+
+    try:
+        load_opencv()
+    except UserError as error:
+        raise Absent(str(error).rstrip(".")) from error
+    return SelectiveSearch() if source == "ss" else EdgeBoxes(edge_model=workshop.edge_model)
+
+
+def external_proposals(workshop: Workshop, source: str, sets: str) -> KeptProposals:
+    """Proposals of ``ss``, ``eb`` or ``windows`` for image sets.
+
+    Raises:
+        Absent: data or a library are not there.
+    """
+    dataset = workshop.data(sets)
+    if source == "windows":
+        stride = workshop.budget.window_stride
+        windows = dense_windows(dataset, workshop.budget.recipe(), stride)
+        return KeptProposals(_name(f"windows-{stride}-{sets}", dataset), dataset, windows)
+    method = search_method(workshop, source)
+    return _kept(workshop, f"{source}-{sets}", dataset, lambda: method, workshop.workers)
+
+
+def rpn_proposals(
+    workshop: Workshop, run: RunFolder, sets: str, *, stage: int, variant: str = ""
+) -> KeptProposals:
+    """Proposals of a run's RPN.
+
+    Args:
+        stage: 1 (unshared) or 3.
+        variant: of :data:`VARIANTS`.
+
+    Raises:
+        Absent: data are not there.
+    """
+    ablation, most = VARIANTS[variant]
+
+    def method() -> Method:
+        model, about = load_rpn(run, stage)
+        config = dataclasses.replace(model.recipe.test_proposals, after_nms=most)
+        return RegionProposalNetwork(model, config, ablation, about)
+
+    name = f"rpn-{run.path.name}-stage{stage}-{variant or 'whole'}-{sets}"
+    return _kept(workshop, name, workshop.data(sets), method, None)
+
+
+def _kept(
+    workshop: Workshop, name: str, dataset: Dataset, make_method, processes: int | None
+) -> KeptProposals:
+    name = _name(name, dataset)
+    file = workshop.folder / "proposals" / f"{name}.h5"
+    if file.exists():
+        return KeptProposals(name, dataset, read_proposals(file))
+    method = make_method()
+    workshop.say(f"proposals: {name}")
+    console = workshop.console
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(method.name, total=len(dataset))
+        proposals, unreadable = compute_proposals(
+            jobs_for(dataset.examples, flips=False),
+            method,
+            file,
+            processes=processes,
+            about={},
+            report=lambda done: bar.update(task, completed=done),
+        )
+    for problem in unreadable:
+        workshop.say(problem)
+    return KeptProposals(name, dataset, proposals)
+
+
+def _name(name: str, dataset: Dataset) -> str:
+    return f"{name.replace(':', '-')}-{len(dataset)}"

@@ -1,0 +1,167 @@
+"""Trained runs, each made once and kept: four steps, the RPN alone, Fast R-CNN alone.
+
+Shapes and names
+----------------
+training  image sets by the paper's names: ``07``, ``12``, ``07+12`` or ``07++12``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_frcnn.compress import compress_run
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.paper.kept_proposals import external_proposals
+from keras_frcnn.paper.workshop import TRAINING_SETS, Absent, Workshop
+from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.recipes import Compression, Recipe
+from keras_frcnn.runs import FINAL, RunConfig, RunFolder, command_line
+from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.fitting import Fitting, TrainingOptions
+from keras_frcnn.training.proposal_store import ProposalStore
+from keras_frcnn.training.stages import Trainer
+from keras_frcnn.training.units import training_units
+
+# Units of fc6 and fc7.
+FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}
+
+
+def four_steps(workshop: Workshop, network: str, training: str = "07", seed: int = 0) -> RunFolder:
+    """The finished alternating training of a network; a run that was given is preferred.
+
+    Raises:
+        Absent: data or weights are not there.
+    """
+    sets = TRAINING_SETS[training].split("+")
+    for run in workshop.runs:
+        config = run.read_config()
+        if config.network == network and list(config.data["sets"]) == sets:
+            return run
+    return trained(
+        workshop, _four_steps_name(network, training, seed), network, training, seed=seed
+    )
+
+
+def rpn_alone(workshop: Workshop, name: str, network: str, recipe: Recipe) -> RunFolder:
+    """A run of stage 1, by a recipe of its own; that of the four steps where it is the same.
+
+    Raises:
+        Absent: data or weights are not there.
+    """
+    whole = RunFolder(workshop.folder / "runs" / _four_steps_name(network, "07", 0))
+    if whole.weights_file("stage1").exists() and whole.read_config().recipe == recipe:
+        return whole
+    return trained(workshop, f"rpn-{network}-{name}", network, stages=(1,), recipe=recipe)
+
+
+def fast_rcnn(
+    workshop: Workshop, network: str, source: str, training: str = "07", seed: int = 0
+) -> RunFolder:
+    """Fast R-CNN trained on ``ss``, ``eb`` or ``windows``.
+
+    Raises:
+        Absent: data, weights or a library are not there.
+    """
+    workshop.initial_weights(network)  # absent weights should not cost a search for proposals
+    proposals = external_proposals(workshop, source, TRAINING_SETS[training])
+    name = f"fast-rcnn-{network}-{proposals.name}-{seed}"
+    given = proposals.given
+    return trained(workshop, name, network, training, seed=seed, stages=(2,), given=given)
+
+
+def trained(
+    workshop: Workshop,
+    name: str,
+    network: str,
+    training: str = "07",
+    *,
+    seed: int = 0,
+    stages: Sequence[int] = (1, 2, 3, 4),
+    recipe: Recipe | None = None,
+    given: GivenProposals | None = None,
+) -> RunFolder:
+    """A finished run of this name, trained now as far as it is not there.
+
+    Args:
+        name: its folder under ``runs``; everything that makes it different stands in it.
+        stages: of the four steps.
+        recipe: default: the paper's at the budget.
+        given: train stage 2 alone, on these proposals.
+
+    Raises:
+        Absent: data or weights are not there.
+    """
+    run = RunFolder(workshop.folder / "runs" / name)
+    last = FINAL if 4 in stages else f"stage{max(stages)}"
+    if run.weights_file(last).exists():
+        return run
+    initial = workshop.initial_weights(network)
+    dataset = workshop.data(TRAINING_SETS[training])
+    config = RunConfig(
+        network=network,
+        precision=workshop.budget.precision,
+        mode="alternating" if given is None else "fast-rcnn",
+        seed=seed,
+        flips=True,
+        class_names=dataset.class_names,
+        initial_weights="random" if initial is None else str(initial),
+        stages=tuple(stages),
+        data={
+            "path": str(workshop.devkit),
+            "parser": "pascal_voc",
+            "sets": list(dataset.sets),
+            "images": len(dataset),
+            "ids_hash": dataset.ids_hash,
+        },
+        recipe=recipe or workshop.budget.recipe(),
+    )
+    _fit(workshop, run, config, dataset, initial, given)
+    return run
+
+
+def compressed(workshop: Workshop, run: RunFolder) -> RunFolder:
+    """The run with fc6 and fc7 by truncated SVD: 1024 and 256 of 4096 (Fast R-CNN, 4.4).
+
+    Raises:
+        Absent: the network has no such layers.
+    """
+    out = RunFolder(workshop.folder / "runs" / f"{run.path.name}-svd")
+    if out.weights_file(FINAL).exists():
+        return out
+    width = FULLY_CONNECTED.get(run.read_config().network)
+    if width is None:
+        raise Absent("the network has no fully connected layers to compress")
+    if out.path.exists():  # interrupted; nothing but this command writes here
+        shutil.rmtree(out.path)
+    compress_run(run, out, Compression(width // 4, width // 16), command_line())
+    return out
+
+
+def _four_steps_name(network: str, training: str, seed: int) -> str:
+    return f"four-steps-{network}-{training}-{seed}"
+
+
+def _fit(
+    workshop: Workshop,
+    run: RunFolder,
+    config: RunConfig,
+    dataset: Dataset,
+    initial: Path | None,
+    given: GivenProposals | None,
+) -> None:
+    """Trains a run to its end, from where it stopped if it is there."""
+    if run.config_file.exists():
+        run.resume(config)
+    else:
+        run.create(config, command_line())
+    run.write_training_images(dataset)
+    if given is not None and not run.given_proposals_file.exists():
+        units = training_units(dataset.examples, config.flips)
+        ProposalStore.from_given(given, units).save(run.given_proposals_file)
+    workshop.say(f"training {run.path}")
+    plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
+    display = TrainingDisplay(workshop.console, plan)
+    options = TrainingOptions(initial_weights=initial, workers=workshop.workers)
+    Trainer(Fitting(config, dataset, run, options, display)).train()

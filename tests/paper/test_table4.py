@@ -1,0 +1,26 @@
+"""Rows of table 4: sums and shares.
+
+Shapes and names
+----------------
+times  part to median and spread in milliseconds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_frcnn.evaluation.timing import PartTimes
+from keras_frcnn.paper.table4 import _parts, _row
+
+
+def test_a_row():
+    row = _row("ours", "ours", {"conv": (60, 2), "proposal": (10, 0.4), "region-wise": (30, None)})
+    assert row == ("ours", "ours", "60 +- 2", "10 +- 0", "30", 100, 10.0)
+
+
+def test_without_proposals_there_is_no_share():
+    seconds = {"conv": np.array([0.1, 0.2, 0.3]), "region-wise": np.array([0.4, 0.4, 0.4])}
+    row = _row("SVD", "ours", _parts(PartTimes(seconds, (300, 400), 5)))
+    assert row == ("SVD", "ours", "200 +- 50", "-", "400 +- 0", pytest.approx(600), None)
+    assert _row("absent", "ours", {}) == ("absent", "ours", "-", "-", "-", None, None)

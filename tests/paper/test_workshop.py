@@ -1,0 +1,220 @@
+"""One folder is of one setting, captions tell it, and given runs must be able to serve.
+
+Shapes and names
+----------------
+workshop  of the tiny network on a generated devkit of six training and four test images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from keras_frcnn.data.synthetic import write_demo_devkit
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.paper import kept_proposals, systems
+from keras_frcnn.paper.budget import Budget
+from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals
+from keras_frcnn.paper.systems import System, detect_all, evaluate, kept_detections
+from keras_frcnn.paper.trainings import four_steps, rpn_alone
+from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of
+from keras_frcnn.proposals.region_proposal_network import Ablation
+from keras_frcnn.recipes import AnchorConfig
+from keras_frcnn.runs import RunFolder
+
+BUDGET = Budget(
+    fraction=0.00005,
+    network="tiny",
+    short_side=128,
+    anchors=AnchorConfig(scales=(1.5, 3.0)),
+    window_stride=2,
+)
+
+
+@pytest.fixture(scope="module")
+def devkit(tmp_path_factory):
+    path = tmp_path_factory.mktemp("workshop") / "VOCdevkit"
+    write_demo_devkit(path, seed=1, train_images=6, test_images=4, size=(200, 260))
+    return path
+
+
+@pytest.fixture(scope="module")
+def make(devkit, tmp_path_factory):
+    """A workshop in a folder of its own unless one is given."""
+
+    def make_workshop(folder=None, runs=(), **changes):
+        return Workshop(
+            devkit=devkit,
+            folder=folder or tmp_path_factory.mktemp("kept"),
+            budget=dataclasses.replace(BUDGET, **changes),
+            weights={"tiny": None},
+            runs=tuple(runs),
+            console=Console(file=io.StringIO()),
+            workers=1,
+        )
+
+    return make_workshop
+
+
+@pytest.fixture(scope="module")
+def trained(make):
+    workshop = make()
+    return workshop, four_steps(workshop, "tiny")
+
+
+def test_a_folder_is_of_one_setting(make):
+    workshop = make()
+    workshop.check()
+    make(workshop.folder).check()
+    # What names of kept things tell may change.
+    make(workshop.folder, seeds=2, detect_images=1, window_stride=1).check()
+    with pytest.raises(UserError, match=r"begun with fraction = 5e-05, .* asks for 0\.1"):
+        make(workshop.folder, fraction=0.1).check()
+    with pytest.raises(UserError, match="begun with images = None, .* asks for 3"):
+        make(workshop.folder, images=3).check()
+
+
+def test_the_images(make):
+    workshop = make(images=3, detect_images=2)
+    for sets in ("2007:trainval", "2007:test"):
+        assert len(workshop.data(sets)) == 3
+    some = workshop.detected("2007:test")
+    assert some.examples == workshop.data("2007:test").examples[:2]
+    assert len(make().detected("2007:test")) == 4
+    with pytest.raises(Absent, match="the devkit has no VOC 2012 test"):
+        workshop.data("2012:test")
+
+
+def test_the_caption_names_weights_and_lists_that_are_not_published(make):
+    caption = make().caption()
+    assert caption.startswith("Not a reproduction: ")
+    assert "Trainings start from random weights." in caption
+    assert "no VOC 2007 mAP: 2007:trainval 6 images (5,011 as published), 2007:test 4" in caption
+
+
+def test_lists_of_the_published_size_are_the_papers(make, monkeypatch, tmp_path):
+    sizes = {"2007:trainval": 6, "2007:test": 4}
+    monkeypatch.setattr("keras_frcnn.paper.workshop.PUBLISHED_SIZES", sizes)
+    workshop = dataclasses.replace(make(), budget=Budget(), weights={"vgg16": tmp_path / "w.h5"})
+    caption = workshop.caption()
+    assert caption.startswith("The paper's full setting: ")
+    assert caption.endswith("1 run. Trainings start from w.h5.")
+
+
+def test_given_runs_take_the_place_of_training(make, trained):
+    _, run = trained
+    workshop = make(runs=[run])
+    workshop.check()
+    assert four_steps(workshop, "tiny") == run
+    assert f"given: {run.path.name}, 4/2/4/2 iterations on 6 images" in workshop.caption()
+    with pytest.raises(UserError, match="--seeds repeats trainings, --run"):
+        make(runs=[run], seeds=2).check()
+
+
+def test_given_runs_must_be_whole_and_of_other_images(make, trained, tmp_path):
+    workshop, run = trained
+    rpn = rpn_alone(workshop, "other", "tiny", dataclasses.replace(BUDGET.recipe(), name="other"))
+    with pytest.raises(UserError, match="four stages; .* lacks the weights of stage2, stage3, fin"):
+        make(runs=[rpn]).check()
+    with pytest.raises(UserError, match="No experiment would use .*: they are of vgg16, on one"):
+        make(runs=[run], network="vgg16").check()
+    leaking = make(runs=[run])
+    leaking._datasets["2007:test"] = leaking.data("2007:trainval")
+    with pytest.raises(UserError, match="were in the training set"):
+        leaking.check()
+
+
+def test_stage_1_is_trained_once(trained):
+    """The four steps' own where the recipe is the same; another's writes no proposals."""
+    workshop, run = trained
+    assert rpn_alone(workshop, "softmax", "tiny", BUDGET.recipe()).path == run.path
+    recipe = BUDGET.recipe()
+    other = dataclasses.replace(recipe, rpn=dataclasses.replace(recipe.rpn, box_weight=1.0))
+    alone = rpn_alone(workshop, "sampled", "tiny", other)
+    assert alone.path.name == "rpn-tiny-sampled"
+    assert alone.weights_file("stage1").exists()
+    assert not alone.proposals_file(1).exists()
+    assert run.proposals_file(1).exists()
+
+
+@pytest.mark.parametrize("variant", kept_proposals.VARIANTS)
+def test_fewer_proposals_are_the_first_of_more(trained, monkeypatch, tmp_path, variant):
+    """Which lets all tables share one file: of an RPN, without a part of it, at random."""
+    workshop, run = trained
+    some = []
+    for most in (8, 40):
+        folder = dataclasses.replace(workshop, folder=tmp_path / str(most))
+        ablation = kept_proposals.VARIANTS[variant][0]
+        monkeypatch.setitem(kept_proposals.VARIANTS, variant, (ablation, most))
+        some.append(rpn_proposals(folder, run, "2007:test", stage=1, variant=variant))
+    few, many = some
+    assert (few.mean_number(), many.mean_number(), many.mean_number(8)) == (8, 40, 8)
+    for key, boxes in few.boxes.items():
+        np.testing.assert_array_equal(boxes, many.boxes[key][:8])
+
+
+def test_variants_leave_out_what_they_say():
+    found = {name: ablation for name, (ablation, _) in kept_proposals.VARIANTS.items()}
+    assert found["no-nms"] == Ablation(nms=False)
+    assert found["no-cls"] == Ablation(cls=False)
+    assert found["no-reg"] == Ablation(reg=False)
+
+
+def test_a_system_is_detected_once_whatever_table_names_it(trained, monkeypatch):
+    workshop, run = trained
+    monkeypatch.setattr(workshop, "budget", dataclasses.replace(BUDGET, detect_images=2))
+    proposals = rpn_proposals(workshop, run, "2007:test", stage=1)
+    system = System(run, 2, proposals, 5)
+    found = evaluate(workshop, system)
+    assert (found.images, system.iterations) == (2, 2)
+    monkeypatch.setattr(systems, "detect_all", None)
+    again = System(run, 2, rpn_proposals(workshop, run, "2007:test", stage=1), 5)
+    assert evaluate(workshop, again).mean == found.mean
+    dataset, detections = kept_detections(workshop, again)
+    assert list(detections) == [example.key for example in dataset.examples]
+
+
+def test_systems_that_differ_have_names_that_differ(trained):
+    workshop, run = trained
+    proposals = rpn_proposals(workshop, run, "2007:test", stage=1)
+    windows = external_proposals(workshop, "windows", "2007:test")
+    different = [
+        System(run, 2, proposals, 5),
+        System(run, 4, proposals, 5),
+        System(run, None, proposals, 5),
+        System(RunFolder(run.path.with_name("other")), 2, proposals, 5),
+        System(run, 2, windows, 5),
+        System(run, 2, proposals, None),
+        System(run, 2, proposals, 5, (64, 128)),
+    ]
+    assert len({system.name for system in different}) == len(different)
+
+
+def test_detectors_get_as_many_boxes_as_are_asked_for(trained, monkeypatch):
+    workshop, run = trained
+    proposals = rpn_proposals(workshop, run, "2007:test", stage=1)
+    counts = []
+
+    class Classifier:
+        def detect(self, image, boxes):
+            counts.append(len(boxes))
+            nothing = ImageDetections(boxes[:0], boxes[:0, 0], np.zeros(0, np.int32))
+            return nothing, None
+
+    monkeypatch.setattr(systems, "load_classifier", lambda *words, **options: Classifier())
+    dataset = workshop.data("2007:test")
+    for most in (3, None):
+        detect_all(workshop, dataset, System(run, 2, proposals, most))
+    everything = [len(proposals.boxes[example.key]) for example in dataset.examples]
+    assert counts == [3, 3, 3, 3, *everything]
+
+
+def test_a_devkit_needs_both_lists(devkit, tmp_path):
+    assert devkit_of(devkit) == devkit
+    with pytest.raises(UserError, match=r"has no VOC2007/ImageSets/Main/trainval\.txt"):
+        devkit_of(tmp_path)
