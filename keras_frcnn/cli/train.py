@@ -226,6 +226,7 @@ def train(
     options = TrainingOptions(
         initial_weights=initial,
         feature_cache=arguments.feature_cache,
+        image_cache=arguments.cache,
         cache_budget=arguments.cache_budget,
         checkpoint_seconds=60 * arguments.checkpoint_minutes,
         workers=arguments.workers,

@@ -327,10 +327,18 @@ def _add_run(group) -> None:
         "default: auto, memory, else disk, else computed at each step (ours)",
     )
     group.add_argument(
+        "--cache",
+        metavar="PLACE",
+        choices=("auto", "memory", "disk", "off"),
+        default="auto",
+        help="where the decoded images are kept, in 8 bits: memory, disk, off\n"
+        "default: auto, memory, else disk, else read at each step (ours)",
+    )
+    group.add_argument(
         "--cache_budget",
         type=number(0),
         metavar="GIB",
-        help="most for these features\n"
+        help="most for each of the two\n"
         "default: half of the free memory, 80%% of the free disk (ours)",
     )
     group.add_argument(

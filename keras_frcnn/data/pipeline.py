@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -65,9 +66,9 @@ def image_scale(height: int, width: int, config: ImageConfig) -> tuple[np.ndarra
     return size, (size / np.array((height, width))).astype(np.float32)
 
 
-def decode_unit(unit) -> np.ndarray:
+def decode_unit(unit, read: Callable[[Path], np.ndarray] = read_image) -> np.ndarray:
     """(H, W, 3) uint8 pixels of a training unit, mirrored where it is."""
-    image = read_image(unit.example.path)
+    image = read(unit.example.path)
     return np.ascontiguousarray(image[:, ::-1]) if unit.flipped else image
 
 
@@ -78,6 +79,7 @@ def unit_record(
     *,
     proposals_image: np.ndarray | None,
     features: np.ndarray | None,
+    read: Callable[[Path], np.ndarray] = read_image,
 ) -> dict[str, Any]:
     """Everything about one unit but its final pixels, as NumPy arrays.
 
@@ -86,7 +88,8 @@ def unit_record(
         unit: the :class:`~keras_frcnn.training.units.TrainingUnit`.
         config: the input size.
         proposals_image: (P, 4) float32 in pixels of the image as the unit shows it, or ``None``.
-        features: (h, w, F) 16-bit floats as uint16; ``None`` decodes the image.
+        features: (h, w, F) 16-bit floats as uint16; ``None`` reads the image.
+        read: file to pixels, of a cache, say.
     """
     size, scale = image_scale(unit.example.height, unit.example.width, config)
     if proposals_image is None:
@@ -102,7 +105,7 @@ def unit_record(
         "unit": np.int32(index),
     }
     if features is None:
-        record["image"] = decode_unit(unit)
+        record["image"] = decode_unit(unit, read)
     else:
         record["features"] = features
     return record

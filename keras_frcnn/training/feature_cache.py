@@ -82,7 +82,7 @@ def plan_cache(size: int, folder: Path, choice: str, budget: float | None) -> Ca
     if size <= disk:
         return CachePlan("disk", size, f"memory has {memory / GIBIBYTE:.2f} GiB to spare")
     reason = f"memory and disk have {memory / GIBIBYTE:.2f} and {disk / GIBIBYTE:.2f} GiB to spare"
-    return CachePlan("off", size, f"{reason}; features are computed at each step")
+    return CachePlan("off", size, f"{reason}; nothing is kept")
 
 
 class FeatureCache:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.data.images import read_image
 from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
@@ -24,7 +25,13 @@ from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.runs import RunConfig, RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.feature_cache import FeatureCache, feature_shapes, plan_cache
+from keras_frcnn.training.feature_cache import (
+    CachePlan,
+    FeatureCache,
+    feature_shapes,
+    plan_cache,
+)
+from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.loop import run_stage
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.passes import fill_feature_cache
@@ -50,13 +57,15 @@ class TrainingOptions:
     Attributes:
         initial_weights: the file that stages 1 and 2 start from; ``None``: random.
         feature_cache: ``auto``, ``memory``, ``disk`` or ``off``.
-        cache_budget: GiB for it; ``None``: by what is free.
+        image_cache: the same for the decoded images.
+        cache_budget: GiB for each of them; ``None``: by what is free.
         checkpoint_seconds: time between checkpoints.
         workers: decoding threads.
     """
 
     initial_weights: Path | None
     feature_cache: str = "auto"
+    image_cache: str = "auto"
     cache_budget: float | None = None
     checkpoint_seconds: float = 600.0
     workers: int = 2
@@ -88,11 +97,29 @@ class Fitting:
         self.display = display
         self.units = training_units(dataset.examples, config.flips)
         self.cache: FeatureCache | None = None
+        self.images = self._image_cache()
         self.writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
 
+    def _image_cache(self) -> ImageCache | None:
+        examples = [unit.example for unit in self.units]
+        plan = self._plan(ImageCache.size_of(examples), self.options.image_cache)
+        self.display.say(f"image cache: {plan.text()}")
+        if plan.place == "off":
+            return None
+        return ImageCache(examples, self.run.path / "images.bin" if plan.place == "disk" else None)
+
+    def _plan(self, size: int, choice: str) -> CachePlan:
+        return plan_cache(size, self.run.path, choice, self.options.cache_budget)
+
+    def _close_images(self) -> None:
+        if self.images is not None:
+            self.images.close()
+            self.images = None
+
     def close(self) -> None:
-        """Frees the feature cache and closes the event file."""
+        """Frees the caches and closes the event file."""
         self.writer.close()
+        self._close_images()
         if self.cache is not None:
             self.cache.close()
             self.cache = None
@@ -100,6 +127,7 @@ class Fitting:
     def records(self, store: ProposalStore | None) -> Callable[[int], dict]:
         """``unit index -> record``: pixels, or features once they are cached, and proposals."""
         cache = self.cache
+        read = read_image if self.images is None else self.images.read
 
         def make_record(index: int) -> dict:
             return unit_record(
@@ -108,6 +136,7 @@ class Fitting:
                 self.recipe.image,
                 proposals_image=None if store is None else store.boxes_of(index),
                 features=None if cache is None else cache.get(index),
+                read=read,
             )
 
         return make_record
@@ -118,9 +147,7 @@ class Fitting:
             return
         shapes = feature_shapes(model, self.units)
         size = int(np.prod(shapes, axis=1).sum()) * 2
-        plan = plan_cache(
-            size, self.run.path, self.options.feature_cache, self.options.cache_budget
-        )
+        plan = self._plan(size, self.options.feature_cache)
         self.display.say(f"feature cache: {plan.text()}")
         if plan.place == "off":
             return
@@ -129,6 +156,7 @@ class Fitting:
         make_record = self.records(None)  # of pixels, as there is no cache yet
         self.cache = FeatureCache(shapes, dtype, file)
         fill_feature_cache(model, self.units, make_record, self.cache, self.display.passes)
+        self._close_images()  # the stages that follow read features
 
     def eligible(self, stage: int) -> np.ndarray:
         """Units that can give RoIs: with a lower background IoU above 0, those with objects.
