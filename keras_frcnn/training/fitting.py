@@ -7,7 +7,7 @@ unit  one training image in one orientation, U  units of the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.loop import run_stage
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.passes import fill_feature_cache
+from keras_frcnn.training.probe import PROBED_ITERATIONS, check_memory, largest_units
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.step import TrainingStep
 from keras_frcnn.training.units import training_units, unit_order
@@ -235,15 +236,17 @@ class Fitting:
             )
             return (int(eligible[position]) for position in positions)
 
-        dataset = batches(
-            make_record,
-            order,
-            self.recipe.image,
-            images_per_step=images_per_step,
-            feature_channels=channels,
-            feature_dtype=feature_dtype,
-            workers=self.options.workers,
-        )
+        def batches_of(indices: Callable[[], Iterator[int]]):
+            return batches(
+                make_record,
+                indices,
+                self.recipe.image,
+                images_per_step=images_per_step,
+                feature_channels=channels,
+                feature_dtype=feature_dtype,
+                workers=self.options.workers,
+            )
+
         step = TrainingStep(
             objective,
             optimizer,
@@ -251,6 +254,12 @@ class Fitting:
             batches_per_step=batches_per_step,
             loss_scale=loss_scale,
         )
+
+        if schedule.iterations - first >= PROBED_ITERATIONS:
+            number = images_per_step * batches_per_step
+            largest = largest_units(self.units, eligible, self.recipe.image, number)
+            names = [self.units[index].key for index in largest]
+            check_memory(step, lambda found: batches_of(lambda: iter(found)), largest, names, stage)
 
         def save_checkpoint(done: int) -> None:
             checkpoints.save(done, optimizer, loss_scale)
@@ -260,7 +269,7 @@ class Fitting:
         with self.display.stage(stage, title, schedule.iterations, first) as line:
             run_stage(
                 step,
-                dataset,
+                batches_of(order),
                 schedule,
                 stage=stage,
                 seed=self.config.seed,

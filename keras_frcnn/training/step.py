@@ -272,14 +272,12 @@ class TrainingStep:
         self.objective = objective
         self.optimizer = optimizer
         self.loss_scale = loss_scale
+        batches = tuple(signature for _ in range(batches_per_step))
+        seed = tf.TensorSpec((2,), tf.int32)
         self.run = tf.function(
-            self._run,
-            input_signature=[
-                tuple(signature for _ in range(batches_per_step)),
-                tf.TensorSpec((), tf.float32),
-                tf.TensorSpec((2,), tf.int32),
-            ],
+            self._run, input_signature=[batches, tf.TensorSpec((), tf.float32), seed]
         )
+        self.probe = tf.function(self._probe, input_signature=[batches, seed])
 
     @property
     def traces(self) -> int:
@@ -287,6 +285,25 @@ class TrainingStep:
         return self.run.experimental_get_tracing_count()
 
     def _run(self, batches, learning_rate, seed):
+        metrics, gradients = self._gradients(batches, seed)
+        if self.loss_scale.dynamic:
+            finite = all_finite([gradient for gradient in gradients if gradient is not None])
+            tf.cond(
+                finite,
+                lambda: self._apply(gradients, learning_rate),
+                lambda: tf.constant(False),
+            )
+            self.loss_scale.update(finite)
+        else:
+            self.optimizer.apply(gradients, learning_rate)
+        return metrics
+
+    def _probe(self, batches, seed):
+        """Gradients and nothing done with them: the memory of a step, and no weight moves."""
+        _, gradients = self._gradients(batches, seed)
+        return tf.add_n([tf.reduce_sum(entry) for entry in gradients if entry is not None])
+
+    def _gradients(self, batches, seed):
         variables = self.optimizer.variables_trained
         all_metrics, all_gradients = [], []
         for index, batch in enumerate(batches):
@@ -308,17 +325,7 @@ class TrainingStep:
             _mean_gradient(entries, divisor, rescale=count > 1 or self.loss_scale.dynamic)
             for entries in zip(*all_gradients, strict=True)
         ]
-        if self.loss_scale.dynamic:
-            finite = all_finite([gradient for gradient in gradients if gradient is not None])
-            tf.cond(
-                finite,
-                lambda: self._apply(gradients, learning_rate),
-                lambda: tf.constant(False),
-            )
-            self.loss_scale.update(finite)
-        else:
-            self.optimizer.apply(gradients, learning_rate)
-        return metrics
+        return metrics, gradients
 
     def _apply(self, gradients, learning_rate):
         self.optimizer.apply(gradients, learning_rate)
