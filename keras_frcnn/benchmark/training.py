@@ -30,6 +30,8 @@ from keras_frcnn.training.step import (
     rpn_objective,
 )
 
+Batch = dict[str, tf.Tensor]
+
 RATE = 1e-6
 STAGES = ("stage1", "bare1", "stage2", "bare2", "stage3", "stage4", "joint")
 
@@ -39,32 +41,37 @@ def parts_of_training(model: FasterRcnn, names: Sequence[str] = STAGES) -> dict[
     return {name: _BUILDERS[name](model) for name in names}
 
 
-def _stage1(model: FasterRcnn) -> Part:
-    batch = random_batch(model.recipe.image, 1)
-    return _step(model, rpn_objective(model, _no_normalisation(model)), _rpn_layers(model), batch)
+def rpn_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
+    """The step of stage 1; of stage 3 where the batch has features."""
+    layers = model.rpn_layers if "features" in batch else _rpn_layers(model)
+    return _step(model, rpn_objective(model, _no_normalisation(model)), layers, batch)
 
 
-def _stage2(model: FasterRcnn) -> Part:
-    batch = random_batch(model.recipe.image, model.recipe.detector.images_per_step)
-    return _step(model, _detector_objective(model), _fast_rcnn_layers(model), batch)
+def detector_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
+    """The step of stage 2; of stage 4 where the batch has features."""
+    layers = model.head_layers if "features" in batch else _fast_rcnn_layers(model)
+    images = model.recipe.detector.images_per_step
+    objective = detector_objective(model, _no_normalisation(model), images)
+    return _step(model, objective, layers, batch)
 
 
-def _stage3(model: FasterRcnn) -> Part:
-    batch = _with_features(model, random_batch(model.recipe.image, 1))
-    objective = rpn_objective(model, _no_normalisation(model))
-    return _step(model, objective, model.rpn_layers, batch)
-
-
-def _stage4(model: FasterRcnn) -> Part:
-    batch = random_batch(model.recipe.image, model.recipe.detector.images_per_step)
-    batch = _with_features(model, batch)
-    return _step(model, _detector_objective(model), model.head_layers, batch)
-
-
-def _joint(model: FasterRcnn) -> Part:
+def joint_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
+    """A step of joint training on one image."""
     layers = [*model.trained_base_layers(), *model.rpn_layers, *model.head_layers]
-    batch = random_batch(model.recipe.image, 1)
     return _step(model, joint_objective(model, _no_normalisation(model)), layers, batch)
+
+
+def _part(step_of: Callable[[FasterRcnn, Batch], TrainingStep], *, cached: bool = False):
+    """A builder of :data:`_BUILDERS`: the step on a random batch, or on its features."""
+
+    def build(model: FasterRcnn) -> Part:
+        images = model.recipe.detector.images_per_step if step_of is detector_step else 1
+        batch = random_batch(model.recipe.image, images)
+        batch = _with_features(model, batch) if cached else batch
+        step, seed = step_of(model, batch), tf.constant([0, 0])
+        return Part(lambda: step.run((batch,), tf.constant(RATE), seed)["loss"].numpy(), 0)
+
+    return build
 
 
 def _bare1(model: FasterRcnn) -> Part:
@@ -108,13 +115,13 @@ def _bare2(model: FasterRcnn) -> Part:
 
 
 _BUILDERS: dict[str, Callable[[FasterRcnn], Part]] = {
-    "stage1": _stage1,
+    "stage1": _part(rpn_step),
     "bare1": _bare1,
-    "stage2": _stage2,
+    "stage2": _part(detector_step),
     "bare2": _bare2,
-    "stage3": _stage3,
-    "stage4": _stage4,
-    "joint": _joint,
+    "stage3": _part(rpn_step, cached=True),
+    "stage4": _part(detector_step, cached=True),
+    "joint": _part(joint_step),
 }
 
 
@@ -136,12 +143,7 @@ def _no_normalisation(model: FasterRcnn) -> DeltaNormalisation:
     return DeltaNormalisation.identity(model.number_of_classes)
 
 
-def _detector_objective(model: FasterRcnn) -> Callable:
-    images = model.recipe.detector.images_per_step
-    return detector_objective(model, _no_normalisation(model), images)
-
-
-def _with_features(model: FasterRcnn, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _with_features(model: FasterRcnn, batch: Batch) -> Batch:
     """The batch with the base's features, in half precision, in place of the images."""
     features = model.base(batch["image"], training=False)
     half = tf.bfloat16 if model.precision == "bfloat16" else tf.float16
@@ -149,11 +151,9 @@ def _with_features(model: FasterRcnn, batch: dict[str, tf.Tensor]) -> dict[str, 
     return {**rest, "features": tf.cast(features, half)}
 
 
-def _step(
-    model: FasterRcnn, objective: Callable, layers: Sequence, batch: dict[str, tf.Tensor]
-) -> Part:
+def _step(model: FasterRcnn, objective: Callable, layers: Sequence, batch: Batch) -> TrainingStep:
     features = batch.get("features")
-    step = TrainingStep(
+    return TrainingStep(
         objective,
         optimizer_of(model, layers),
         batch_signature(
@@ -164,5 +164,3 @@ def _step(
         batches_per_step=1,
         loss_scale=LossScale(dynamic=model.precision == "float16"),
     )
-    seed = tf.constant([0, 0])
-    return Part(lambda: step.run((batch,), tf.constant(RATE), seed)["loss"].numpy(), 0)

@@ -203,12 +203,13 @@ def run_main(
     return 0
 
 
-def choose_devices(gpu: str | None, deterministic: bool) -> str:
+def choose_devices(gpu: str | None, deterministic: bool, *, jit: bool = False) -> str:
     """Makes the chosen devices the only visible ones and returns their description.
 
     Args:
         gpu: ``None`` for all, ``"-1"`` or ``"cpu"`` for none, or numbers such as ``"0,1"``.
         deterministic: repeatable kernels; always on where no GPU is used.
+        jit: XLA compiles clusters of operations, on GPUs.
 
     Raises:
         UserError: a GPU number that is not there.
@@ -232,6 +233,8 @@ def choose_devices(gpu: str | None, deterministic: bool) -> str:
     tf.config.set_visible_devices(chosen, "GPU")
     for device in chosen:
         tf.config.experimental.set_memory_growth(device, True)
+    if jit:
+        tf.config.optimizer.set_jit("autoclustering")
     if deterministic or not chosen:
         tf.config.experimental.enable_op_determinism()
     if chosen:

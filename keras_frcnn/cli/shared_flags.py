@@ -109,6 +109,16 @@ def precision_for_testing(chosen: str | None, console: Console) -> str | None:
     return precision
 
 
+def add_jit_flag(group) -> None:
+    """Whether XLA compiles what it can; ``choose_devices`` takes it."""
+    group.add_argument(
+        "--jit",
+        action="store_true",
+        help="let XLA compile what it can, on GPUs: faster steps, minutes before the first, and "
+        "again for every other size of image\ndefault: off (ours)",
+    )
+
+
 def add_gpu_flag(group) -> None:
     """The devices."""
     group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")

@@ -30,6 +30,7 @@ from keras_frcnn.cli.image_loop import run_on_images
 from keras_frcnn.cli.shared_flags import (
     add_filter_flags,
     add_gpu_flag,
+    add_jit_flag,
     add_precision_flag,
     add_scales_flag,
     precision_for_testing,
@@ -118,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
         "memory\ndefault: 1 (ours)",
     )
     add_precision_flag(group)
+    add_jit_flag(group)
     add_gpu_flag(group)
     group.add_argument(
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
@@ -138,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check(arguments, path)
     console = make_console()
     quiet_tensorflow()
-    choose_devices(arguments.gpu, deterministic=False)
+    choose_devices(arguments.gpu, deterministic=False, jit=arguments.jit)
     precision = precision_for_testing(arguments.precision, console)
     detect, class_names = load_detector(arguments, precision)
     run_on_images(arguments, path, detect, class_names, console)

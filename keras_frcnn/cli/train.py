@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = existing_run(arguments) if arguments.resume else new_run(arguments)
     console = make_console()
     quiet_tensorflow()
-    device = choose_devices(arguments.gpu, arguments.deterministic)
+    device = choose_devices(arguments.gpu, arguments.deterministic, jit=arguments.jit)
     if arguments.precision == "auto":
         arguments.precision = chosen_precision(run, console)
     initial = initial_weights(arguments)

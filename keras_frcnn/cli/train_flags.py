@@ -13,6 +13,7 @@ from keras_frcnn.cli.common import ORIGINS, HelpfulParser, number, whole_number
 from keras_frcnn.cli.shared_flags import (
     add_gpu_flag,
     add_input_size_flags,
+    add_jit_flag,
     add_path_flags,
     add_strict_flag,
     add_training_set_flag,
@@ -311,6 +312,7 @@ def _add_run(group) -> None:
         metavar="N",
         help="of everything random\ndefault: 0 (ours; config.py:184 has 3)",
     )
+    add_jit_flag(group)
     add_gpu_flag(group)
     group.add_argument(
         "--deterministic",
