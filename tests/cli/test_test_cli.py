@@ -161,6 +161,11 @@ def test_num_rois_is_a_chunk_and_changes_nothing(tested, photos, trained, comman
     assert_same(found, tested[2])
 
 
+def test_batches_change_nothing(tested, photos, trained, command, tmp_path):
+    found = rerun(command, photos, tmp_path / "out", "--run", trained.path, "--batch", "3")
+    assert_same(found, tested[2])
+
+
 def test_the_runs_own_scale_changes_nothing_and_others_do(
     tested, photos, trained, command, tmp_path
 ):
