@@ -18,7 +18,7 @@ from PIL import Image
 
 from keras_frcnn.data.voc import VOC_CLASSES
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.variables import tensorflow_variable
+from keras_frcnn.network.variables import assign_rows, tensorflow_variable
 from keras_frcnn.recipes import PAPER, Compression, ImageConfig, Recipe
 
 OBJECTS = 4
@@ -89,7 +89,7 @@ def _fill(variable: tf.Variable, generator: np.random.Generator) -> None:
     for start in range(0, variable.shape[0], rows):
         stop = min(start + rows, variable.shape[0])
         drawn = generator.random((stop - start, *variable.shape[1:]), np.float32)
-        variable[start:stop].assign(limit * (2 * drawn - 1))
+        assign_rows(variable, start, tf.cast(limit * (2 * drawn - 1), variable.dtype))
 
 
 def random_photo(config: ImageConfig) -> np.ndarray:

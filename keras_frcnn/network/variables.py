@@ -13,3 +13,17 @@ import tensorflow as tf
 def tensorflow_variable(variable) -> tf.Variable:
     """The ``tf.Variable`` behind a weight of Keras 2 (itself) or Keras 3 (its ``value``)."""
     return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def assign_rows(variable: tf.Variable, start: int, rows) -> None:
+    """Overwrites some rows of a variable where they are.
+
+    ``variable[a:b].assign`` would read the whole variable first, and so copy it at every call.
+
+    Args:
+        start: the first row.
+        rows: array or tensor of the variable's type, (number of rows, ...).
+    """
+    tf.raw_ops.ResourceStridedSliceAssign(
+        ref=variable.handle, begin=[start], end=[start + len(rows)], strides=[1], value=rows
+    )

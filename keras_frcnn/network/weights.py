@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.variables import tensorflow_variable
+from keras_frcnn.network.variables import assign_rows, tensorflow_variable
 from keras_frcnn.network.weight_files import (
     LayerFile,
     OpenLayerFile,
@@ -215,7 +215,7 @@ def _assign(variable, file: OpenLayerFile, layer: str, weight: str) -> None:
         return
     for start in range(0, target.shape[0], rows):
         part = slice(start, min(start + rows, target.shape[0]))
-        target[part].assign(tf.cast(file.read(layer, weight, part), target.dtype))
+        assign_rows(target, start, tf.cast(file.read(layer, weight, part), target.dtype))
 
 
 def _difference(found: Mapping[str, tuple[int, ...]], variables: Mapping) -> str:
