@@ -14,9 +14,10 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.recipes import PY_FASTER_RCNN, OptimizerConfig
 from keras_frcnn.targets.rpn import rpn_targets
-from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer, tensorflow_variable
+from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.step import (
     DeltaNormalisation,
     TrainingStep,
