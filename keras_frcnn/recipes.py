@@ -166,6 +166,8 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 0.0005
     bias_rate_multiplier: float = 2.0  # lr_mult 2 of every bias, its decay doubled with it
+    # The largest norm of all gradients together; None: they are left as they are (Caffe).
+    clip_norm: float | None = field(default=None, metadata=ADDED_LATER)
 
 
 @dataclass(frozen=True)

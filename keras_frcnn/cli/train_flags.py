@@ -191,6 +191,14 @@ def _add_schedule(group) -> None:
         help="of weights and biases\ndefault: 0.0005 (stage1_rpn_solver60k80k.pt:3-10)",
     )
 
+    group.add_argument(
+        "--clip_gradients",
+        type=number(0, above=True),
+        metavar="NORM",
+        help="largest norm of all gradients together, where the loss explodes at the start\n"
+        "default: they are left as they are (Caffe's)",
+    )
+
 
 def _add_rules(group) -> None:
     rpn, detector = RpnConfig(), DetectorConfig()

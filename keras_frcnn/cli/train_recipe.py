@@ -68,6 +68,7 @@ def recipe_from(arguments: argparse.Namespace, passes_of: Callable[[int], int]) 
             recipe.optimizer,
             momentum=arguments.momentum,
             weight_decay=arguments.weight_decay,
+            clip_norm=arguments.clip_gradients,
         ),
         joint_rois_per_image=arguments.num_rois or recipe.joint_rois_per_image,
         **{

@@ -23,6 +23,7 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.training.display import StageDisplay
+from keras_frcnn.training.explosion import FACTOR, ExplosionGuard
 from keras_frcnn.training.step import TrainingStep
 
 LOG_EVERY = 20
@@ -96,10 +97,11 @@ def run_stage(
         checkpoint_seconds: time between checkpoints.
 
     Raises:
-        UserError: a loss is not finite; the message names the image.
+        UserError: a loss is not finite or has exploded; the message names the image.
         TrainingStopped: after Ctrl-C or SIGTERM, with a checkpoint written.
     """
     iterator = iter(dataset)
+    guard = ExplosionGuard()
     last_checkpoint = time.monotonic()
     pending = _Pending()
     with stop_on_signal() as request:
@@ -126,7 +128,7 @@ def run_stage(
             due = time.monotonic() - last_checkpoint > checkpoint_seconds
             stopping = bool(request.signal_name)
             if done % LOG_EVERY == 0 or finished or due or stopping:
-                record = _record(pending, stage, done, rate, unit_name)
+                record = _record(pending, stage, done, rate, unit_name, guard)
                 log(record)
                 display.update(done, record, last=finished)
                 pending = _Pending()
@@ -146,18 +148,29 @@ def _record(
     done: int,
     rate: float,
     unit_name: Callable[[int], str],
+    guard: ExplosionGuard,
 ) -> dict[str, Any]:
     names = list(pending.metrics[0])
     values = np.array([[float(entry[name]) for name in names] for entry in pending.metrics])
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
-        units = [int(unit) for batch in pending.units[bad[0]] for unit in batch.numpy()]
+
+    def stop(position: int, what: str) -> None:
+        units = [int(unit) for batch in pending.units[position] for unit in batch.numpy()]
         raise UserError(
-            f"The loss is not finite at iteration {done - len(values) + bad[0] + 1} of stage "
-            f"{stage}: {dict(zip(names, values[bad[0]].tolist(), strict=True))}. Images of this "
+            f"The loss {what} at iteration {done - len(values) + position + 1} of stage {stage}: "
+            f"{dict(zip(names, values[position].tolist(), strict=True))}. Images of this "
             f"iteration: {', '.join(unit_name(unit) for unit in units)}. Look at their boxes in "
-            "data_report.txt, or lower --learning_rate."
+            "data_report.txt; else start again with a lower --learning_rate or with "
+            "--clip_gradients."
         )
+
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    # What came before a loss that is not finite may have exploded already.
+    sound = values[: bad[0]] if len(bad) else values
+    exploded = guard.first_explosion(sound[:, names.index("loss")])
+    if exploded is not None:
+        stop(exploded[0], f"is more than {FACTOR:g} times its median of {exploded[1]:.3g}")
+    if len(bad):
+        stop(int(bad[0]), "is not finite")
     seconds = time.monotonic() - pending.start
     images = sum(len(batch) for batches in pending.units for batch in batches)
     return {

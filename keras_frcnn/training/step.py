@@ -286,6 +286,8 @@ class TrainingStep:
 
     def _run(self, batches, learning_rate, seed):
         metrics, gradients = self._gradients(batches, seed)
+        if self.optimizer.config.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.optimizer.config.clip_norm)
         if self.loss_scale.dynamic:
             finite = all_finite([gradient for gradient in gradients if gradient is not None])
             tf.cond(

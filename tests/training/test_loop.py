@@ -102,6 +102,22 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(loss):
     assert saved == []
 
 
+def test_a_loss_that_explodes_stops_names_the_images_and_advises():
+    step = FakeStep(bad={33: 5000.0})
+    with pytest.raises(UserError) as caught:
+        run(step)
+    text = str(caught.value)
+    assert "more than 100 times its median of 16.5 at iteration 33 of stage 3" in text
+    assert "image-32" in text
+    assert "--learning_rate" in text
+    assert "--clip_gradients" in text
+
+
+def test_the_explosion_is_named_and_not_the_infinity_after_it():
+    with pytest.raises(UserError, match="median of 13 at iteration 26 "):
+        run(FakeStep(bad={26: 1e30, 27: float("inf")}))
+
+
 def test_no_checkpoint_of_a_loss_that_is_not_finite():
     step = FakeStep(bad={3: float("nan")})
     with pytest.raises(UserError, match="iteration 3"):

@@ -111,6 +111,14 @@ def test_gradients_of_several_batches_are_averaged_and_applied_once():
     assert float(metrics["other"]) == pytest.approx(7)
 
 
+@pytest.mark.parametrize(("norm", "factor"), [(1.0, 0.2), (5.0, 1.0), (50.0, 1.0)])
+def test_gradients_are_clipped_by_the_norm_of_all(norm, factor):
+    config = OptimizerConfig(momentum=0.0, weight_decay=0.0, clip_norm=norm)
+    step, weight = toy(config=config)
+    step.run((rows([3, 4]),), 0.1, SEED)  # a norm of 5
+    np.testing.assert_allclose(weight, [1 - 0.3 * factor, 2 - 0.4 * factor], rtol=1e-6)
+
+
 def test_batches_of_one_step_draw_differently():
     def objective(batch, seed):
         return {"drawn": tf.random.stateless_uniform((), seed), "a_loss": tf.reduce_sum(batch["x"])}
