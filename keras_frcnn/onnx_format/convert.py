@@ -67,14 +67,23 @@ def to_onnx(predictor: Predictor) -> onnx.ModelProto:
             detect,
             [tf.TensorSpec((1, None, None, 3), tf.uint8, name="input_tensor")],
             opset=OPSET,
-            custom_op_handlers={
-                "CropAndResize": (functools.partial(roi_pooling, pooling), []),
-                "CombinedNonMaxSuppression": (suppression, []),
-            },
+            custom_op_handlers=handlers(pooling),
         )
     onnx.checker.check_model(converted)
     onnx.helper.set_model_props(converted, {CLASS_NAMES: json.dumps(list(predictor.class_names))})
     return converted
+
+
+def handlers(pooling: RoiPooling) -> dict[str, tuple]:
+    """What tf2onnx is to do with the operations that it does not know.
+
+    Args:
+        pooling: the layer that is marked in the graph.
+    """
+    return {
+        "CropAndResize": (functools.partial(roi_pooling, pooling), []),
+        "CombinedNonMaxSuppression": (suppression, []),
+    }
 
 
 @contextmanager
