@@ -51,13 +51,13 @@ def to_onnx(predictor: Predictor) -> onnx.ModelProto:
 
     @tf.function
     def detect(input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-        return normalised_detections(copy, input_tensor)
+        return normalised_detections(traced, input_tensor)
 
     # It warns of numbers that it cannot fold, which is no concern of the user.
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     with _marked_pooling(model) as pooling:
         # Its own function is traced while the pooling is marked.
-        copy = Predictor(
+        traced = Predictor(
             predictor.model,
             predictor.detection_filter,
             proposals=predictor.proposals,
