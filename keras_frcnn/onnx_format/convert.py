@@ -14,12 +14,15 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import keras
+import numpy as np
 import onnx
+import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
@@ -33,6 +36,7 @@ from keras_frcnn.onnx_format.operators import MarkedPooling, roi_pooling, suppre
 # NonMaxSuppression, per-channel DequantizeLinear and all else are in it; onnxruntime reads it
 # from 1.14 on.
 OPSET = 17
+INPUT = "input_tensor"
 CLASS_NAMES = "class_names"
 
 
@@ -48,30 +52,84 @@ def to_onnx(predictor: Predictor) -> onnx.ModelProto:
     model = predictor.detector_model
     if model.precision != "float32":
         raise ValueError(f"expected a network in float32, received {model.precision}")
-
-    @tf.function
-    def detect(input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-        return normalised_detections(traced, input_tensor)
-
+    weights = _weights(predictor)
     # It warns of numbers that it cannot fold, which is no concern of the user.
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     with _marked_pooling(model) as pooling:
-        # Its own function is traced while the pooling is marked.
-        traced = Predictor(
-            predictor.model,
-            predictor.detection_filter,
-            proposals=predictor.proposals,
-            detector_model=model,
-        )
         converted, _ = tf2onnx.convert.from_function(
-            detect,
-            [tf.TensorSpec((1, None, None, 3), tf.uint8, name="input_tensor")],
+            _function_of_weights(predictor, list(weights.values())),
+            [
+                tf.TensorSpec((1, None, None, 3), tf.uint8, name=INPUT),
+                [tf.TensorSpec(weight.shape, name=name) for name, weight in weights.items()],
+            ],
             opset=OPSET,
             custom_op_handlers=handlers(pooling),
         )
+    _fill_in(converted, weights)
     onnx.checker.check_model(converted)
+    converted = _simplified(converted)
     onnx.helper.set_model_props(converted, {CLASS_NAMES: json.dumps(list(predictor.class_names))})
     return converted
+
+
+def _weights(predictor: Predictor) -> dict[str, keras.Variable]:
+    """Every weight by a name that holds its layer's: ``0/conv1_1/kernel``."""
+    models = dict.fromkeys((predictor.model, predictor.detector_model))
+    return {
+        f"{index}/{layer.name}/{weight.name}": weight
+        for index, model in enumerate(models)
+        for layer in model.all_layers
+        for weight in layer.weights
+    }
+
+
+def _function_of_weights(predictor: Predictor, variables: Sequence[keras.Variable]):
+    """``(input_tensor, weights) -> outputs``, to be traced while the pooling is marked.
+
+    tf2onnx copies its graph for every pass over it, weights and all: forty times the weights were
+    in memory. As inputs of the graph they weigh nothing.
+    """
+    # Its own function, which has not been traced with the pooling itself.
+    traced = Predictor(
+        predictor.model,
+        predictor.detection_filter,
+        proposals=predictor.proposals,
+        detector_model=predictor.detector_model,
+    )
+
+    @tf.function(autograph=False)
+    def detect(input_tensor: tf.Tensor, weights: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+        with keras.StatelessScope(state_mapping=zip(variables, weights, strict=True)):
+            return normalised_detections(traced, input_tensor)
+
+    return detect
+
+
+def _fill_in(model: onnx.ModelProto, weights: Mapping[str, keras.Variable]) -> None:
+    """Makes constants of the inputs that are weights; those that nothing reads are dropped."""
+    graph = model.graph
+    read = {name for node in graph.node for name in node.input}
+    for entry in list(graph.input):
+        if entry.name == INPUT:
+            continue
+        graph.input.remove(entry)
+        if entry.name in read:
+            values = np.asarray(weights[entry.name])
+            graph.initializer.append(onnx.numpy_helper.from_array(values, entry.name))
+
+
+def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with what depends on weights only computed, and biases in their layers."""
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / "model.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(file)
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return onnx.load(str(file))
 
 
 def handlers(pooling: RoiPooling) -> dict[str, tuple]:

@@ -96,12 +96,13 @@ def quantised_nodes(graph: onnx.GraphProto) -> list[str]:
     Raises:
         ValueError: not one node for each of :data:`KEPT_FLOAT`.
     """
+    # Nodes and weights are called by their layers, TensorFlow's numbers behind.
     pattern = re.compile(rf"/({'|'.join(KEPT_FLOAT)})(_\d+)?/")
     weights = {tensor.name for tensor in graph.initializer}
     floats, chosen, outputs = [], [], set()
     for node in graph.node:
         if node.op_type in WEIGHTED and weights & set(node.input):
-            if any(pattern.search(name) for name in node.input if name in weights):
+            if any(pattern.search(name) for name in (node.name, *node.input)):
                 floats.append(node.name)
                 continue
         elif node.op_type not in PASSING or not set(node.input) <= outputs:
