@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.agreement import paired
 from keras_frcnn.inference import Predictor
 from keras_frcnn.recipes import DetectionFilter
-from tests.random_networks import random_image
+from tests.random_networks import random_image, random_network
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
 pytest.importorskip("tf2onnx", reason="needs requirements-onnx.txt")
@@ -103,6 +105,26 @@ def test_the_network_is_as_it_was(model, predictor):
     again = Predictor(predictor.model, predictor.detection_filter)
     found, expected = again.detect(pixels).detections, predictor.detect(pixels).detections
     np.testing.assert_array_equal(found.boxes_image, expected.boxes_image)
+
+
+@pytest.mark.slow
+def test_two_networks_and_max_pooling(tiny_recipe):
+    """The unshared variant: proposals of one network, classes of another."""
+    detector = dataclasses.replace(tiny_recipe.detector, roi_pooling="max")
+    recipe = dataclasses.replace(tiny_recipe, detector=detector)
+    first, second = (random_network(recipe, ("disc", "square"), seed) for seed in (1, 2))
+    both = Predictor(first, DetectionFilter(score_threshold=0.2), detector_model=second)
+    model = to_onnx(both)
+    assert "MaxRoiPool" in {node.op_type for node in model.graph.node}
+    pixels = random_image(90, 120)
+    expected, found = (
+        each.detect(pixels).detections for each in (both, OnnxDetector(model.SerializeToString()))
+    )
+    # RoIs of the same cells have equal scores: rounding decides which of them stays.
+    boxes, scores = paired(expected, found)
+    assert len(boxes) >= 0.8 * len(expected) > 0
+    assert np.median(boxes) < 0.01
+    assert scores.max() < 1e-3
 
 
 def test_half_precision_is_refused(tiny_recipe):
