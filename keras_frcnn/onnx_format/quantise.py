@@ -16,6 +16,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +66,7 @@ def quantise(
     Raises:
         ValueError: the layers of :data:`KEPT_FLOAT` are not in the model.
     """
-    # It tells of each tensor that has no shape before the model runs.
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, _quiet():
         source, prepared, target = (Path(temporary) / f"{name}.onnx" for name in "abc")
         onnx.save(model, str(source))
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -88,6 +87,18 @@ def quantise(
     del quantised.metadata_props[:]
     quantised.metadata_props.extend(model.metadata_props)
     return quantised
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back warnings of each tensor that has no shape before the model runs."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def quantised_nodes(graph: onnx.GraphProto) -> list[str]:
