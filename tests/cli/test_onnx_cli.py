@@ -100,6 +100,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
         ((*run, *out, "-p", devkit), "--path belongs to --int8"),
         ((*run, *out, "--weight_bits", "7"), "--weight_bits belongs to --int8"),
         ((*run, *out, "--weight_bits", "6", "--int8"), "--weight_bits"),
+        ((*run, *out, "--precision", "bfloat16"), "An ONNX file is float32 or --int8"),
     ):
         assert command(export.main, *flags).refused(words), flags
     photos = ("-p", devkit / "VOC2007" / "JPEGImages")
@@ -109,6 +110,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
         (("--onnx", "text.onnx", *run), "Give one of --run DIR"),
         (("--onnx", "text.onnx", "--nms_thresh", "0.5"), "--nms_thresh is fixed in an exported"),
         (("--onnx", "text.onnx", "--scales", "100,200"), "--scales needs --run"),
+        (("--onnx", "text.onnx", "--precision", "float32"), "--precision is fixed"),
     ):
         assert command(test_command.main, *photos, *flags).refused(words), flags
     assert sorted(tmp_path.rglob("*")) == before
