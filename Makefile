@@ -19,7 +19,7 @@ help: ## List the targets
 
 .venv: $(INSTALLED) ## Make .venv and install what is needed; again when the requirements change
 
-$(INSTALLED): requirements.txt requirements-paper.txt requirements-dev.txt
+$(INSTALLED): requirements.txt requirements-paper.txt requirements-onnx.txt requirements-dev.txt
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "error: there is no $(PYTHON) here; install Python 3.10 to 3.13, or name it: make PYTHON=python3.12"; \
 	  exit 2; }

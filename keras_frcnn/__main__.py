@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "PASCAL VOC average precision of a run or of a file of detections",
     "proposals": "boxes of a data set by Selective Search, EdgeBoxes or an RPN, in a file",
     "recall": "how many objects the proposals of files cover",
-    "export": "a SavedModel from a run",
+    "export": "a SavedModel or an ONNX file from a run",
     "compress": "a run with fc6 and fc7 as truncated SVD: fewer multiplications a RoI",
     "paper": "the tables and figures of the paper, its numbers beside ours",
     "anchors": "anchor shapes that fit a data set",

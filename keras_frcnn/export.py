@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,18 +60,11 @@ class ExportedDetector(tf.Module):
             ]
         ):
             input_tensor = tf.identity(input_tensor)
-        return tf.cond(shape[0] > 0, lambda: self._detect(input_tensor), _no_detections)
-
-    def _detect(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = self.predictor.predict(input_tensor)
-        height, width = tf.shape(input_tensor)[1], tf.shape(input_tensor)[2]
-        size = tf.cast(tf.stack((height, width, height, width)), tf.float32)
-        return {
-            "detection_boxes": found.boxes_image / size,
-            "detection_scores": found.scores,
-            "detection_classes": tf.cast(found.classes, tf.float32),
-            "num_detections": tf.cast(found.count, tf.float32),
-        }
+        return tf.cond(
+            shape[0] > 0,
+            lambda: normalised_detections(self.predictor, input_tensor),
+            _no_detections,
+        )
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")])
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -100,6 +94,19 @@ class ExportedDetector(tf.Module):
                 "num_detections": tf.TensorSpec((), tf.float32),
             },
         )
+
+
+def normalised_detections(predictor: Predictor, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The outputs of an export for (N, H, W, 3) uint8 images, N at least 1."""
+    found = predictor.predict(images)
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    size = tf.cast(tf.stack((height, width, height, width)), tf.float32)
+    return {
+        "detection_boxes": found.boxes_image / size,
+        "detection_scores": found.scores,
+        "detection_classes": tf.cast(found.classes, tf.float32),
+        "num_detections": tf.cast(found.count, tf.float32),
+    }
 
 
 def _no_detections() -> dict[str, tf.Tensor]:
@@ -176,23 +183,35 @@ class LoadedDetector:
         return self.detect_batch(image[None])[0]
 
     def detect_batch(self, images: np.ndarray) -> list[Found]:
-        """Detections of each of (N, H, W, 3) uint8 images, in pixels.
-
-        The export knows no scores below its threshold: the best score of a class without detection
-        is 0.
-        """
+        """Detections of each of (N, H, W, 3) uint8 images; see :func:`found_in_outputs`."""
         outputs = self._serve(input_tensor=tf.constant(images))
         outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
-        size = np.tile(np.array(images.shape[1:3], np.float32), 2)
-        found = []
-        for index, count in enumerate(outputs["num_detections"].astype(int)):
-            scores = outputs["detection_scores"][index, :count]
-            classes = outputs["detection_classes"][index, :count].astype(np.int32)
-            boxes = outputs["detection_boxes"][index, :count] * size
-            best = np.zeros(len(self.class_names), np.float32)
-            np.maximum.at(best, classes - 1, scores)
-            found.append(Found(ImageDetections(boxes, scores, classes), best))
-        return found
+        return found_in_outputs(outputs, images.shape[1:3], len(self.class_names))
+
+
+def found_in_outputs(
+    outputs: Mapping[str, np.ndarray], size: tuple[int, int], number_of_classes: int
+) -> list[Found]:
+    """What the outputs of an export say of each image, in pixels.
+
+    The export knows no scores below its threshold: the best score of a class without detection is
+    0.
+
+    Args:
+        outputs: by name.
+        size: height and width of the images.
+        number_of_classes: without background.
+    """
+    sides = np.tile(np.array(size, np.float32), 2)
+    found = []
+    for index, count in enumerate(outputs["num_detections"].astype(int)):
+        scores = outputs["detection_scores"][index, :count]
+        classes = outputs["detection_classes"][index, :count].astype(np.int32)
+        boxes = outputs["detection_boxes"][index, :count] * sides
+        best = np.zeros(number_of_classes, np.float32)
+        np.maximum.at(best, classes - 1, scores)
+        found.append(Found(ImageDetections(boxes, scores, classes), best))
+    return found
 
 
 def load_exported(path: Path | str) -> LoadedDetector:

@@ -43,6 +43,7 @@ the part's multiplications and additions take in large matrix products.
 examples:
   python -m keras_frcnn benchmark --precision float32,bfloat16
   python -m keras_frcnn benchmark --work testing --compressed --memory
+  python -m keras_frcnn benchmark --work testing --onnx
   python -m keras_frcnn benchmark --compare torchvision --out benchmark.json
 """
 
@@ -111,6 +112,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="testing with fc6 and fc7 as truncated SVD (1024, 256), too",
     )
     group.add_argument(
+        "--onnx",
+        action="store_true",
+        help="testing by onnxruntime, too: the network as an ONNX file, float32 and int8; needs "
+        "requirements-onnx.txt",
+    )
+    group.add_argument(
         "--compare",
         choices=("torchvision",),
         metavar="NAME",
@@ -144,15 +151,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.long_side < arguments.short_side:
         raise UserError("--long_side is less than --short_side: exchange them.")
     out = None if arguments.out is None else output_file(arguments.out, "--out")
+    if arguments.onnx:
+        from keras_frcnn.onnx_format.packages import check_available
+
+        if "testing" not in arguments.work:
+            raise UserError("--onnx is testing: let --work name it, or leave --onnx out.")
+        check_available()
     console = make_console()
     quiet_tensorflow()
     device = choose_devices(arguments.gpu, deterministic=True)
     from keras_frcnn.benchmark.report import print_tables, record
 
     if arguments.compare:
-        from keras_frcnn.benchmark.torchvision_peer import check_available
+        from keras_frcnn.benchmark import torchvision_peer
 
-        check_available()
+        torchvision_peer.check_available()
     measured = measure(arguments, console)
     console.print(f"{device}; {processor()}; {_versions()}", soft_wrap=True)
     print_tables(measured, console)
@@ -201,6 +214,11 @@ def measure(arguments: argparse.Namespace, console: Console):
             model = random_model(setting, precision, Compression())
             found = parts_of_testing(model, ("fc", "bare", "whole"))
             parts |= {f"{precision}+{COMPRESSED}/{name}": part for name, part in found.items()}
+    if arguments.onnx:
+        from keras_frcnn.benchmark.onnx_testing import onnx_parts
+
+        with console.status("converting to ONNX ..."):
+            parts |= onnx_parts(setting)
     if arguments.compare:
         from keras_frcnn.benchmark.torchvision_peer import peer_parts
 

@@ -31,7 +31,7 @@ from keras_frcnn.cli.shared_flags import precision_for_testing, short_sides
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc, print_table
+from keras_frcnn.evaluation.voc import VocEvaluation, decimal, evaluate_voc, print_table
 from keras_frcnn.files import write_text
 from keras_frcnn.recipes import RECIPES, DetectionFilter
 from keras_frcnn.runs import RunFolder
@@ -42,10 +42,12 @@ class Evaluated:
     """Detections and what they amount to.
 
     Attributes:
+        whole: the data set before ``--images`` cut it.
         about: what was evaluated, for ``evaluation.json``.
         subject: the same in a few words.
     """
 
+    whole: Dataset
     dataset: Dataset
     detections: dict[str, ImageDetections]
     result: VocEvaluation
@@ -68,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     evaluated = evaluate(arguments, path, console)
     print_table(evaluated.result, console)
     record = {**evaluated.result.to_json(), **evaluated.about}
+    if arguments.against:
+        record["against"] = compare(arguments, evaluated, console)
     coco = None
     if arguments.coco:
         from keras_frcnn.evaluation.coco import evaluate_coco, print_coco
@@ -97,6 +101,41 @@ def main(argv: Sequence[str] | None = None) -> None:
         written.append(page)
     for file in written:
         console.print(f"written to {file}", soft_wrap=True)
+
+
+def compare(
+    arguments: argparse.Namespace, evaluated: Evaluated, console: Console
+) -> dict[str, Any]:
+    """Says how far the detections are those of ``--against``; returns it for the record."""
+    from keras_frcnn.evaluation.agreement import (
+        CLOSE,
+        ROUGH,
+        agreement,
+        pooled_average_precision,
+    )
+
+    references = read_file(arguments.against, evaluated.whole, arguments, console)
+    other = evaluate_voc(
+        evaluated.dataset,
+        references,
+        iou_threshold=arguments.iou,
+        strictly_greater=evaluated.result.strictly_greater,
+    )
+    pooled = [pooled_average_precision(result) for result in (evaluated.result, other)]
+    console.print(
+        f"AP of all classes in one ranking: {decimal(pooled[0])}, "
+        f"in {arguments.against} {decimal(pooled[1])}",
+        soft_wrap=True,
+    )
+    found = [agreement(references, evaluated.detections, tolerance) for tolerance in (CLOSE, ROUGH)]
+    for each in found:
+        console.print(f"of {arguments.against}: {each}", soft_wrap=True)
+    return {
+        "detections": str(arguments.against),
+        "ap_pooled": pooled[0],
+        "ap_pooled_against": pooled[1],
+        "agreement": [each.to_json() for each in found],
+    }
 
 
 def write_detections(
@@ -171,9 +210,8 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
 
     run = RunFolder(arguments.run)
     config = run.read_config()
-    dataset = first_images(
-        load_test_data(arguments, path, config.class_names, console), arguments.images
-    )
+    whole = load_test_data(arguments, path, config.class_names, console)
+    dataset = first_images(whole, arguments.images)
     run.check_not_trained_on(dataset)
     recipe = config.recipe
     stage = arguments.stage or result_stage(run)
@@ -214,7 +252,7 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         "seconds_per_image": seconds,
     }
     variant = " after stage 2" if arguments.stage == 2 else ""
-    return Evaluated(dataset, detections, result, about, f"{run.path}{variant}")
+    return Evaluated(whole, dataset, detections, result, about, f"{run.path}{variant}")
 
 
 def load_detector(
@@ -255,16 +293,28 @@ def load_detector(
 def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -> Evaluated:
     """Evaluates detections that another program wrote."""
     from keras_frcnn.data.voc import read_class_names
-    from keras_frcnn.evaluation.sources import read_detections
 
     file = existing_path(arguments.detections, "--detections")
     class_names = read_class_names(path) if arguments.parser == "pascal_voc" else None
-    dataset = load_test_data(arguments, path, class_names or None, console)
-    detections, notes = read_detections(file, dataset, arguments.coco_annotations)
+    whole = load_test_data(arguments, path, class_names or None, console)
+    detections = read_file(arguments.detections, whole, arguments, console)
+    dataset = first_images(whole, arguments.images)
+    result = evaluate_voc(dataset, detections, iou_threshold=arguments.iou)
+    return Evaluated(whole, dataset, detections, result, {"detections": str(file)}, str(file))
+
+
+def read_file(
+    text: str, whole: Dataset, arguments: argparse.Namespace, console: Console
+) -> dict[str, ImageDetections]:
+    """The detections of a file on the images that are evaluated.
+
+    Args:
+        whole: all images of the sets, of which the file may have detections.
+    """
+    from keras_frcnn.evaluation.sources import read_detections
+
+    detections, notes = read_detections(Path(text).expanduser(), whole, arguments.coco_annotations)
     for note in notes:
         console.print(note)
-    dataset = first_images(dataset, arguments.images)
-    kept = {example.key for example in dataset.examples}
-    detections = {key: found for key, found in detections.items() if key in kept}
-    result = evaluate_voc(dataset, detections, iou_threshold=arguments.iou)
-    return Evaluated(dataset, detections, result, {"detections": str(file)}, str(file))
+    kept = {example.key for example in first_images(whole, arguments.images).examples}
+    return {key: found for key, found in detections.items() if key in kept}

@@ -44,6 +44,8 @@ examples:
       --proposals boxes.h5
   python -m keras_frcnn evaluate --detections all.json -p VOCdevkit --coco
   python -m keras_frcnn evaluate --detections results.tar.gz -p VOCdevkit
+  python -m keras_frcnn evaluate --detections int8.json --against float32.json \\
+      -p VOCdevkit --out int8
 """
 
 
@@ -151,6 +153,13 @@ def _add_outputs(group) -> None:
         f"default: {SCORE_THRESHOLD}, above which no other class of a box has a higher one (ours)",
     )
     group.add_argument(
+        "--against",
+        metavar="FILE",
+        help="detections of the same images by another form of the network, such as float32's: how "
+        "many of those from score 0.3 have a partner among the evaluated, and the AP of all "
+        "classes in one ranking, of both\ndefault: none (ours)",
+    )
+    group.add_argument(
         "--coco",
         action="store_true",
         help="COCO's AP and AR too; needs requirements-paper.txt\ndefault: off (ours)",
@@ -191,6 +200,8 @@ def check(arguments: argparse.Namespace) -> None:
             if arguments.write and ours.exists() and ours.samefile(file):
                 raise UserError(f"--write would replace --detections {file}: choose another --out.")
     short_sides(arguments.scales)
+    if arguments.against is not None:
+        existing_path(arguments.against, "--against")
     if arguments.out is not None and Path(arguments.out).is_file():
         raise UserError(f"--out {arguments.out} is a file; give a folder.")
     if arguments.score_thresh is not None and not arguments.report:

@@ -1,4 +1,4 @@
-"""``python -m keras_frcnn export``: a SavedModel from a run.
+"""``python -m keras_frcnn export``: a SavedModel or an ONNX file from a run.
 
 Shapes and names
 ----------------
@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
 
 from keras_frcnn.cli.common import (
     ORIGINS,
@@ -19,22 +21,36 @@ from keras_frcnn.cli.common import (
     choose_devices,
     existing_path,
     make_console,
+    output_file,
     quiet_tensorflow,
+    whole_number,
 )
 from keras_frcnn.cli.shared_flags import (
+    DATA_PATH,
     add_filter_flags,
     add_gpu_flag,
+    add_path_flags,
     add_precision_flag,
+    add_training_set_flag,
     precision_for_testing,
 )
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
+
+if TYPE_CHECKING:
+    from keras_frcnn.inference import Predictor
+
+ONNX = ".onnx"
+CALIBRATION_IMAGES = 100
 
 EPILOG = f"""\
 {ORIGINS}
 examples:
   python -m keras_frcnn export --run runs/vgg16 --out exported
   python -m keras_frcnn export --run runs/vgg16 --out exported --image photo.jpg
+  python -m keras_frcnn export --run runs/vgg16 --out vgg16.onnx
+  python -m keras_frcnn export --run runs/vgg16 --out vgg16-int8.onnx --int8 \\
+    -p VOCdevkit --set 2007:trainval
 """
 
 
@@ -42,13 +58,21 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
     parser = HelpfulParser(
         prog="python -m keras_frcnn export",
-        usage="python -m keras_frcnn export --run DIR --out DIR [flags]",
-        description="Export a run to a SavedModel that serves without this package.",
+        usage="python -m keras_frcnn export --run DIR --out DIR|FILE.onnx [flags]",
+        description="Export a run to a SavedModel, or to an ONNX file: both take pixels, give "
+        "detections and serve without this package.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("from where to where")
     group.add_argument("--run", required=True, metavar="DIR", help="run folder of train_frcnn.py")
-    group.add_argument("--out", required=True, metavar="DIR", help="new folder for the SavedModel")
+    group.add_argument(
+        "--out",
+        required=True,
+        metavar="PATH",
+        help="new folder for the SavedModel; or a file that ends in .onnx, replaced where it is "
+        "there: one image at a time, float32 whatever the precision of the run, for the CPU; "
+        "needs requirements-onnx.txt",
+    )
     group.add_argument(
         "--image",
         metavar="FILE",
@@ -57,10 +81,41 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("what the export does, for good")
     add_filter_flags(group)
+    _add_int8_flags(parser.add_argument_group("int8, of an ONNX file"))
     group = parser.add_argument_group("machine")
     add_precision_flag(group)
     add_gpu_flag(group)
     return parser
+
+
+def _add_int8_flags(group) -> None:
+    group.add_argument(
+        "--int8",
+        action="store_true",
+        help="base and fully connected layers in 8-bit integers, the RPN and the output layers in "
+        "float32: faster on CPUs with VNNI, slightly other detections\ndefault: float32 (ours)",
+    )
+    add_path_flags(
+        group,
+        required=False,
+        help=f"{DATA_PATH}: training images to calibrate --int8 on, which needs them",
+    )
+    add_training_set_flag(group, "--set")
+    group.add_argument(
+        "--calibration_images",
+        type=whole_number(1),
+        metavar="N",
+        help="images to calibrate on, evenly spread over the sets\n"
+        f"default: {CALIBRATION_IMAGES} (ours)",
+    )
+    group.add_argument(
+        "--weight_bits",
+        type=int,
+        choices=(7, 8),
+        metavar="7|8",
+        help="bits of the 8-bit weights that are used; 7 where the file will run on an x86 CPU "
+        "without VNNI, whose sums overflow\ndefault: what this CPU needs (ours)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,40 +126,100 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     given = None if arguments.image is None else existing_path(arguments.image, "--image")
-    run, out = RunFolder(arguments.run), Path(arguments.out)
-    run.read_config()
+    run, out = RunFolder(arguments.run), Path(arguments.out).expanduser()
+    run.check_makes_proposals()
+    check(arguments, out)
     console = make_console()
     quiet_tensorflow()
-    choose_devices(arguments.gpu, deterministic=False)
+    # An ONNX file is made from the graph of a machine without GPU.
+    choose_devices("-1" if out.suffix == ONNX else arguments.gpu, deterministic=False)
+    image = image_to_compare(given, run)
+    if out.suffix == ONNX:
+        from keras_frcnn.cli.export_onnx import export_onnx
+
+        export_onnx(arguments, out, image, console)
+    else:
+        export_saved_model(arguments, out, image, console)
+
+
+def check(arguments: argparse.Namespace, out: Path) -> None:
+    """Refuses flags that contradict each other and an ``--out`` that cannot be written.
+
+    Raises:
+        UserError: see above.
+    """
+    if out.suffix != ONNX:
+        if arguments.int8:
+            raise UserError("--int8 makes an ONNX file: let --out end in .onnx.")
+    else:
+        output_file(arguments.out, "--out")
+        from keras_frcnn.onnx_format.packages import check_available
+
+        check_available()
+        if arguments.precision not in (None, "float32"):
+            raise UserError(
+                f"An ONNX file is float32 or --int8, not {arguments.precision}: leave --precision "
+                "out."
+            )
+    for flag in ("path", "set", "calibration_images", "weight_bits"):
+        if getattr(arguments, flag) is not None and not arguments.int8:
+            raise UserError(f"--{flag} belongs to --int8: add it, or leave --{flag} out.")
+    if arguments.int8:
+        if arguments.path is None:
+            raise UserError("--int8 needs images of the training set to calibrate on: add -p PATH.")
+        existing_path(arguments.path, "The data path")
+
+
+def export_saved_model(
+    arguments: argparse.Namespace, out: Path, image: tuple[np.ndarray, str], console: Console
+) -> None:
+    """Writes the SavedModel and compares it with the run.
+
+    Args:
+        image: pixels and name of what to compare on.
+
+    Raises:
+        UserError: ``out`` is used already, the run does not fit, or the export differs from it.
+    """
     from keras_frcnn.export import check_unused, export, largest_difference, load_exported
-    from keras_frcnn.inference import load_predictor
-    from keras_frcnn.recipes import DetectionFilter
 
     check_unused(out)
-    image, image_name = image_to_compare(given, run)
-    predictor = load_predictor(
-        arguments.run,
-        DetectionFilter(score_threshold=arguments.score_thresh, nms_iou=arguments.nms_thresh),
-        number_of_proposals=arguments.num_proposals,
-        precision=precision_for_testing(arguments.precision, console),
-    )
+    predictor = load_run(arguments, precision_for_testing(arguments.precision, console))
     with console.status("exporting ..."):
         export(predictor, out)
-    expected, _ = predictor.detect(image)
-    found, _ = load_exported(out).detect(image)
-    pixels, scores = largest_difference(expected, found)
+    pixels, name = image
+    expected, _ = predictor.detect(pixels)
+    found, _ = load_exported(out).detect(pixels)
+    box_difference, score_difference = largest_difference(expected, found)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     console.print(f"exported to {out} ({size / 2**20:.0f} MiB)", soft_wrap=True)
     console.print(
-        f"loaded again and compared on {image_name}, {len(expected)} detections: boxes differ by "
-        f"at most {pixels:.2g} px, scores by {scores:.2g}",
+        f"loaded again and compared on {name}, {len(expected)} detections: boxes differ by "
+        f"at most {box_difference:.2g} px, scores by {score_difference:.2g}",
         soft_wrap=True,
     )
-    if pixels > 0.01 or scores > 1e-4:
+    if box_difference > 0.01 or score_difference > 1e-4:
         raise UserError(f"The exported model differs from the run; do not use {out}.")
     console.print(
         f"serve it with TensorFlow Serving, or: test_frcnn.py -p IMAGES --saved_model {out}",
         soft_wrap=True,
+    )
+
+
+def load_run(arguments: argparse.Namespace, precision: str | None) -> Predictor:
+    """The predictor of the run with the filters of the flags.
+
+    Raises:
+        UserError: as :func:`keras_frcnn.inference.load_predictor`.
+    """
+    from keras_frcnn.inference import load_predictor
+    from keras_frcnn.recipes import DetectionFilter
+
+    return load_predictor(
+        arguments.run,
+        DetectionFilter(score_threshold=arguments.score_thresh, nms_iou=arguments.nms_thresh),
+        number_of_proposals=arguments.num_proposals,
+        precision=precision,
     )
 
 

@@ -191,7 +191,8 @@ def report(
     if not drawn:
         order = np.argsort(-best)
         scores = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in order[:20])
-        note = " (0: none that the exported model returns)" if arguments.saved_model else ""
+        exported = arguments.saved_model or arguments.onnx
+        note = " (0: none that the exported model returns)" if exported else ""
         console.print(
             f"nothing passed --draw_thresh; best score per class{note}: {scores}", soft_wrap=True
         )

@@ -37,6 +37,7 @@ from keras_frcnn.cli.shared_flags import (
     short_sides,
 )
 from keras_frcnn.errors import UserError
+from keras_frcnn.onnx_format.packages import TO_RUN, check_available
 from keras_frcnn.proposals.given import GivenProposals, fit_to_image
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder, find_run
@@ -46,6 +47,7 @@ EPILOG = f"""\
 examples:
   test_frcnn.py -p photos --run runs/vgg16
   test_frcnn.py -p photo.jpg --saved_model exported --draw_thresh 0.8
+  test_frcnn.py -p photos --onnx vgg16-int8.onnx
   test_frcnn.py -p photos --run runs/fast-rcnn --proposals boxes.h5
 """
 
@@ -59,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
     parser = HelpfulParser(
         prog="test_frcnn.py",
-        usage="test_frcnn.py -p PATH (--run DIR | --saved_model DIR) [flags]",
+        usage="test_frcnn.py -p PATH (--run DIR | --saved_model DIR | --onnx FILE) [flags]",
         description="Detect objects in an image or in all images of a folder.",
         epilog=EPILOG,
     )
@@ -69,6 +71,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
     group.add_argument("--saved_model", metavar="DIR", help="an exported model, instead of --run")
+    group.add_argument(
+        "--onnx",
+        metavar="FILE",
+        help="an exported ONNX file, instead of --run; needs onnxruntime (requirements-onnx.txt)",
+    )
     group.add_argument(
         "--config_filename",
         metavar="FILE",
@@ -152,14 +159,15 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
     Raises:
         UserError: see above.
     """
-    given = [arguments.run, arguments.saved_model, arguments.config_filename]
+    exported = arguments.saved_model is not None or arguments.onnx is not None
+    given = [arguments.run, arguments.saved_model, arguments.onnx, arguments.config_filename]
     if sum(value is not None for value in given) != 1:
         raise UserError(
-            "Give one of --run DIR (made by train_frcnn.py), --saved_model DIR (made by export) "
-            "and --config_filename FILE (of a run)."
+            "Give one of --run DIR (made by train_frcnn.py), --saved_model DIR and --onnx FILE "
+            "(made by export) and --config_filename FILE (of a run)."
         )
     short_sides(arguments.scales)
-    if arguments.saved_model is not None:
+    if exported:
         if arguments.proposals is not None:
             raise UserError("--proposals belongs to --run; an exported model makes its own.")
         if arguments.scales is not None:
@@ -171,6 +179,9 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
                 raise UserError(
                     f"--{flag} is fixed in an exported model; give it to export, or use --run."
                 )
+    if arguments.onnx is not None:
+        check_available(TO_RUN)
+        existing_path(arguments.onnx, "--onnx")
     if arguments.config_filename is not None:
         file = existing_path(arguments.config_filename, "--config_filename")
         arguments.run = str(find_run(file).path)
@@ -193,6 +204,11 @@ def load_detector(
     """``(images, files) -> found``, see :mod:`keras_frcnn.cli.image_loop`, and the class names."""
     from keras_frcnn.inference import load_predictor
 
+    if arguments.onnx:
+        from keras_frcnn.onnx_format.detector import load_onnx
+
+        detector = load_onnx(arguments.onnx)
+        return lambda images, files: detector.detect_batch(images), detector.class_names
     if arguments.saved_model:
         from keras_frcnn.export import load_exported
 

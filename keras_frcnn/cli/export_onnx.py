@@ -1,0 +1,143 @@
+"""``python -m keras_frcnn export --out FILE.onnx``: writes the file, checks it, says what it found.
+
+Shapes and names
+----------------
+float32  the detector of the file without int8, also where only the int8 one is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from keras_frcnn.cli.export import CALIBRATION_IMAGES, load_run
+from keras_frcnn.data.dataset import Example
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.agreement import ROUGH, agreement, paired
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.runs import RunFolder
+
+COMPARED = 20
+# Of what has a partner; a RoI that ties with another may have none.
+LEAST_SHARE, MOST_PIXELS, MOST_SCORE = 0.9, 0.5, 1e-3
+LEAST_INT8 = 0.95
+
+
+def export_onnx(
+    arguments: argparse.Namespace, out: Path, image: tuple[np.ndarray, str], console: Console
+) -> None:
+    """Writes an ONNX file and compares it with the run.
+
+    Args:
+        image: pixels and name of what to compare on.
+
+    Raises:
+        UserError: the run does not fit, or the export differs from it.
+    """
+    from keras_frcnn.onnx_format.convert import to_onnx, write_onnx
+    from keras_frcnn.onnx_format.detector import OnnxDetector, load_onnx
+
+    examples = calibration_examples(arguments, console) if arguments.int8 else ()
+    predictor = load_run(arguments, precision="float32")
+    with console.status("converting ..."):
+        model = to_onnx(predictor)
+        float32 = OnnxDetector(model.SerializeToString())
+    pixels, name = image
+    expected, found = predictor.detect(pixels).detections, float32.detect(pixels).detections
+    del predictor
+    text, equal = comparison(expected, found)
+    console.print(f"run by onnxruntime and compared on {name}, {text}", soft_wrap=True)
+    if not equal:
+        raise UserError(f"The exported model differs from the run; {out} was not written.")
+    if arguments.int8:
+        model = quantised(arguments, model, examples, console)
+    write_onnx(model, out)
+    console.print(f"exported to {out} ({out.stat().st_size / 2**20:.0f} MiB)", soft_wrap=True)
+    written = load_onnx(out)
+    if arguments.int8:
+        compare_int8(float32, written, examples, console)
+    else:
+        text, equal = comparison(found, written.detect(pixels).detections)
+        if not equal:
+            raise UserError(f"{out} differs from what was to be written ({text}): do not use it.")
+    console.print(f"use it: test_frcnn.py -p IMAGES --onnx {out}", soft_wrap=True)
+
+
+def calibration_examples(arguments: argparse.Namespace, console: Console) -> Sequence[Example]:
+    """The images to calibrate on, evenly spread over the sets.
+
+    Raises:
+        UserError: as :func:`keras_frcnn.cli.data.load_dataset`.
+    """
+    from keras_frcnn.cli.data import load_dataset
+
+    dataset = load_dataset(
+        Path(arguments.path).expanduser(),
+        arguments.parser,
+        arguments.set,
+        console=console,
+        class_names=RunFolder(arguments.run).read_config().class_names,
+    )
+    asked = arguments.calibration_images or CALIBRATION_IMAGES
+    if len(dataset) < asked:
+        console.print(
+            f"there are {len(dataset)} images to calibrate on, not {asked}", style="yellow"
+        )
+    places = np.linspace(0, len(dataset), min(asked, len(dataset)), endpoint=False).astype(int)
+    return [dataset.examples[place] for place in places]
+
+
+def quantised(arguments: argparse.Namespace, model, examples: Sequence[Example], console: Console):
+    """The model in int8."""
+    from keras_frcnn.data.images import read_image
+    from keras_frcnn.onnx_format.quantise import needs_seven_bits, quantise
+
+    bits = arguments.weight_bits or (7 if needs_seven_bits() else 8)
+    why = "as asked" if arguments.weight_bits else "for this CPU; --weight_bits says otherwise"
+    console.print(f"int8: calibrated on {len(examples)} images, weights of {bits} bits ({why})")
+    seen = track(examples, "calibrating", console=console, disable=not console.is_terminal)
+    images = (read_image(example.path) for example in seen)
+    return quantise(model, images, seven_bit_weights=bits == 7)
+
+
+def compare_int8(float32, int8, examples: Sequence[Example], console: Console) -> None:
+    """Says how many detections of some calibration images int8 kept."""
+    from keras_frcnn.data.images import read_image
+
+    images = {example.key: read_image(example.path) for example in examples[:COMPARED]}
+    kept = agreement(
+        *(
+            {key: detector.detect(image).detections for key, image in images.items()}
+            for detector in (float32, int8)
+        ),
+        ROUGH,
+    )
+    console.print(f"int8 beside float32 on {len(images)} images: {kept}", soft_wrap=True)
+    if kept.share is not None and kept.share < LEAST_INT8:
+        console.print(
+            f"that is less than {100 * LEAST_INT8:.0f} %: evaluate the file before you use it",
+            style="yellow",
+            soft_wrap=True,
+        )
+
+
+def comparison(expected: ImageDetections, found: ImageDetections) -> tuple[str, bool]:
+    """What to say of two sets of detections that should be equal, and whether they are.
+
+    Not every detection need have its partner: under ``max`` pooling RoIs that cover the same cells
+    have equal scores, and rounding decides which of them suppression keeps.
+    """
+    pixels, scores = paired(expected, found)
+    share = len(pixels) / len(expected) if len(expected) else 1.0
+    worst_pixels, worst_score = (float(values.max(initial=0)) for values in (pixels, scores))
+    text = (
+        f"{len(pixels)} of {len(expected)} detections are there: boxes differ by at most "
+        f"{worst_pixels:.2g} px, scores by {worst_score:.2g}"
+    )
+    equal = share >= LEAST_SHARE and worst_pixels <= MOST_PIXELS and worst_score <= MOST_SCORE
+    return text, equal

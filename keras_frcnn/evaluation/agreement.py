@@ -1,0 +1,145 @@
+"""How far two sets of detections of the same images are the same.
+
+For one network in two forms (another precision, an export, int8), where the average precision of
+a few images moves by chance: most detections of the one should be detections of the other.
+
+Shapes and names
+----------------
+reference  detections of the form that is right; other  those of the form in question.
+D  detections of the reference in one image; E  those of the other.
+key  ``Example.key``, or any name of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
+from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, box_overlaps
+from keras_frcnn.evaluation.voc import VocEvaluation, average_precision_area
+
+REFERENCE_SCORE = 0.3
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """When two detections of one class are the same.
+
+    Attributes:
+        iou: their least overlap.
+        score: the most that their scores may differ by.
+    """
+
+    iou: float
+    score: float
+
+    def __str__(self) -> str:
+        return f"IoU >= {self.iou:g}, score within {self.score:g}"
+
+
+# What half precision is held to, and what int8 is.
+CLOSE = Tolerance(iou=0.9, score=0.05)
+ROUGH = Tolerance(iou=0.8, score=0.1)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many detections have a partner.
+
+    Attributes:
+        detections: of the reference, from :data:`REFERENCE_SCORE`.
+        kept: those of them with a partner.
+        tolerance: by which partners were found.
+    """
+
+    detections: int
+    kept: int
+    tolerance: Tolerance
+
+    @property
+    def share(self) -> float | None:
+        """Kept over all, None without any."""
+        return self.kept / self.detections if self.detections else None
+
+    def __str__(self) -> str:
+        share = "none" if self.share is None else f"{100 * self.share:.1f} %"
+        return (
+            f"{share} of {self.detections} detections from score {REFERENCE_SCORE:g} have a "
+            f"partner ({self.tolerance})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of ``evaluation.json``."""
+        return {
+            "iou": self.tolerance.iou,
+            "score": self.tolerance.score,
+            "detections": self.detections,
+            "kept": self.kept,
+            "share": self.share,
+        }
+
+
+def has_partner(
+    reference: ImageDetections, other: ImageDetections, tolerance: Tolerance
+) -> np.ndarray:
+    """Which detections of an image have one of the same class, place and score, (D,) bool.
+
+    Two may have the same partner, which suppression within classes all but rules out. Limits are
+    met with a slack of 1e-6, float32's rounding of scores.
+    """
+    same = reference.classes[:, None] == other.classes
+    distance = np.abs(reference.scores[:, None].astype(np.float64) - other.scores)
+    near = box_overlaps(reference.boxes_image, other.boxes_image) >= tolerance.iou - 1e-6
+    return (same & near & (distance <= tolerance.score + 1e-6)).any(axis=1)
+
+
+def paired(reference: ImageDetections, other: ImageDetections) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of the detections that have a partner by ``CLOSE``, to the one nearest in place.
+
+    Returns:
+        (P,) largest difference of a corner in pixels, and (P,) differences of the scores.
+    """
+    rows = np.flatnonzero(has_partner(reference, other, CLOSE))
+    same = reference.classes[rows, None] == other.classes
+    overlaps = np.where(same, box_overlaps(reference.boxes_image[rows], other.boxes_image), -2.0)
+    partners = overlaps.argmax(axis=1) if len(rows) else rows
+    corners = np.abs(reference.boxes_image[rows] - other.boxes_image[partners])
+    scores = np.abs(reference.scores[rows] - other.scores[partners])
+    return corners.max(axis=1, initial=0.0), scores
+
+
+def agreement(
+    references: Mapping[str, ImageDetections],
+    others: Mapping[str, ImageDetections],
+    tolerance: Tolerance = CLOSE,
+) -> Agreement:
+    """The share of the reference's detections that the other has, over all images.
+
+    Args:
+        references, others: by key; an image that is missing has no detection.
+    """
+    kept = [
+        has_partner(found.at_least(REFERENCE_SCORE), others.get(key, NO_DETECTIONS), tolerance)
+        for key, found in references.items()
+    ]
+    return Agreement(sum(map(len, kept)), int(sum(map(np.sum, kept))), tolerance)
+
+
+def pooled_average_precision(evaluation: VocEvaluation) -> float | None:
+    """Average precision (area) of all detections in one ranking; None without objects.
+
+    Detections match objects of their own class; the curve counts all classes together. Over few
+    images it moves less by chance than a mean over classes with a handful of objects each.
+    """
+    matches = evaluation.matches
+    objects = int(np.sum(~matches.object_difficult))
+    if not objects:
+        return None
+    outcomes = matches.outcomes[matches.order]
+    true_positives = np.cumsum(outcomes[outcomes != IGNORED] == TRUE_POSITIVE)
+    precision = true_positives / np.arange(1, len(true_positives) + 1)
+    return float(average_precision_area(true_positives, precision, objects))

@@ -1,0 +1,86 @@
+"""An ONNX file, used as a predictor is.
+
+Shapes and names
+----------------
+N  images of one size, put through one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.export import found_in_outputs
+from keras_frcnn.inference import Found
+
+OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
+_UNREADABLE = (
+    *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf),
+    *(errors.NoModel, errors.NoSuchFile, errors.NotImplemented, errors.RuntimeException),
+)
+
+
+class OnnxDetector:
+    """A file of :mod:`keras_frcnn.onnx_format.convert`, run on the CPU by onnxruntime.
+
+    Args:
+        model: the file, or its contents.
+
+    Raises:
+        UserError: it cannot be read, or was not exported by this package.
+    """
+
+    def __init__(self, model: Path | bytes):
+        name = "The ONNX model" if isinstance(model, bytes) else str(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = os.cpu_count() or 1
+        # Errors come as exceptions.
+        options.log_severity_level = 4
+        # Waiting threads would take the processor from what runs beside them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+            )
+        except _UNREADABLE as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{name} cannot be read by onnxruntime: {reason}.") from error
+        names = self._session.get_modelmeta().custom_metadata_map.get("class_names")
+        if names is None:
+            raise UserError(
+                f"{name} was not exported by keras_frcnn: it has no class_names in its metadata."
+            )
+        self.class_names: tuple[str, ...] = tuple(json.loads(names))
+
+    def outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """The tensors of the file for one (H, W, 3) uint8 image, by the names of ``OUTPUTS``."""
+        values = self._session.run(OUTPUTS, {"input_tensor": image[None]})
+        return dict(zip(OUTPUTS, values, strict=True))
+
+    def detect(self, image: np.ndarray) -> Found:
+        """Detections of one (H, W, 3) uint8 image; see :func:`found_in_outputs`."""
+        return found_in_outputs(self.outputs(image), image.shape[:2], len(self.class_names))[0]
+
+    def detect_batch(self, images: np.ndarray) -> list[Found]:
+        """Detections of each of (N, H, W, 3) uint8 images, in pixels."""
+        return [self.detect(image) for image in images]
+
+
+def load_onnx(path: Path | str) -> OnnxDetector:
+    """Reads an ONNX file.
+
+    Raises:
+        UserError: there is none, or as :class:`OnnxDetector`.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"{path} is no file: --onnx takes what export --out FILE.onnx wrote.")
+    return OnnxDetector(file)

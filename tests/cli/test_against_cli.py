@@ -1,0 +1,63 @@
+"""``evaluate --against``: two files of detections of the same images."""
+
+from __future__ import annotations
+
+import json
+
+from keras_frcnn.cli import evaluate
+
+
+def write(path, *rows):
+    """Rows are (image, class, [x, y, width, height], score)."""
+    records = [
+        {"image_id": image, "class_name": name, "bbox": box, "score": score}
+        for image, name, box, score in rows
+    ]
+    path.write_text(json.dumps(records))
+    return path
+
+
+def test_two_files(devkit, command, tmp_path):
+    """Images 9 to 11 hold two objects each, and image 10 a difficult disc besides."""
+    disc = [10, 30, 50, 40]  # of image 9, as write_devkit puts it
+    reference = write(
+        tmp_path / "float32.json",
+        ("000009", "disc", disc, 0.9),
+        ("000009", "square", [50, 40, 40, 50], 0.6),
+        ("000010", "disc", [0, 0, 5, 5], 0.4),
+        ("000011", "disc", [0, 0, 5, 5], 0.2),
+    )
+    other = write(
+        tmp_path / "int8.json",
+        ("000009", "disc", [13, 30, 50, 40], 0.9),  # IoU 47 / 53 = 0.89
+        ("000009", "square", [50, 40, 40, 50], 0.6),
+    )
+    outcome = command(
+        evaluate.main,
+        *("-p", devkit, "--set", "2007:test", "--detections", other, "--against", reference),
+        *("--out", tmp_path / "out"),
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"of {reference}: 33.3 % of 3 detections from score 0.3" in outcome.out
+    assert f"of {reference}: 66.7 % of 3 detections from score 0.3" in outcome.out
+    record = json.loads((tmp_path / "out" / "evaluation.json").read_text())["against"]
+    assert record["detections"] == str(reference)
+    assert [each["kept"] for each in record["agreement"]] == [1, 2]
+    assert [each["iou"] for each in record["agreement"]] == [0.9, 0.8]
+    # Two of six objects first, whatever comes after.
+    assert record["ap_pooled"] == record["ap_pooled_against"] == 2 / 6
+    assert "AP of all classes in one ranking: 0.333, in " in outcome.out
+
+    first = command(
+        evaluate.main,
+        *("-p", devkit, "--set", "2007:test", "--detections", other, "--against", reference),
+        *("--out", tmp_path / "first", "--images", "1"),
+    )
+    assert first.code == 0
+    assert "50.0 % of 2 detections" in first.out  # of image 9 only
+
+
+def test_a_file_that_is_not_there(devkit, command, tmp_path):
+    file = write(tmp_path / "a.json")
+    flags = ("-p", devkit, "--detections", file, "--against", tmp_path / "none.json")
+    assert command(evaluate.main, *flags).refused("--against", "does not exist")

@@ -1,0 +1,152 @@
+"""The ONNX file: names and shapes, equality with the predictor, what cannot be read."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.agreement import paired
+from keras_frcnn.inference import Predictor
+from keras_frcnn.recipes import DetectionFilter
+from tests.random_networks import random_image, random_network
+
+onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
+pytest.importorskip("tf2onnx", reason="needs requirements-onnx.txt")
+
+from keras_frcnn.onnx_format.convert import to_onnx, write_onnx  # noqa: E402
+from keras_frcnn.onnx_format.detector import OnnxDetector, load_onnx  # noqa: E402
+
+OUTPUTS = {
+    "detection_boxes": [1, 100, 4],
+    "detection_scores": [1, 100],
+    "detection_classes": [1, 100],
+    "num_detections": [1],
+}
+
+
+@pytest.fixture(scope="module")
+def detector(model, tmp_path_factory):
+    file = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    write_onnx(model, file)
+    return load_onnx(file)
+
+
+def test_names_types_and_shapes_are_those_of_the_saved_model(model):
+    (pixels,) = model.graph.input
+    assert pixels.name == "input_tensor"
+    assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    sides = pixels.type.tensor_type.shape.dim
+    assert [side.dim_value for side in sides] == [1, 0, 0, 3]
+    assert {output.name for output in model.graph.output} == set(OUTPUTS)
+    for output in model.graph.output:
+        kind = output.type.tensor_type
+        assert kind.elem_type == onnx.TensorProto.FLOAT
+        assert [side.dim_value for side in kind.shape.dim] == OUTPUTS[output.name]
+
+
+def test_only_standard_operators_and_no_loop(model):
+    kinds = {node.op_type for node in model.graph.node}
+    assert {node.domain for node in model.graph.node} == {""}
+    assert {"RoiAlign", "NonMaxSuppression"} <= kinds
+    assert "Loop" not in kinds
+
+
+@pytest.mark.parametrize("size", [(60, 90), (200, 64), (33, 200), (1, 1), (3, 2)])
+def test_detections_are_those_of_the_predictor(detector, predictor, size):
+    pixels = random_image(*size)
+    expected, best = predictor.detect(pixels)
+    found, best_found = detector.detect(pixels)
+    assert len(found) == len(expected)
+    if min(size) > 30:
+        assert len(expected) > 0
+    boxes, scores = paired(expected, found)
+    assert len(boxes) == len(expected)
+    assert boxes.max(initial=0) < 0.01
+    assert scores.max(initial=0) < 1e-4
+    known = best_found > 0
+    np.testing.assert_allclose(best_found[known], best[known], atol=1e-4)
+
+
+def test_boxes_are_normalised_and_padded_with_zeros(detector, predictor):
+    pixels = random_image(60, 90)
+    outputs = detector.outputs(pixels)
+    for name, shape in OUTPUTS.items():
+        assert outputs[name].shape == tuple(shape), name
+        assert outputs[name].dtype == np.float32, name
+    count = int(outputs["num_detections"][0])
+    boxes = outputs["detection_boxes"][0]
+    expected = predictor.detect(pixels).detections.boxes_image / [60, 90, 60, 90]
+    np.testing.assert_allclose(boxes[:count], expected, atol=1e-4)
+    assert (boxes <= 1).all()
+    for name in list(OUTPUTS)[:3]:
+        assert not outputs[name][0, count:].any()
+
+
+def test_a_batch_is_its_images_one_after_the_other(detector):
+    images = np.stack([random_image(70, 100, seed) for seed in range(2)])
+    for image, found in zip(images, detector.detect_batch(images), strict=True):
+        np.testing.assert_array_equal(
+            found.detections.boxes_image, detector.detect(image).detections.boxes_image
+        )
+
+
+def test_class_names_are_metadata(model, detector):
+    names = {entry.key: entry.value for entry in model.metadata_props}
+    assert names == {"class_names": '["disc", "square", "star"]'}
+    assert detector.class_names == ("disc", "square", "star")
+
+
+def test_the_network_is_as_it_was(model, predictor):
+    """The pooling was marked for the conversion only."""
+    pixels = random_image(70, 100)
+    again = Predictor(predictor.model, predictor.detection_filter)
+    found, expected = again.detect(pixels).detections, predictor.detect(pixels).detections
+    np.testing.assert_array_equal(found.boxes_image, expected.boxes_image)
+
+
+@pytest.mark.slow
+def test_two_networks_and_max_pooling(tiny_recipe):
+    """The unshared variant: proposals of one network, classes of another."""
+    detector = dataclasses.replace(tiny_recipe.detector, roi_pooling="max")
+    recipe = dataclasses.replace(tiny_recipe, detector=detector)
+    first, second = (random_network(recipe, ("disc", "square"), seed) for seed in (1, 2))
+    both = Predictor(first, DetectionFilter(score_threshold=0.2), detector_model=second)
+    model = to_onnx(both)
+    assert "MaxRoiPool" in {node.op_type for node in model.graph.node}
+    pixels = random_image(90, 120)
+    expected, found = (
+        each.detect(pixels).detections for each in (both, OnnxDetector(model.SerializeToString()))
+    )
+    # RoIs of the same cells have equal scores: rounding decides which of them stays.
+    boxes, scores = paired(expected, found)
+    assert len(boxes) >= 0.8 * len(expected) > 0
+    assert np.median(boxes) < 0.01
+    assert scores.max() < 1e-3
+
+
+def test_half_precision_is_refused(tiny_recipe):
+    from keras_frcnn.network.faster_rcnn import FasterRcnn
+
+    network = FasterRcnn("tiny", ("disc",), tiny_recipe, precision="bfloat16")
+    with pytest.raises(ValueError, match="float32"):
+        to_onnx(Predictor(network, DetectionFilter()))
+
+
+def test_what_is_no_export_is_refused(model, tmp_path):
+    with pytest.raises(UserError, match=r"is no file: --onnx takes what export"):
+        load_onnx(tmp_path / "none.onnx")
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"no model")
+    with pytest.raises(UserError, match="damaged.onnx cannot be read by onnxruntime"):
+        load_onnx(damaged)
+    damaged.write_bytes(model.SerializeToString()[:-2000])
+    with pytest.raises(UserError, match="cannot be read by onnxruntime"):
+        load_onnx(damaged)
+    foreign = onnx.ModelProto()
+    foreign.CopyFrom(model)
+    del foreign.metadata_props[:]
+    with pytest.raises(UserError, match="was not exported by keras_frcnn"):
+        OnnxDetector(foreign.SerializeToString())
