@@ -98,8 +98,14 @@ class Fitting:
         self.display = display
         self.units = training_units(dataset.examples, config.flips)
         self.cache: FeatureCache | None = None
-        self.images = self._image_cache()
+        self.images: ImageCache | None = None
         self.writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+
+    def _read(self) -> Callable[[Path], np.ndarray]:
+        """How images are read: from their cache, made when the first is needed, or from files."""
+        if self.images is None and self.cache is None:
+            self.images = self._image_cache()
+        return read_image if self.images is None else self.images.read
 
     def _image_cache(self) -> ImageCache | None:
         examples = [unit.example for unit in self.units]
@@ -128,7 +134,7 @@ class Fitting:
     def records(self, store: ProposalStore | None) -> Callable[[int], dict]:
         """``unit index -> record``: pixels, or features once they are cached, and proposals."""
         cache = self.cache
-        read = read_image if self.images is None else self.images.read
+        read = self._read()
 
         def make_record(index: int) -> dict:
             return unit_record(
