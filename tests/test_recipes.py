@@ -73,7 +73,7 @@ def test_numbers_of_the_paper():
     assert (detector.foreground_fraction, detector.foreground_iou) == (0.25, 0.5)
     assert (detector.background_iou_high, detector.sigma) == (0.5, 1.0)
     optimizer = dataclasses.astuple(recipe.optimizer)
-    assert optimizer == (0.9, 0.0005, 2.0)
+    assert optimizer == (0.9, 0.0005, 2.0, None)
     schedules = [dataclasses.astuple(schedule) for schedule in (*recipe.stages, recipe.joint)]
     rpn_stage, detector_stage = (80_000, 60_000, 0.001), (40_000, 30_000, 0.001)
     assert schedules == [rpn_stage, detector_stage] * 2 + [(70_000, 50_000, 0.001)]

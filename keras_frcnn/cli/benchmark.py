@@ -109,19 +109,19 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--compressed",
         action="store_true",
-        help="testing with fc6 and fc7 as truncated SVD (1024, 256), too",
+        help="testing with fc6 and fc7 as truncated SVD (1024, 256), too\ndefault: off",
     )
     group.add_argument(
         "--onnx",
         action="store_true",
         help="testing by onnxruntime, too: the network as an ONNX file, float32 and int8; needs "
-        "requirements-onnx.txt",
+        "requirements-onnx.txt\ndefault: off",
     )
     group.add_argument(
         "--compare",
         choices=("torchvision",),
         metavar="NAME",
-        help="torchvision: its FasterRCNN on VGG-16 in the same run (float32)",
+        help="torchvision: its FasterRCNN on VGG-16 in the same run (float32)\ndefault: none",
     )
     group = parser.add_argument_group("how")
     group.add_argument(
@@ -134,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--memory",
         action="store_true",
-        help="peak memory of testing and of the steps, each in a process of its own",
+        help="peak memory of testing and of the steps, each in a process of its own\ndefault: off",
     )
     group.add_argument("--out", metavar="FILE", help="write everything as JSON\ndefault: none")
     add_gpu_flag(group)

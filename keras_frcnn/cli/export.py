@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = HelpfulParser(
         prog="python -m keras_frcnn export",
         usage="python -m keras_frcnn export --run DIR --out DIR|FILE.onnx [flags]",
-        description="Export a run to a SavedModel, or to an ONNX file: both take pixels, give "
+        description="Export a run to a SavedModel, or to an ONNX file: both take pixels, give\n"
         "detections and serve without this package.",
         epilog=EPILOG,
     )

@@ -61,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
     parser = HelpfulParser(
         prog="test_frcnn.py",
-        usage="test_frcnn.py -p PATH (--run DIR | --saved_model DIR | --onnx FILE) [flags]",
+        usage="test_frcnn.py -p PATH --run DIR [flags]\n"
+        "       test_frcnn.py -p PATH (--saved_model DIR | --onnx FILE) [flags]",
         description="Detect objects in an image or in all images of a folder.",
         epilog=EPILOG,
     )

@@ -20,11 +20,20 @@ from keras_frcnn.errors import UserError
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("train", "test", "evaluate", "proposals", "recall"),
-    *("export", "compress", "anchors", "paper", "demo"),
+    *("export", "compress", "anchors", "paper", "benchmark", "demo"),
 )
 # Flags that have no default: they name something, or switch something on.
 WITHOUT_DEFAULT = {
-    *("--help", "--path", "--run", "--saved_model", "--detections", "--no-hf", "--resume"),
+    *(
+        "--help",
+        "--path",
+        "--run",
+        "--saved_model",
+        "--onnx",
+        "--detections",
+        "--no-hf",
+        "--resume",
+    ),
     *("--config_filename", "--network", "--out", "--no-nms", "--no-cls", "--no-reg", "--list"),
 }
 
@@ -179,7 +188,7 @@ def test_help_fits_the_terminal(name, columns, monkeypatch):
     text = parser_of(name).format_help()
     widest = max(text.splitlines(), key=len)
     assert len(widest) <= min(columns, 100), widest
-    assert "  -p, --path PATH" in text or name in ("export", "demo")
+    assert "  -p, --path PATH" in text or name in ("export", "benchmark", "demo")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "demo"])
