@@ -288,6 +288,17 @@ def test_a_gpu_that_is_not_there(text):
     assert f"--gpu {text} names a GPU that is not here" in message
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_xla_compiles_where_it_is_asked_to(jit):
+    done = python(
+        "from keras_frcnn.cli.common import choose_devices\n"
+        f"choose_devices('-1', False, jit={jit})\n"
+        "import tensorflow as tf\n"
+        "print(repr(tf.config.optimizer.get_jit()))"
+    )
+    assert done.stdout.split() == [repr("autoclustering" if jit else "")]
+
+
 def test_brackets_in_names_are_shown_as_they_are(capsys):
     common.make_console().print("photos/IMG [edited] :car: [/b].jpg", style="yellow")
     assert capsys.readouterr().out == "photos/IMG [edited] :car: [/b].jpg\n"
