@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -96,13 +96,19 @@ def draw_detections(
     return picture
 
 
-def draw_samples(image: np.ndarray, boxes: np.ndarray, kinds: Sequence[str]) -> Image.Image:
+def draw_samples(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    kinds: Sequence[str],
+    words: Mapping[str, str] | None = None,
+) -> Image.Image:
     """A training image with the anchors or RoIs that its step sampled, and what they should find.
 
     Args:
         image: (H, W, 3) uint8, the network input before its mean is subtracted.
         boxes: (D, 4) in pixels of that image; they may overhang it.
         kinds: (D,) each ``"foreground"``, ``"background"`` or ``"ground truth"``.
+        words: what to call the kinds in the legend, which names no others; default: all of them.
 
     Raises:
         ValueError: another kind.
@@ -121,8 +127,9 @@ def draw_samples(image: np.ndarray, boxes: np.ndarray, kinds: Sequence[str]) -> 
             else:
                 _draw_box(draw, box, colour, 2 * thin)
     x = 0
-    for kind, colour in reversed(SAMPLE_COLOURS.items()):
-        text = f"{kind} {sum(of_kind == kind for of_kind in kinds)}"
+    words = {kind: kind for kind in reversed(SAMPLE_COLOURS)} if words is None else words
+    for kind, word in words.items():
+        text, colour = f"{word} {list(kinds).count(kind)}", SAMPLE_COLOURS[kind]
         font = _fitting_font(text, max(11, round(unit / 36)), picture.width // 3)
         width, height = _plate_size(text, font)
         _draw_plate(draw, (x, 0, x + width, height), text, font, colour)

@@ -137,6 +137,9 @@ def test_samples_are_coloured_by_kind_and_counted(monkeypatch):
     red, green, blue = picture[60, 150]  # pale, so that a hundred leave the photo visible
     assert 128 < red < 255 and green == blue < 128
     assert texts == ["ground truth 1", "foreground 1", "background 2"]
+    texts.clear()
+    draw_samples(grey(100, 200), boxes, kinds, {"foreground": "anchors:"})
+    assert texts == ["anchors: 1"]
     with pytest.raises(ValueError, match="received \\['fg'\\]"):
         draw_samples(grey(100, 200), boxes[:1], ["fg"])
 

@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from keras_frcnn.plots import save_anchor_clusters
     from keras_frcnn.targets.coverage import best_ious, shapes_input
 
-    dataset = load_dataset(path, arguments.parser, arguments.train_set, console=console)
+    dataset = load_dataset(
+        path, arguments.parser, arguments.train_set, console=console, allow_bad=arguments.allow_bad
+    )
     examples = [example.without_difficult() for example in dataset.examples]
     shapes = shapes_input(examples, image)
     if not len(shapes):

@@ -142,6 +142,7 @@ def evaluate_both(
         for flag in DATA_FLAGS:
             value = getattr(arguments, flag)
             words += [] if value is None else [f"--{flag}", str(value)]
+        words += ["--allow_bad"] if arguments.allow_bad else []
         asked = evaluate.build_parser().parse_args(words)
         asked.gpu = arguments.gpu
         found = evaluate.evaluate_run(asked, path, console)

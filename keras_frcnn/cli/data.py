@@ -13,10 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.data.dataset import DataProblem, Dataset
 from keras_frcnn.data.simple import load_simple
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
+
+# Share of the listed images that may be left out without a word of the user.
+MOST_BAD = 0.1
 
 
 def load_dataset(
@@ -28,6 +31,7 @@ def load_dataset(
     class_names: Sequence[str] | None = None,
     strict: bool = False,
     default_split: str = "trainval",
+    allow_bad: bool = False,
 ) -> Dataset:
     """Reads and checks a data set of either layout.
 
@@ -35,10 +39,47 @@ def load_dataset(
         parser: ``pascal_voc`` or ``simple``.
         sets: image sets of a devkit; ``None``: every year's ``default_split``.
         class_names: known classes; default: those found.
+        allow_bad: go on where more than :data:`MOST_BAD` of the images cannot be used.
 
     Raises:
-        UserError: as :func:`load_voc` and :func:`load_simple`.
+        UserError: as :func:`load_voc` and :func:`load_simple`, or too many images are bad.
     """
+    dataset = _load(path, parser, sets, console, class_names, strict, default_split)
+    if not allow_bad:
+        check_share_of_bad(dataset)
+    return dataset
+
+
+def left_out(dataset: Dataset) -> list[DataProblem]:
+    """The problems for which images were left out."""
+    return [problem for problem in dataset.problems if problem.action == "image dropped"]
+
+
+def check_share_of_bad(dataset: Dataset) -> None:
+    """Stops where so many images are bad that the data, not the images, may be wrong.
+
+    Raises:
+        UserError: more than :data:`MOST_BAD` of them were left out.
+    """
+    bad = left_out(dataset)
+    listed = len(dataset) + len(bad)
+    if len(bad) > MOST_BAD * listed:
+        raise UserError(
+            f"{len(bad)} of the {listed} images in {' + '.join(dataset.sets)} cannot be used, more "
+            f"than {MOST_BAD:.0%}. The first: {bad[0].file}: {bad[0].reason}. Mend the data, or go "
+            "on without these images by --allow_bad."
+        )
+
+
+def _load(
+    path: Path,
+    parser: str,
+    sets: str | None,
+    console: Console,
+    class_names: Sequence[str] | None,
+    strict: bool,
+    default_split: str,
+) -> Dataset:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -177,6 +177,7 @@ def load_test_data(
         class_names=class_names,
         strict=arguments.strict,
         default_split="test",
+        allow_bad=arguments.allow_bad,
     )
     if dataset.problems:
         first = dataset.problems[0]

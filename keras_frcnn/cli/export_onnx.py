@@ -82,6 +82,7 @@ def calibration_examples(arguments: argparse.Namespace, console: Console) -> Seq
         arguments.set,
         console=console,
         class_names=RunFolder(arguments.run).read_config().class_names,
+        allow_bad=arguments.allow_bad,
     )
     asked = arguments.calibration_images or CALIBRATION_IMAGES
     if len(dataset) < asked:

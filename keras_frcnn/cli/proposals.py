@@ -170,7 +170,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     method = make_method(arguments)
     method.settings()  # an edge model that cannot be used is known before the data is read
-    dataset = load_dataset(path, arguments.parser, arguments.set, console=console)
+    dataset = load_dataset(
+        path, arguments.parser, arguments.set, console=console, allow_bad=arguments.allow_bad
+    )
     for problem in dataset.problems:
         if problem.action == "image dropped":
             console.print(

@@ -95,7 +95,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from keras_frcnn.cli.data import load_dataset
 
     dataset = load_dataset(
-        path, arguments.parser, arguments.set, console=console, default_split="test"
+        path,
+        arguments.parser,
+        arguments.set,
+        console=console,
+        default_split="test",
+        allow_bad=arguments.allow_bad,
     )
     # All before the first table: the last file's name may be mistyped.
     given = {text: load_given([text], dataset) for text in arguments.proposals}

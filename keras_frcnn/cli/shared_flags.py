@@ -29,6 +29,12 @@ def add_path_flags(group, *, required: bool = True, help: str = DATA_PATH) -> No
         help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
         "default: pascal_voc (lineage)",
     )
+    group.add_argument(
+        "--allow_bad",
+        action="store_true",
+        help="go on where more than a tenth of the images is missing or unreadable\n"
+        "default: stop then; below, leave them out and report them (ours)",
+    )
 
 
 def add_test_set_flag(group) -> None:

@@ -105,6 +105,7 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
         arguments.train_set,
         strict=arguments.strict,
         console=console,
+        allow_bad=arguments.allow_bad,
     )
     if not any(len(example.without_difficult().classes) for example in dataset.examples):
         first = f"; the first problem: {dataset.problems[0].reason}" if dataset.problems else ""
@@ -211,6 +212,7 @@ def train(
     console: Console,
 ) -> None:
     """Shows the start screen, trains, says where the result is."""
+    from keras_frcnn.cli.data import left_out
     from keras_frcnn.data.checks import write_report
     from keras_frcnn.training.display import TrainingDisplay
     from keras_frcnn.training.fitting import Fitting, TrainingOptions
@@ -244,6 +246,14 @@ def train(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(final, target)
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
+    bad = len(left_out(dataset))
+    if bad:
+        console.print(
+            f"{bad} of the {len(dataset) + bad} images were left out, see "
+            f"{run.path / 'data_report.txt'}",
+            style="yellow",
+            soft_wrap=True,
+        )
     if final.exists() or run.weights_file("stage2").exists():
         given = " --proposals FILE" if config.mode == "fast-rcnn" else ""
         console.print(
