@@ -66,6 +66,11 @@ class BoxClassifier(tf.Module):
         """Foreground classes in order."""
         return self.model.class_names
 
+    @property
+    def traces(self) -> int:
+        """How often :meth:`predict` was traced: once, whatever the shapes."""
+        return self.predict.experimental_get_tracing_count()
+
     @tf.function(
         input_signature=[
             tf.TensorSpec((None, None, None, 3), tf.uint8),

@@ -97,6 +97,11 @@ class Predictor(tf.Module):
         """Foreground classes in order."""
         return self.model.class_names
 
+    @property
+    def traces(self) -> int:
+        """How often :meth:`predict` was traced: once, whatever the shapes."""
+        return self.predict.experimental_get_tracing_count()
+
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     def predict(self, images: tf.Tensor) -> PredictedBoxes:
         """Detections of (N, H, W, 3) uint8 images, traced once whatever their size."""

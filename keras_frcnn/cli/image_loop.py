@@ -38,7 +38,19 @@ class Picture:
     pixels: np.ndarray | str
 
 
-Detect = Callable[[np.ndarray, list[Path]], list]
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """What finds objects.
+
+    Attributes:
+        detect: ``(images, files) -> found``, of images of one size.
+        class_names: foreground classes in order.
+        traces: how often its function was traced so far; ``None``: it came traced from a file.
+    """
+
+    detect: Callable[[np.ndarray, list[Path]], list]
+    class_names: tuple[str, ...]
+    traces: Callable[[], int] | None = None
 
 
 def in_batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
@@ -62,15 +74,10 @@ def in_batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]
 def run_on_images(
     arguments: argparse.Namespace,
     path: Path,
-    detect: Detect,
-    class_names: tuple[str, ...],
+    detector: Detector,
     console: Console,
 ) -> None:
-    """Detects, draws and writes; unreadable images are named at the end, the rest is done.
-
-    Args:
-        detect: ``(images, files) -> found``, of images of one size.
-    """
+    """Detects, draws and writes; unreadable images are named at the end, the rest is done."""
     from keras_frcnn.data.images import find_images
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
@@ -84,6 +91,7 @@ def run_on_images(
     unreadable: list[str] = []
     records: dict[int, list[dict]] = {}
     seconds = []
+    class_names = detector.class_names
     best = np.zeros(len(class_names))
     pictures = in_parallel(_read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
     pictures = track(
@@ -95,7 +103,7 @@ def run_on_images(
     )
     for group in in_batches(_readable(pictures, unreadable), arguments.batch):
         start = time.perf_counter()
-        found = detect(
+        found = detector.detect(
             np.stack([picture.pixels for picture in group]), [picture.file for picture in group]
         )
         seconds.append((time.perf_counter() - start) / len(group))
@@ -118,7 +126,7 @@ def run_on_images(
         out,
         in_order,
         best,
-        class_names,
+        detector,
         seconds,
         len(records),
         others,
@@ -165,7 +173,7 @@ def report(
     out: Path,
     records: list[dict],
     best: np.ndarray,
-    class_names: Sequence[str],
+    detector: Detector,
     seconds: list[float],
     images: int,
     others: int,
@@ -190,7 +198,9 @@ def report(
         raise UserError(f"None of the {len(unreadable)} images could be read.")
     if not drawn:
         order = np.argsort(-best)
-        scores = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in order[:20])
+        scores = ", ".join(
+            f"{detector.class_names[index]} {best[index]:.3f}" for index in order[:20]
+        )
         exported = arguments.saved_model or arguments.onnx
         note = " (0: none that the exported model returns)" if exported else ""
         console.print(
@@ -201,5 +211,6 @@ def report(
     console.print(
         f"{np.median(steady):.3f} s an image (median"
         + (f"; first {seconds[0]:.1f} s)" if len(seconds) > 1 else ")")
+        + (f"; traces for all image sizes: {detector.traces()}" if detector.traces else "")
     )
     console.print(f"pictures, detections.json and detections.csv are in {out}", soft_wrap=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from keras_frcnn.cli.common import (
     whole_number,
 )
 from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.image_loop import run_on_images
+from keras_frcnn.cli.image_loop import Detector, run_on_images
 from keras_frcnn.cli.shared_flags import (
     add_filter_flags,
     add_gpu_flag,
@@ -150,8 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False, jit=arguments.jit)
     precision = precision_for_testing(arguments.precision, console)
-    detect, class_names = load_detector(arguments, precision)
-    run_on_images(arguments, path, detect, class_names, console)
+    run_on_images(arguments, path, load_detector(arguments, precision), console)
 
 
 def check(arguments: argparse.Namespace, path: Path) -> None:
@@ -199,22 +198,20 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
         )
 
 
-def load_detector(
-    arguments: argparse.Namespace, precision: str | None
-) -> tuple[Callable, tuple[str, ...]]:
-    """``(images, files) -> found``, see :mod:`keras_frcnn.cli.image_loop`, and the class names."""
+def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detector:
+    """What the flags name: a run, or an exported model."""
     from keras_frcnn.inference import load_predictor
 
     if arguments.onnx:
         from keras_frcnn.onnx_format.detector import load_onnx
 
-        detector = load_onnx(arguments.onnx)
-        return lambda images, files: detector.detect_batch(images), detector.class_names
+        model = load_onnx(arguments.onnx)
+        return Detector(lambda images, files: model.detect_batch(images), model.class_names)
     if arguments.saved_model:
         from keras_frcnn.export import load_exported
 
         exported = load_exported(arguments.saved_model)
-        return lambda images, files: exported.detect_batch(images), exported.class_names
+        return Detector(lambda images, files: exported.detect_batch(images), exported.class_names)
     chosen = DetectionFilter(score_threshold=arguments.score_thresh)
     if arguments.nms_thresh is not None:
         chosen = dataclasses.replace(chosen, nms_iou=arguments.nms_thresh)
@@ -229,7 +226,11 @@ def load_detector(
         short_sides=short_sides(arguments.scales),
         precision=precision,
     )
-    return lambda images, files: predictor.detect_batch(images), predictor.class_names
+    return Detector(
+        lambda images, files: predictor.detect_batch(images),
+        predictor.class_names,
+        lambda: predictor.traces,
+    )
 
 
 def classify_given(
@@ -237,7 +238,7 @@ def classify_given(
     chosen: DetectionFilter,
     given: GivenProposals,
     precision: str | None,
-) -> tuple[Callable, tuple[str, ...]]:
+) -> Detector:
     """As :func:`load_detector`, on given proposals."""
     from keras_frcnn.data.images import find_images
     from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
@@ -261,4 +262,4 @@ def classify_given(
         # Each image has another number of boxes.
         return [detect_one(image, file) for image, file in zip(images, files, strict=True)]
 
-    return detect, classifier.class_names
+    return Detector(detect, classifier.class_names, lambda: classifier.traces)

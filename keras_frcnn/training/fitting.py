@@ -288,6 +288,8 @@ class Fitting:
                 checkpoint_seconds=self.options.checkpoint_seconds,
             )
         self._draw_curves()
+        if schedule.iterations > first:
+            self.display.say(f"traces of the step: {step.traces} for all image sizes")
 
     def _draw_curves(self) -> None:
         if self.run.metrics_file.exists():

@@ -87,6 +87,7 @@ def test_everything_readable_is_done_and_the_rest_is_reported(tested):
     assert ["broken.jpg" in unreadable[0], "text.jpg" in unreadable[1]] == [True, True]
     assert len(unreadable) == 2
     assert " s an image" in outcome.out
+    assert "; traces for all image sizes: 1\n" in outcome.out
     assert outcome.err == ""
     assert {record["file_name"] for record in records} <= READABLE
 

@@ -181,6 +181,10 @@ def test_the_progress_tells_stage_losses_speed_and_time(trained):
         assert words in lines[1]
 
 
+def test_every_stage_traces_its_step_once(trained):
+    assert trained.outcome.out.count("traces of the step: 1 for all image sizes\n") == 4
+
+
 def test_the_run_folder_holds_everything(trained):
     run = trained.path
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
