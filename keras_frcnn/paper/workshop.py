@@ -162,8 +162,15 @@ class Workshop:
             raise UserError(
                 "--seeds repeats trainings, --run takes the place of one: give one of the two."
             )
+        by_name: dict[str, RunFolder] = {}
         for run in self.runs:
             self._check_run(run)
+            other = by_name.setdefault(run.path.name, run)
+            if other != run:
+                raise UserError(
+                    f"--run {other.path} and {run.path} end in the same name, by which what they "
+                    "propose and detect is kept: rename one of the folders."
+                )
         self.folder.mkdir(parents=True, exist_ok=True)
         asked = json.loads(json.dumps(self._setting()))
         file = self.folder / "setting.json"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -107,13 +108,19 @@ class Fitting:
             self.images = self._image_cache()
         return read_image if self.images is None else self.images.read
 
-    def _image_cache(self) -> ImageCache | None:
+    @cached_property
+    def _image_plan(self) -> CachePlan:
         examples = [unit.example for unit in self.units]
         plan = self._plan(ImageCache.size_of(examples), self.options.image_cache)
         self.display.say(f"image cache: {plan.text()}")
-        if plan.place == "off":
+        return plan
+
+    def _image_cache(self) -> ImageCache | None:
+        place = self._image_plan.place
+        if place == "off":
             return None
-        return ImageCache(examples, self.run.path / "images.bin" if plan.place == "disk" else None)
+        examples = [unit.example for unit in self.units]
+        return ImageCache(examples, self.run.path / "images.bin" if place == "disk" else None)
 
     def _plan(self, size: int, choice: str) -> CachePlan:
         return plan_cache(size, self.run.path, choice, self.options.cache_budget)

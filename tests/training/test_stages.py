@@ -204,6 +204,15 @@ def test_a_finished_run_is_left_alone(uninterrupted, demo_dataset, trainer_of):
     assert run.weights_file("final").exists()
 
 
+def test_that_nothing_is_cached_is_said_once(run_config, demo_dataset, trainer_of, tmp_path):
+    run, config = RunFolder(tmp_path / "run"), run_config()
+    run.create(config, [])
+    trainer, said = trainer_of(config, demo_dataset, run, image_cache="off")
+    for _ in (1, 2):  # as every stage does
+        trainer.fitting.records(None)
+    assert said.getvalue().count("image cache: off") == 1
+
+
 def interrupt(patch, stage, done, how):
     """Lets the given stage fail after ``done`` iterations, by a signal or while saving."""
     run_stage, save = fitting.run_stage, Checkpoints.save
