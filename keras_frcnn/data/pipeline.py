@@ -133,7 +133,7 @@ def batches(
         images_per_step: N.
         feature_channels: F where ``make_record`` brings features instead of pixels.
         feature_dtype: what the 16 bits of those features are.
-        workers: decoding threads.
+        workers: threads that decode, and that resize.
 
     Yields:
         Dictionaries with the entries of :data:`BATCH_SIGNATURE`, ``features`` (N, h, w, F) in place
@@ -178,7 +178,7 @@ def batches(
             raise
 
     dataset = tf.data.Dataset.from_generator(records, output_signature=signature)
-    dataset = dataset.map(to_input, num_parallel_calls=2, deterministic=True)
+    dataset = dataset.map(to_input, num_parallel_calls=workers, deterministic=True)
     dataset = dataset.padded_batch(images_per_step, drop_remainder=True).prefetch(2)
     try:
         yield from dataset

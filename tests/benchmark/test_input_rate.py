@@ -1,0 +1,34 @@
+"""The input's rate is measured on whole passes, from files and from the cache.
+
+Shapes and names
+----------------
+read  what the pipeline took from the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from benchmarks.input_rate import time_pass
+from keras_frcnn.data.images import read_image
+from keras_frcnn.data.synthetic import write_demo_devkit
+from keras_frcnn.data.voc import load_voc
+from keras_frcnn.recipes import PAPER
+from keras_frcnn.training.units import training_units
+
+
+def test_every_unit_is_read_once(tmp_path):
+    write_demo_devkit(tmp_path, seed=1, train_images=3, test_images=1, size=(60, 80))
+    units = training_units(load_voc(tmp_path, "2007:trainval").examples, flips=True)
+    read = []
+
+    def noted(path):
+        read.append(path)
+        return read_image(path)
+
+    config = dataclasses.replace(PAPER.image, short_side=30, long_side=50)
+    wall, cpu = time_pass(units, config, noted, workers=1)
+    assert read == [unit.example.path for unit in units]
+    assert len(read) == 6
+    assert wall > 0
+    assert cpu > 0
