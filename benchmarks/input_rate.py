@@ -1,7 +1,7 @@
 """Times the input of training: files or cached pixels to batches of network inputs.
 
-Run from the project root: ``python -m benchmarks.input_rate -p VOCdevkit``. The network's own work is
-left out, so the rate is what a step that takes no time would see.
+Run from the project root: ``python -m benchmarks.input_rate -p VOCdevkit``. The network's own work
+is left out, so the rate is what a step that takes no time would see.
 
 Shapes and names
 ----------------

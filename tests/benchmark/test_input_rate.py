@@ -18,15 +18,16 @@ from keras_frcnn.training.units import training_units
 
 
 def test_every_unit_is_read_once(tmp_path):
-    write_demo_devkit(tmp_path, seed=1, train_images=3, test_images=1, size=(60, 80))
-    units = training_units(load_voc(tmp_path, "2007:trainval").examples, flips=True)
+    devkit = tmp_path / "VOCdevkit"
+    write_demo_devkit(devkit, seed=1, train_images=3, test_images=1, size=(200, 240))
+    units = training_units(load_voc(devkit, "2007:trainval").examples, flips=True)
     read = []
 
     def noted(path):
         read.append(path)
         return read_image(path)
 
-    config = dataclasses.replace(PAPER.image, short_side=30, long_side=50)
+    config = dataclasses.replace(PAPER.image, short_side=60, long_side=100)
     wall, cpu = time_pass(units, config, noted, workers=1)
     assert read == [unit.example.path for unit in units]
     assert len(read) == 6
