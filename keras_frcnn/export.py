@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.files import parse_json
 from keras_frcnn.inference import Found, Predictor
 
 CLASS_NAMES_ASSET = "class_names.json"
@@ -72,8 +73,8 @@ class ExportedDetector(tf.Module):
 
         Decoding is TensorFlow's: EXIF orientation is **not** applied, boxes refer to the pixels as
         they are stored; send upright images, or decode them and call ``serving_default``. A string
-        that is neither JPEG nor PNG is an InvalidArgumentError that names its index in the batch;
-        a damaged file is TensorFlow's own InvalidArgumentError.
+        that is neither JPEG nor PNG, or a damaged one, is an InvalidArgumentError that names its
+        index in the batch.
         """
 
         def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -81,7 +82,11 @@ class ExportedDetector(tf.Module):
             is_image = tf.io.is_jpeg(data) | (tf.strings.substr(data, 0, 8) == PNG_SIGNATURE)
             message = "encoded takes JPEG or PNG files; this entry is neither (index in the batch):"
             with tf.control_dependencies([tf.debugging.Assert(is_image, [message, index])]):
-                image = decode(tf.identity(data))
+                image = decode_if_whole(tf.identity(data))
+            message = "encoded takes whole files; this entry is damaged (index in the batch):"
+            is_whole = tf.size(image) > 0
+            with tf.control_dependencies([tf.debugging.Assert(is_whole, [message, index])]):
+                image = tf.identity(image)
             return {name: value[0] for name, value in self.serve(image[None]).items()}
 
         return tf.map_fn(
@@ -131,6 +136,19 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     return image
 
 
+def decode_if_whole(data: tf.Tensor) -> tf.Tensor:
+    """As :func:`decode`; (0, 0, 3) for a damaged file.
+
+    TensorFlow's decoders do not say which string of a batch they failed on, and a graph has no
+    other way to go on after an error than a data set that passes over it.
+    """
+    decoded = tf.data.Dataset.from_tensors(data).map(decode).ignore_errors()
+    nothing = tf.data.Dataset.from_tensors(tf.zeros((0, 0, 3), tf.uint8))
+    image = decoded.concatenate(nothing).take(1).get_single_element()
+    image.set_shape((None, None, 3))
+    return image
+
+
 def export(predictor: Predictor, folder: Path) -> None:
     """Writes the SavedModel, weights inside.
 
@@ -173,7 +191,7 @@ class LoadedDetector:
     """
 
     def __init__(self, folder: Path):
-        names = json.loads((folder / "assets" / CLASS_NAMES_ASSET).read_text(encoding="utf-8"))
+        names = parse_json((folder / "assets" / CLASS_NAMES_ASSET).read_text(encoding="utf-8"))
         self.class_names: tuple[str, ...] = tuple(names)
         self._model = tf.saved_model.load(str(folder))
         self._serve = self._model.signatures["serving_default"]

@@ -147,7 +147,7 @@ def test_images_without_pixels_are_an_invalid_argument(signatures, size):
         signatures["serving_default"](input_tensor=tf.zeros((1, *size, 3), tf.uint8))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2), (1, 5000), (5000, 1), (2, 3)])
 def test_the_smallest_images(signatures, predictor, size):
     pixels = random_image(*size)
     outputs = signatures["serving_default"](input_tensor=tf.constant(pixels[None]))
@@ -170,10 +170,12 @@ def test_what_is_no_jpeg_or_png_is_named_by_its_index(signatures, bad):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_damaged_files_are_an_invalid_argument(signatures, kind):
+def test_damaged_files_are_named_by_their_index(signatures, kind):
     data = encode(random_image(40, 50), kind)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        signatures["encoded"](encoded=tf.constant([data[: len(data) // 2]]))
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        signatures["encoded"](encoded=tf.constant([data, data[: len(data) // 2]]))
+    assert "is damaged" in str(caught.value)
+    assert "(index in the batch):] [1]" in str(caught.value)
 
 
 def test_exif_orientation_is_not_applied_to_files(signatures, predictor):
