@@ -233,7 +233,8 @@ def train(
         checkpoint_seconds=60 * arguments.checkpoint_minutes,
         workers=arguments.workers,
     )
-    display = TrainingDisplay(console, plan)
+    bad = len(left_out(dataset))
+    display = TrainingDisplay(console, plan, bad)
     trainer = Trainer(Fitting(config, dataset, run, options, display))
     try:
         trainer.train()
@@ -246,7 +247,6 @@ def train(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(final, target)
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
-    bad = len(left_out(dataset))
     if bad:
         console.print(
             f"{bad} of the {len(dataset) + bad} images were left out, see "
