@@ -165,6 +165,15 @@ def test_training_on_boxes_that_are_none(place):
     place.refused(place.train(), "xmax", "nothing to learn")
 
 
+def test_training_on_more_classes_than_a_weight_file_can_name(place):
+    """It ended in a traceback when the weights of stage 1 were to be written."""
+    one = XML[XML.index("<object>") : XML.index("</annotation>")]
+    objects = "".join(one.format(name=f"\u732b{number}") for number in range(6000))
+    place.annotation(0).write_text(f"<annotation>{objects}</annotation>", encoding="utf-8")
+    place.refused(place.train(), "6002 classes", "shorten the")
+    assert not any(place.out.iterdir())
+
+
 def test_training_on_a_list_of_bytes(place):
     place.list("trainval").write_bytes(bytes(range(256)))
     place.refused(place.train(), "trainval.txt", "UTF-8")
