@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
+from keras_frcnn.files import parse_json, write_text
 from keras_frcnn.recipes import ImageConfig
 
+FORMAT_VERSION = 1
 _FORM = '{"shapes": [[HEIGHT, WIDTH], ...]}, in pixels of the network input'
 
 
@@ -25,7 +26,12 @@ def write_anchors(
 ) -> None:
     """Writes shapes, the input size that they are meant for, and where they come from."""
     lines = [f"    {json.dumps([float(side) for side in shape])}" for shape in shapes]
-    rest = {"short_side": image.short_side, "long_side": image.long_side, "about": about}
+    rest = {
+        "format": FORMAT_VERSION,
+        "short_side": image.short_side,
+        "long_side": image.long_side,
+        "about": about,
+    }
     head = '{\n  "shapes": [\n' + ",\n".join(lines) + "\n  ],\n"
     write_text(path, head + json.dumps(rest, indent=2).removeprefix("{\n") + "\n")
 
@@ -43,7 +49,7 @@ def read_anchors(path: Path | str, image: ImageConfig) -> tuple[tuple[float, flo
             made for another input size.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"--anchors {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
@@ -52,13 +58,18 @@ def read_anchors(path: Path | str, image: ImageConfig) -> tuple[tuple[float, flo
         ) from error
     if not isinstance(values, dict) or not isinstance(values.get("shapes"), list):
         raise UserError(f"--anchors {path} has no list of shapes; it should hold {_FORM}.")
+    if values.get("format", FORMAT_VERSION) != FORMAT_VERSION:
+        raise UserError(
+            f"--anchors {path} has the format {values['format']!r:.80}, this version of "
+            f"keras_frcnn reads {FORMAT_VERSION}; update keras_frcnn or make the anchors again."
+        )
     if not values["shapes"]:
         raise UserError(f"--anchors {path} holds no shape; it should hold {_FORM}.")
     for number, shape in enumerate(values["shapes"], start=1):
         if not (isinstance(shape, list) and len(shape) == 2 and all(map(_is_side, shape))):
             raise UserError(
                 f"Shape {number} of --anchors {path} should be [HEIGHT, WIDTH], two numbers above "
-                f"0, not {json.dumps(shape)}."
+                f"0, not {json.dumps(shape):.80}."
             )
     for name, side in (("short_side", image.short_side), ("long_side", image.long_side)):
         if values.get(name, side) != side:

@@ -23,10 +23,14 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.files import parse_json
 from keras_frcnn.inference import Found, Predictor
+from keras_frcnn.saved_model_check import check_operations
 
 CLASS_NAMES_ASSET = "class_names.json"
 DETECTIONS = 100
+# As Pillow's, which the other commands read with: 20,000 x 20,000 pixels fit into 49 kB of PNG.
+MOST_PIXELS = 2 * 89_478_485
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -72,8 +76,9 @@ class ExportedDetector(tf.Module):
 
         Decoding is TensorFlow's: EXIF orientation is **not** applied, boxes refer to the pixels as
         they are stored; send upright images, or decode them and call ``serving_default``. A string
-        that is neither JPEG nor PNG is an InvalidArgumentError that names its index in the batch;
-        a damaged file is TensorFlow's own InvalidArgumentError.
+        that is neither JPEG nor PNG, a damaged one and one of more than
+        ``MOST_PIXELS`` is an InvalidArgumentError that names its
+        index in the batch.
         """
 
         def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -81,7 +86,14 @@ class ExportedDetector(tf.Module):
             is_image = tf.io.is_jpeg(data) | (tf.strings.substr(data, 0, 8) == PNG_SIGNATURE)
             message = "encoded takes JPEG or PNG files; this entry is neither (index in the batch):"
             with tf.control_dependencies([tf.debugging.Assert(is_image, [message, index])]):
-                image = decode(tf.identity(data))
+                image = decode_if_whole(tf.identity(data))
+            message = (
+                f"encoded takes whole files of up to {MOST_PIXELS} pixels; this entry is damaged "
+                "or larger (index in the batch):"
+            )
+            is_whole = tf.size(image) > 0
+            with tf.control_dependencies([tf.debugging.Assert(is_whole, [message, index])]):
+                image = tf.identity(image)
             return {name: value[0] for name, value in self.serve(image[None]).items()}
 
         return tf.map_fn(
@@ -131,6 +143,42 @@ def decode(data: tf.Tensor) -> tf.Tensor:
     return image
 
 
+def claimed_pixels(data: tf.Tensor) -> tf.Tensor:
+    """Height times width by the header of a JPEG or PNG, a float32 scalar."""
+    size = tf.cond(
+        tf.io.is_jpeg(data),
+        lambda: tf.cast(tf.image.extract_jpeg_shape(data)[:2], tf.float32),
+        # Width and height, 32 bits each, of the chunk that comes first.
+        lambda: tf.linalg.matvec(
+            tf.reshape(
+                tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), tf.float32),
+                (2, 4),
+            ),
+            tf.constant([2.0**24, 2.0**16, 2.0**8, 1.0]),
+        ),
+    )
+    return tf.reduce_prod(size)
+
+
+def decode_if_whole(data: tf.Tensor) -> tf.Tensor:
+    """As :func:`decode`; (0, 0, 3) for a file that is damaged or claims too many pixels.
+
+    TensorFlow's decoders do not say which string of a batch they failed on, and a graph has no
+    other way to go on after an error than a data set that passes over it.
+    """
+
+    def within_bounds(data: tf.Tensor) -> tf.Tensor:
+        few = tf.debugging.assert_less_equal(claimed_pixels(data), float(MOST_PIXELS))
+        with tf.control_dependencies([few]):
+            return decode(tf.identity(data))
+
+    decoded = tf.data.Dataset.from_tensors(data).map(within_bounds).ignore_errors()
+    nothing = tf.data.Dataset.from_tensors(tf.zeros((0, 0, 3), tf.uint8))
+    image = decoded.concatenate(nothing).take(1).get_single_element()
+    image.set_shape((None, None, 3))
+    return image
+
+
 def export(predictor: Predictor, folder: Path) -> None:
     """Writes the SavedModel, weights inside.
 
@@ -162,6 +210,21 @@ def check_unused(folder: Path) -> None:
         raise UserError(f"{folder} exists and is not empty; give another --out.")
 
 
+def read_class_names(text: str, where: str) -> tuple[str, ...]:
+    """The foreground classes that go with an exported model.
+
+    Raises:
+        UserError: the text is no JSON list of names.
+    """
+    try:
+        names = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"{where} is damaged ({error}); export the run again.") from error
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise UserError(f"{where} is damaged: its class names are no list; export the run again.")
+    return tuple(names)
+
+
 class LoadedDetector:
     """An exported model, used as a predictor is.
 
@@ -173,8 +236,8 @@ class LoadedDetector:
     """
 
     def __init__(self, folder: Path):
-        names = json.loads((folder / "assets" / CLASS_NAMES_ASSET).read_text(encoding="utf-8"))
-        self.class_names: tuple[str, ...] = tuple(names)
+        file = folder / "assets" / CLASS_NAMES_ASSET
+        self.class_names = read_class_names(file.read_text(encoding="utf-8"), str(file))
         self._model = tf.saved_model.load(str(folder))
         self._serve = self._model.signatures["serving_default"]
 
@@ -218,7 +281,8 @@ def load_exported(path: Path | str) -> LoadedDetector:
     """Reads an exported model.
 
     Raises:
-        UserError: the folder is not one, was not written by this package, or is damaged.
+        UserError: the folder is not one, was not written by this package, is damaged, or as
+            :func:`check_operations`.
     """
     folder = Path(path)
     if not (folder / "saved_model.pb").is_file():
@@ -227,8 +291,11 @@ def load_exported(path: Path | str) -> LoadedDetector:
         raise UserError(
             f"{folder} was not exported by keras_frcnn: assets/{CLASS_NAMES_ASSET} is missing."
         )
+    check_operations(folder)
     try:
         return LoadedDetector(folder)
+    except UserError:
+        raise
     except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{folder} is damaged ({reason}); export the run again.") from error

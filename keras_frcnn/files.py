@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all.
+"""Files that are written whole or not at all, and files of others that are read with a bound.
 
 Shapes and names
 ----------------
@@ -7,10 +7,14 @@ partial  the file while it is being written, beside its final place and hidden.
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -55,3 +59,50 @@ def write_text(path: Path | str, text: str) -> None:
         open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
         stream.write(text)
+
+
+def check_bounded(path: Path | str, most: int) -> None:
+    """Makes sure that reading a file comes to an end: a pipe or a device may have none.
+
+    Raises:
+        OSError: there is no such file, or it may not be looked at.
+        ValueError: it is neither a regular file nor a folder, or has more than ``most`` bytes.
+    """
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        return  # opening it says so
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > most:
+        raise ValueError(f"it has {status.st_size} bytes, {most} at most are read")
+
+
+def read_bounded(path: Path | str, most: int) -> bytes:
+    """The contents of a file.
+
+    Raises:
+        OSError, ValueError: as :func:`check_bounded`, or it cannot be read.
+    """
+    check_bounded(path, most)
+    return Path(path).read_bytes()
+
+
+def read_text_bounded(path: Path | str, most: int) -> str:
+    """The contents of a UTF-8 text file, without a byte-order mark, every line end a ``\\n``.
+
+    Raises:
+        OSError, ValueError: as :func:`check_bounded`, or it is no UTF-8.
+    """
+    return io.TextIOWrapper(io.BytesIO(read_bounded(path, most)), encoding="utf-8-sig").read()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """``json.loads`` for texts from anywhere.
+
+    Raises:
+        ValueError: the text is no JSON, no UTF-8, or nested deeper than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its lists and objects are nested too deeply") from error

@@ -247,14 +247,14 @@ def from_json(values: Any, kind: type = Recipe, where: str = "recipe") -> Any:
         UserError: a field is unknown, missing or of the wrong type; the message names it.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where} should be an object with named fields, not {values!r}.")
+        raise UserError(f"{where} should be an object with named fields, not {values!r:.80}.")
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
     names = [item.name for item in fields]
     unknown = sorted(set(values) - set(names))
     if unknown:
         raise UserError(
-            f"{where} has the unknown field {unknown[0]!r}; known are {', '.join(names)}."
+            f"{where} has the unknown field {unknown[0]!r:.80}; known are {', '.join(names)}."
         )
     needed = [item.name for item in fields if "added_later" not in item.metadata]
     missing = [name for name in needed if name not in values]
@@ -275,7 +275,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return _convert(value, arguments[0], where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise UserError(f"{where} should be a list, not {value!r}.")
+            raise UserError(f"{where} should be a list, not {value!r:.80}.")
         fixed = Ellipsis not in arguments
         if fixed and len(value) != len(arguments):
             raise UserError(f"{where} should have {len(arguments)} entries, not {len(value)}.")
@@ -283,9 +283,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             _convert(entry, arguments[index] if fixed else arguments[0], f"{where}[{index}]")
             for index, entry in enumerate(value)
         )
+    # JSON has no such numbers, Python's reader takes them; and no count is beyond 64 bits.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and not -(2.0**63) < value < 2.0**63:
+        raise UserError(f"{where} should be a finite number, not {value!r:.80}.")
     number_as_float = hint is float and isinstance(value, int) and not isinstance(value, bool)
     if number_as_float:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UserError(f"{where} should be of type {hint.__name__}, not {value!r}.")
+        raise UserError(f"{where} should be of type {hint.__name__}, not {value!r:.80}.")
     return value

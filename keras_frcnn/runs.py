@@ -30,7 +30,7 @@ from typing import Any
 from keras_frcnn import __version__
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
+from keras_frcnn.files import parse_json, write_text
 from keras_frcnn.recipes import (
     ADDED_LATER,
     Compression,
@@ -42,6 +42,9 @@ from keras_frcnn.recipes import (
 
 FORMAT_VERSION = 1
 FINAL = "final"
+PRECISIONS = ("float32", "bfloat16", "float16")
+MODES = ("alternating", "joint", "fast-rcnn")
+STAGES = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class RunFolder:
 
     def copy_config(self, target: Path) -> None:
         """Writes the configuration to another file too, which :func:`find_run` leads back from."""
-        values = json.loads(self.config_file.read_text(encoding="utf-8"))
+        values = parse_json(self.config_file.read_text(encoding="utf-8"))
         values["run"] = str(self.path.resolve())
         write_text(target, json.dumps(values, indent=2) + "\n")
 
@@ -185,7 +188,7 @@ class RunFolder:
                 "train_frcnn.py, under runs/ unless --out says otherwise."
             )
         try:
-            values = json.loads(self.config_file.read_text(encoding="utf-8"))
+            values = parse_json(self.config_file.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise UserError(f"{self.config_file} is not readable JSON: {error}.") from error
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
@@ -196,7 +199,9 @@ class RunFolder:
                 f"{FORMAT_VERSION}; install a newer keras_frcnn."
             )
         known = {name: values[name] for name in values if name not in _ABOUT}
-        return from_json(known, RunConfig, str(self.config_file))
+        config = from_json(known, RunConfig, str(self.config_file))
+        _check_choices(config, str(self.config_file))
+        return config
 
     def check_makes_proposals(self) -> None:
         """Makes sure that the run has an RPN.
@@ -226,8 +231,9 @@ class RunFolder:
         """
         if not self.training_images_file.is_file():
             return
-        lines = self.training_images_file.read_text(encoding="utf-8").splitlines()
-        trained = {tuple(line.split("\t")[1:]) for line in lines}
+        # As it was written, whatever the names of the files.
+        text = self.training_images_file.read_text(encoding="utf-8", errors="surrogateescape")
+        trained = {tuple(line.split("\t")[1:]) for line in text.split("\n")}
         both = [key for key, name, digest in _identities(dataset) if (name, digest) in trained]
         if both:
             raise UserError(
@@ -267,7 +273,7 @@ class RunFolder:
                 "resume with the same command, or start a new run without --resume."
             )
         if goes_further:
-            values = json.loads(self.config_file.read_text(encoding="utf-8"))
+            values = parse_json(self.config_file.read_text(encoding="utf-8"))
             values["stages"] = list(config.stages)
             write_text(self.config_file, json.dumps(values, indent=2) + "\n")
 
@@ -283,7 +289,7 @@ class RunFolder:
         kept = []
         for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError:
                 continue
             before = record["stage"] < stage
@@ -302,6 +308,26 @@ def _identities(dataset: Dataset) -> list[tuple[str, str, str]]:
         )
         for example in dataset.examples
     ]
+
+
+def _check_choices(config: RunConfig, where: str) -> None:
+    """Makes sure that what can only be one of a few names or numbers is.
+
+    Raises:
+        UserError: naming the field.
+    """
+    chosen = (
+        ("precision", (config.precision,), PRECISIONS),
+        ("mode", (config.mode,), MODES),
+        ("stages", config.stages, STAGES),
+    )
+    for field_name, values, known in chosen:
+        for value in values:
+            if value not in known:
+                raise UserError(
+                    f"{where}.{field_name} should be of {', '.join(map(str, known))}, "
+                    f"not {value!r:.80}."
+                )
 
 
 _ABOUT = ("format", "versions", "command", "run")
@@ -351,7 +377,7 @@ def find_run(config_file: Path) -> RunFolder:
         UserError: it is no configuration of a run.
     """
     try:
-        values = json.loads(config_file.read_text(encoding="utf-8"))
+        values = parse_json(config_file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise UserError(f"{config_file} is not readable JSON: {error}.") from error
     if not isinstance(values, dict) or not isinstance(values.get("run", ""), str):

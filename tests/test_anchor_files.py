@@ -20,6 +20,7 @@ def test_there_and_back(tmp_path):
     values = json.loads(file.read_text())
     assert values == {
         "shapes": [[23.8, 25.0], [128.8, 140.6]],
+        "format": 1,
         "short_side": 600,
         "long_side": 1000,
         "about": {"seed": 0},
@@ -48,6 +49,8 @@ def test_shapes_alone_are_for_any_input_size(tmp_path):
         ('{"shapes": [[1, true]]}', "two numbers above 0"),
         ('{"shapes": [[1, NaN]]}', "two numbers above 0"),
         ('{"shapes": [[1, Infinity]]}', "two numbers above 0"),
+        ('{"shapes": [[1, 2]], "format": 2}', "has the format 2, .* reads 1; update keras_frcnn"),
+        ("[" * 100_000, "is not readable JSON .*nested too deeply"),
         ('{"shapes": [[1, 2]], "short_side": 300}', "made for --short_side 300, .* has.* 600"),
         ('{"shapes": [[1, 2]], "long_side": 500}', "made for --long_side 500, .* 1000"),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -147,7 +149,7 @@ def test_images_without_pixels_are_an_invalid_argument(signatures, size):
         signatures["serving_default"](input_tensor=tf.zeros((1, *size, 3), tf.uint8))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2), (1, 5000), (5000, 1), (2, 3)])
 def test_the_smallest_images(signatures, predictor, size):
     pixels = random_image(*size)
     outputs = signatures["serving_default"](input_tensor=tf.constant(pixels[None]))
@@ -170,10 +172,12 @@ def test_what_is_no_jpeg_or_png_is_named_by_its_index(signatures, bad):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_damaged_files_are_an_invalid_argument(signatures, kind):
+def test_damaged_files_are_named_by_their_index(signatures, kind):
     data = encode(random_image(40, 50), kind)
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        signatures["encoded"](encoded=tf.constant([data[: len(data) // 2]]))
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        signatures["encoded"](encoded=tf.constant([data, data[: len(data) // 2]]))
+    assert "is damaged" in str(caught.value)
+    assert "(index in the batch):] [1]" in str(caught.value)
 
 
 def test_exif_orientation_is_not_applied_to_files(signatures, predictor):
@@ -233,9 +237,77 @@ def test_what_is_no_export_is_refused(tmp_path):
     (tmp_path / "assets" / "class_names.json").write_text('["disc"]')
     with pytest.raises(UserError, match="is damaged"):
         load_exported(tmp_path)
-    (tmp_path / "assets" / "class_names.json").write_text("[")
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    for names in ("[", "{}", "[]", "[1]", "[" * 100_000):
+        (tmp_path / "assets" / "class_names.json").write_text(names)
+        with pytest.raises(UserError, match="is damaged"):
+            load_exported(tmp_path)
+    (tmp_path / "assets" / "class_names.json").write_text('["disc"]')
     with pytest.raises(UserError, match="is damaged"):
         load_exported(tmp_path)
+
+
+def test_a_model_that_touches_files_is_not_loaded(tmp_path):
+    """A SavedModel is a program: this one would write a file whenever it detects."""
+    target = tmp_path / "written"
+
+    class Hostile(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+        def serve(self, input_tensor):
+            tf.io.write_file(str(target), "gotcha")
+            return {"num_detections": tf.zeros((tf.shape(input_tensor)[0],))}
+
+    module = Hostile()
+    folder = tmp_path / "model"
+    tf.saved_model.save(module, str(folder), signatures=module.serve)
+    (folder / "assets").mkdir(exist_ok=True)
+    (folder / "assets" / "class_names.json").write_text('["disc"]')
+    with pytest.raises(UserError, match="operation WriteFile, which touches files"):
+        load_exported(folder)
+    assert not target.exists()
+
+
+def damaged_bytes(count: int) -> list[bytes]:
+    """Photos with some bytes changed, lost or cut."""
+    generator = np.random.default_rng(7)
+    whole = [encode(random_image(24, 30), kind) for kind in ("JPEG", "PNG")]
+    found = []
+    for index in range(count):
+        data = bytearray(whole[index % 2])
+        # Half of the damage lies among the pixels alone, where JPEG notices little.
+        start = 0 if index % 4 < 2 else len(data) * 3 // 4
+        for place in generator.integers(start, len(data) - 2, 8):
+            data[place] = int(generator.integers(0, 256))
+        whole_length = index % 8 < 4
+        found.append(bytes(data if whole_length else data[: int(generator.integers(1, len(data)))]))
+    return found
+
+
+def test_any_bytes_are_survived(signatures):
+    """Detections, or the index of the bad one: nothing else, and never a crash."""
+    good = encode(random_image(24, 30))
+    refused = 0
+    for index, bad in enumerate(damaged_bytes(60)):
+        batch = [good, good, bad] if index % 2 else [bad, good]
+        try:
+            outputs = signatures["encoded"](encoded=tf.constant(batch))
+            assert outputs["num_detections"].shape == (len(batch),)
+        except tf.errors.InvalidArgumentError as error:
+            refused += 1
+            assert f"(index in the batch):] [{2 if index % 2 else 0}]" in str(error)
+    assert 20 < refused < 60
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(signatures):
+    """A PNG of 20,000 x 20,000 pixels in 49 kB."""
+    pixels = zlib.compress(bytes(20000 * 2501), 9)
+    header = struct.pack(">IIBBBBB", 20000, 20000, 1, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")):
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        bomb += struct.pack(">I", len(data)) + name + data + checksum
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"index in the batch\):\] \[0\]"):
+        signatures["encoded"](encoded=tf.constant([bomb]))
 
 
 def detections(boxes, scores, classes) -> ImageDetections:

@@ -1,10 +1,11 @@
 """Files are whole or as they were, whatever happens while writing."""
 
 import errno
+import os
 
 import pytest
 
-from keras_frcnn.files import write_text, written_whole
+from keras_frcnn.files import parse_json, read_bounded, write_text, written_whole
 
 
 def test_a_text_file_with_its_folders(tmp_path):
@@ -74,3 +75,21 @@ def test_a_full_disk_while_renaming_keeps_the_old_file(tmp_path, monkeypatch):
         write_text(path, "new")
     assert path.read_text(encoding="utf-8") == "größe"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_has_no_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name in ("pipe", "zeros"):
+        with pytest.raises(ValueError, match="no regular file"):
+            read_bounded(tmp_path / name, 100)
+    (tmp_path / "large").write_bytes(bytes(101))
+    with pytest.raises(ValueError, match="has 101 bytes, 100 at most"):
+        read_bounded(tmp_path / "large", 100)
+    assert read_bounded(tmp_path / "large", 101) == bytes(101)
+
+
+def test_json_that_is_nested_too_deeply_is_no_traceback():
+    assert parse_json('{"a": [1]}') == {"a": [1]}
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000)

@@ -133,6 +133,8 @@ def changed(path, value):
         (("rpn", "minibatch_size"), True, r"recipe\.rpn\.minibatch_size should be of type int"),
         (("rpn", "normalise_targets"), 1, r"recipe\.rpn\.normalise_targets .* type bool, not 1"),
         (("rpn",), [], r"recipe\.rpn should be an object with named fields, not \[\]"),
+        (("rpn", "sigma"), float("nan"), r"recipe\.rpn\.sigma should be a finite number, not nan"),
+        (("rpn", "minibatch_size"), 10**30, r"recipe\.rpn\.minibatch_size .* finite number"),
         (("anchors", "scales"), 8, r"recipe\.anchors\.scales should be a list, not 8"),
         (("anchors", "scales"), [8, "x"], r"recipe\.anchors\.scales\[1\] should be of type float"),
         (("image", "pixel_means_rgb"), [1, 2], r"pixel_means_rgb should have 3 entries, not 2"),

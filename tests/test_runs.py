@@ -58,6 +58,11 @@ def test_configuration_round_trip(run, config):
         ({"class_names": "cat"}, r"config\.json\.class_names should be a list"),
         ({"class_names": ["cat", 3]}, r"config\.json\.class_names\[1\] should be of type str"),
         ({"recipe": {"name": "paper"}}, r"config\.json\.recipe lacks the field 'image'"),
+        ({"precision": "float64"}, r"config\.json\.precision should be of float32, .* 'float64'"),
+        ({"mode": "../joint"}, r"config\.json\.mode should be of alternating, "),
+        ({"stages": [1, 5]}, r"config\.json\.stages should be of 1, 2, 3, 4, not 5"),
+        ({"seed": 10**30}, r"config\.json\.seed should be a finite number"),
+        ({"recipe": float("nan")}, r"config\.json\.recipe should be an object"),
         ({"format": 99}, "format 99.*newer keras_frcnn"),
         ({"format": "1"}, "is not the configuration of a run"),
     ],
@@ -70,7 +75,12 @@ def test_a_damaged_configuration_is_refused_by_field(run, changes, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not readable JSON"), ("[1]", "not the configuration of a run"), ("", "not readable")],
+    [
+        ("{", "not readable JSON"),
+        ("[1]", "not the configuration of a run"),
+        ("", "not readable"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
 )
 def test_what_is_no_configuration_is_refused(run, text, message):
     run.config_file.write_text(text)
@@ -187,6 +197,14 @@ def test_training_images_are_told_from_a_test_set(run, demo_dataset):
     run.write_training_images(train)
     run.check_not_trained_on(test)
     with pytest.raises(UserError, match="3 of the 4 images were in the training set.*000001"):
+        run.check_not_trained_on(demo_dataset)
+
+
+def test_names_of_training_images_that_are_no_utf_8_are_read_again(run, demo_dataset):
+    run.write_training_images(demo_dataset)
+    with open(run.training_images_file, "ab") as stream:
+        stream.write(b"x/caf\xe9\tcaf\xe9.jpg\t00\n")
+    with pytest.raises(UserError, match="were in the training set"):
         run.check_not_trained_on(demo_dataset)
 
 

@@ -71,6 +71,16 @@ def check_share_of_bad(dataset: Dataset) -> None:
         )
 
 
+def name_left_out(dataset: Dataset, console: Console) -> None:
+    """Names every image that was left out, for commands that write no report of the data."""
+    bad = left_out(dataset)
+    for problem in bad:
+        place = f"{problem.file}, {problem.where}" if problem.where else problem.file
+        console.print(f"left out: {place}: {problem.reason}", style="yellow", soft_wrap=True)
+    if bad:
+        console.print(f"{len(bad)} of the {len(dataset) + len(bad)} images were left out")
+
+
 def _load(
     path: Path,
     parser: str,

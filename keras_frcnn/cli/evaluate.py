@@ -99,8 +99,28 @@ def main(argv: Sequence[str] | None = None) -> None:
             coco=coco,
         )
         written.append(page)
+    if evaluated.whole.problems:
+        written.append(
+            write_problems(evaluated.whole, out / f"evaluation_data{suffix}.txt", console)
+        )
     for file in written:
         console.print(f"written to {file}", soft_wrap=True)
+
+
+def write_problems(dataset: Dataset, target: Path, console: Console) -> Path:
+    """Writes what the checks of the data found, and says how many images it cost."""
+    from keras_frcnn.cli.data import left_out
+    from keras_frcnn.data.checks import write_report
+
+    write_report(dataset.problems, target)
+    bad = len(left_out(dataset))
+    if bad:
+        console.print(
+            f"{bad} of the {len(dataset) + bad} images were left out, see {target}",
+            style="yellow",
+            soft_wrap=True,
+        )
+    return target
 
 
 def compare(
@@ -204,6 +224,7 @@ def first_images(dataset: Dataset, number: int | None) -> Dataset:
 def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) -> Evaluated:
     """Runs the network on every image and evaluates."""
     choose_devices(arguments.gpu, deterministic=False)
+    from keras_frcnn.cli.data import left_out
     from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.final_filter import keep_best_per_class
@@ -225,9 +246,9 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     )
     start = time.monotonic()
     detections = {}
-    examples = track(
-        dataset.examples, "detecting", console=console, disable=not console.is_terminal
-    )
+    bad = len(left_out(whole))
+    doing = f"detecting ({bad} bad images left out)" if bad else "detecting"
+    examples = track(dataset.examples, doing, console=console, disable=not console.is_terminal)
     for example, image in zip(examples, images, strict=True):
         detections[example.key] = detect(example, image)
     seconds = (time.monotonic() - start) / len(dataset)

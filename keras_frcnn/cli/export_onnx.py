@@ -74,7 +74,7 @@ def calibration_examples(arguments: argparse.Namespace, console: Console) -> Seq
     Raises:
         UserError: as :func:`keras_frcnn.cli.data.load_dataset`.
     """
-    from keras_frcnn.cli.data import load_dataset
+    from keras_frcnn.cli.data import load_dataset, name_left_out
 
     dataset = load_dataset(
         Path(arguments.path).expanduser(),
@@ -84,6 +84,7 @@ def calibration_examples(arguments: argparse.Namespace, console: Console) -> Seq
         class_names=RunFolder(arguments.run).read_config().class_names,
         allow_bad=arguments.allow_bad,
     )
+    name_left_out(dataset, console)
     asked = arguments.calibration_images or CALIBRATION_IMAGES
     if len(dataset) < asked:
         console.print(

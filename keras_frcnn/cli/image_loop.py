@@ -194,6 +194,8 @@ def report(
         console.print(f"{others} files that are no images were skipped")
     for sentence in unreadable:
         console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)
+    if unreadable:
+        console.print(f"{len(unreadable)} of the {images + len(unreadable)} images were left out")
     if not images:
         raise UserError(f"None of the {len(unreadable)} images could be read.")
     if not drawn:

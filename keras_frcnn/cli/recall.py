@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = None if arguments.out is None else output_file(arguments.out, "--out")
     console = make_console()
     quiet_tensorflow()
-    from keras_frcnn.cli.data import load_dataset
+    from keras_frcnn.cli.data import load_dataset, name_left_out
 
     dataset = load_dataset(
         path,
@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default_split="test",
         allow_bad=arguments.allow_bad,
     )
+    name_left_out(dataset, console)
     # All before the first table: the last file's name may be mistyped.
     given = {text: load_given([text], dataset) for text in arguments.proposals}
     tables = {text: recall_rows(dataset, given[text], counts) for text in given}

@@ -8,6 +8,7 @@ run  the folder that a training writes; nothing is written anywhere else.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,7 +114,27 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
             f"None of the {len(dataset)} images in {' + '.join(dataset.sets)} has an object that "
             f"is sound and not difficult{first}. There is nothing to learn from them."
         )
+    check_class_names(dataset)
     return dataset
+
+
+def check_class_names(dataset: Dataset) -> None:
+    """Makes sure that weight files have room for the classes: they are written after a stage.
+
+    Raises:
+        UserError: they have not.
+    """
+    from keras_frcnn.network.weight_files import MAX_METADATA_BYTES
+
+    names = dataset.class_names
+    size = len(json.dumps(names))
+    if size > 0.9 * MAX_METADATA_BYTES:
+        raise UserError(
+            f"The data have {len(names)} classes ({names[0]!r:.40}, ...), whose "
+            f"names take {size} bytes; a weight file has room for {MAX_METADATA_BYTES}. Look "
+            "whether objects have names of their own where their class belongs; else shorten the "
+            "names."
+        )
 
 
 def run_config(
@@ -233,7 +254,8 @@ def train(
         checkpoint_seconds=60 * arguments.checkpoint_minutes,
         workers=arguments.workers,
     )
-    display = TrainingDisplay(console, plan)
+    bad = len(left_out(dataset))
+    display = TrainingDisplay(console, plan, bad)
     trainer = Trainer(Fitting(config, dataset, run, options, display))
     try:
         trainer.train()
@@ -246,7 +268,6 @@ def train(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(final, target)
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
-    bad = len(left_out(dataset))
     if bad:
         console.print(
             f"{bad} of the {len(dataset) + bad} images were left out, see "

@@ -27,6 +27,7 @@ import numpy as np
 from keras_frcnn.data.dataset import DataProblem, Dataset, Example
 from keras_frcnn.data.images import read_image
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import write_text
 
 Progress = Callable[[int, int], None]  # called with (images checked, images in all)
 
@@ -240,8 +241,7 @@ def report_text(problems: Sequence[DataProblem]) -> str:
 
 def write_report(problems: Sequence[DataProblem], path: Path) -> None:
     """Write ``report_text`` as UTF-8; missing folders of ``path`` are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report_text(problems), encoding="utf-8")
+    write_text(path, report_text(problems))
 
 
 def _measure(paths: Sequence[Path], progress: Progress | None) -> list[tuple[int, int] | str]:

@@ -26,11 +26,15 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import check_bounded
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # Only what the suffixes stand for: Pillow would also start Ghostscript on an EPS file.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
+# Some decoders take a file as a whole; Pillow's largest image, uncompressed in 16 bits, is half.
+MOST_IMAGE_BYTES = 2**31
 
 # What Pillow's decoders raise on damaged files (and on an image too large to be honest).
 _DECODING_ERRORS = (
@@ -42,6 +46,7 @@ _DECODING_ERRORS = (
     KeyError,
     EOFError,
     OverflowError,
+    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -203,7 +208,10 @@ def _scaled_side(side, numerator, denominator):
 
 def _open(source: Path | str | bytes) -> Image.Image:
     """An opened but not yet decoded image."""
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+    if isinstance(source, bytes):
+        return Image.open(io.BytesIO(source), formats=_FORMATS)
+    check_bounded(source, MOST_IMAGE_BYTES)
+    return Image.open(source, formats=_FORMATS)
 
 
 def _unreadable(source: Path | str | bytes, error: Exception) -> UserError:

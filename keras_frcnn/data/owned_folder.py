@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import parse_json
 
 MARKER = "made_by.json"
 
@@ -48,7 +49,7 @@ def claim_folder(folder: Path, made_by: str, contents: Sequence[str], **about: o
 def _maker(folder: Path) -> str | None:
     """Who claimed the folder; None where nobody did."""
     try:
-        marker = json.loads((folder / MARKER).read_text())
+        marker = parse_json((folder / MARKER).read_text())
     except (OSError, ValueError):
         return None
     return marker.get("made_by") if isinstance(marker, dict) else None

@@ -23,7 +23,9 @@ from keras_frcnn.data.checks import (
     names_found,
 )
 from keras_frcnn.data.dataset import DataProblem, Dataset
+from keras_frcnn.data.voc_layout import MOST_LIST_BYTES
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import read_text_bounded
 
 _FORM = "path,x1,y1,x2,y2,class"
 
@@ -122,8 +124,8 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
             "list, or use -o pascal_voc for a VOC devkit."
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text_bounded(path, MOST_LIST_BYTES)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"Expected a UTF-8 text file with lines {_FORM} in {path}, but {error}; "
             "save it as UTF-8."

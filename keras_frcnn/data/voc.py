@@ -42,6 +42,10 @@ from keras_frcnn.data.voc_layout import (
     year_folders,
 )
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import read_bounded
+
+# The largest of VOC has 15 kB; what is read as a tree takes some ten times its size.
+MOST_ANNOTATION_BYTES = 2**24
 
 # In the order of the devkit (VOCinit.m).
 # fmt: off
@@ -188,7 +192,7 @@ def _read_annotation(file: Path, problems: list[DataProblem]) -> Element | None:
     and they can read other files or fill the memory.
     """
     try:
-        root = fromstring(file.read_bytes(), forbid_dtd=True)
+        root = fromstring(read_bounded(file, MOST_ANNOTATION_BYTES), forbid_dtd=True)
     except FileNotFoundError:
         kind, reason = (
             "annotation missing",

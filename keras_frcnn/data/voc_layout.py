@@ -16,6 +16,7 @@ from pathlib import Path
 
 from keras_frcnn.data.dataset import DataProblem
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import read_text_bounded
 
 # What the paper calls its training sets (section 4.1, tables 3 and 4).
 _PAPER_SETS = {
@@ -24,6 +25,9 @@ _PAPER_SETS = {
     "07+12": "2007:trainval+2012:trainval",
     "07++12": "2007:trainval+2007:test+2012:trainval",
 }
+
+# Several million lines.
+MOST_LIST_BYTES = 2**28
 
 _YEAR_FOLDER = re.compile(r"VOC(\d{4})")
 
@@ -167,8 +171,8 @@ def _read_ids(file: Path, annotations: Path) -> list[tuple[int, str]]:
     there is an annotation of that very name.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text_bounded(file, MOST_LIST_BYTES)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"Expected a list of image ids in UTF-8 in {file}, but {error}; save it as UTF-8."
         ) from error

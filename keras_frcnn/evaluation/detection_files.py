@@ -28,7 +28,7 @@ import numpy as np
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.image_index import ImageIndex
-from keras_frcnn.files import write_text, written_whole
+from keras_frcnn.files import parse_json, write_text, written_whole
 
 CSV_COLUMNS = (
     *("image_id", "file_name", "class_name", "category_id"),
@@ -239,7 +239,7 @@ def load_json(path: Path | str, what: str) -> Any:
         UserError: it cannot be read.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return parse_json(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # JSON or UTF-8 that does not parse
@@ -257,7 +257,7 @@ def _class_index(record: dict[str, Any], class_indices: dict[str, int], where: s
     if name:
         if name not in class_indices:
             known = ", ".join(class_indices)
-            raise UserError(f"{where} has the class_name {name!r}, expected one of: {known}.")
+            raise UserError(f"{where} has the class_name {name!r:.80}, expected one of: {known}.")
         return class_indices[name]
     if record.get("category_id") is None:
         raise UserError(f"{where} needs a class_name or a category_id, it has neither.")

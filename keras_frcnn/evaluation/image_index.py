@@ -59,7 +59,7 @@ class ImageIndex:
             candidates = _narrow(candidates, [e for e in candidates if e.path.name == name.name])
         if len(candidates) == 1:
             return candidates[0]
-        received = f"file_name {file_name!r}, image_id {image_id!r}"
+        received = f"file_name {file_name!r:.80}, image_id {image_id!r:.80}"
         if candidates:
             keys = ", ".join(example.key for example in candidates[:4])
             raise UserError(

@@ -12,9 +12,12 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 
 from __future__ import annotations
 
+import lzma
 import math
 import re
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +28,8 @@ from keras_frcnn.files import write_text
 
 # comp4: trained with any data but the test set, which weights from ImageNet are (devkit 3.1).
 COMPETITION = "comp4"
+# A compressed archive may claim any size: 10 million lines of 50 letters are more than any test.
+MOST_MEMBER_BYTES = 2**29
 
 
 def write_voc(
@@ -134,13 +139,27 @@ def _class_files(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, st
                 name = str(file.relative_to(path))
                 yield name, match["class_name"], _decoded(file.read_bytes(), f"{file}")
         return
-    with tarfile.open(path) as archive:
-        members = [member for member in archive if member.isfile()]
-        for member in sorted(members, key=lambda member: member.name):
-            if match := pattern.fullmatch(PurePosixPath(member.name).name):
-                contents = archive.extractfile(member).read()
-                where = f"{member.name} in {path}"
-                yield member.name, match["class_name"], _decoded(contents, where)
+    try:
+        with tarfile.open(path) as archive:
+            members = [member for member in archive if member.isfile()]
+            for member in sorted(members, key=lambda member: member.name):
+                if match := pattern.fullmatch(PurePosixPath(member.name).name):
+                    where = f"{member.name} in {path}"
+                    yield member.name, match["class_name"], _member_text(archive, member, where)
+    # What damaged archives of each compression give; none of it is an OSError's sentence.
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, struct.error) as error:
+        raise UserError(
+            f"{path} is a damaged archive: {error or type(error).__name__}; copy it again."
+        ) from error
+
+
+def _member_text(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> str:
+    if member.size > MOST_MEMBER_BYTES:
+        raise UserError(
+            f"{where} claims {member.size} bytes, {MOST_MEMBER_BYTES} at most are read; unpack the "
+            "archive and give the folder."
+        )
+    return _decoded(archive.extractfile(member).read(), where)
 
 
 def _decoded(contents: bytes, where: str) -> str:

@@ -28,7 +28,7 @@ import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import written_whole
+from keras_frcnn.files import parse_json, written_whole
 
 FORMAT_ATTRIBUTE = "keras_frcnn"
 FORMAT_VERSION = 1
@@ -260,7 +260,7 @@ def _names_attribute(group: h5py.Group, attribute: str) -> list[str]:
 
 def _read_metadata(path: Path, text: str | bytes) -> dict:
     try:
-        content = json.loads(_text(text))
+        content = parse_json(_text(text))
         version, metadata = int(content["format_version"]), dict(content["metadata"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

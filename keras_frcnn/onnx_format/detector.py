@@ -7,7 +7,6 @@ N  images of one size, put through one after the other.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.export import found_in_outputs
+from keras_frcnn.export import found_in_outputs, read_class_names
 from keras_frcnn.inference import Found
 
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
@@ -58,7 +57,7 @@ class OnnxDetector:
             raise UserError(
                 f"{name} was not exported by keras_frcnn: it has no class_names in its metadata."
             )
-        self.class_names: tuple[str, ...] = tuple(json.loads(names))
+        self.class_names = read_class_names(names, name)
 
     def outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """The tensors of the file for one (H, W, 3) uint8 image, by the names of ``OUTPUTS``."""

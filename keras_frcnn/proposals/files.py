@@ -26,7 +26,8 @@ import numpy as np
 
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import written_whole
+from keras_frcnn.files import parse_json, written_whole
+from keras_frcnn.hdf5_arrays import check_format, read_array
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge
 from keras_frcnn.proposals.mat_files import read_mat
 
@@ -91,18 +92,18 @@ def _read_one(path: Path) -> GivenProposals:
 def _read_hdf5(path: Path) -> GivenProposals:
     try:
         with h5py.File(path, "r") as file:
-            found = file.attrs.get("format")
-            if found != FORMAT:
-                raise UserError(
-                    f"{path} has the format {found!r}, expected {FORMAT!r}; make it with "
-                    "python -m keras_frcnn proposals."
-                )
-            arrays = {name: _array(path, file, name) for name in _ARRAYS}
+            check_format(path, file, FORMAT, "make it with python -m keras_frcnn proposals")
+            arrays = {name: read_array(path, file, name, *_ARRAYS[name]) for name in _ARRAYS}
             method = str(file.attrs["method"])
-            settings = json.loads(file.attrs["settings"])
+            settings = parse_json(file.attrs["settings"])
         names = [name.decode() for name in arrays["names"]]
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a file of proposals: {error}.") from error
+    except UserError:
+        raise
+    # What h5py raises where a member is missing, unreadable or of another type.
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path} cannot be read as a file of proposals: {error}; make the file again."
+        ) from error
     offsets, total = arrays["offsets"], len(arrays["scores"])
     consistent = (
         isinstance(settings, dict)
@@ -124,22 +125,3 @@ def _read_hdf5(path: Path) -> GivenProposals:
         for name, start, end in zip(names, offsets, offsets[1:], strict=False)
     }
     return GivenProposals(entries, method, settings, str(path))
-
-
-def _array(path: Path, file: h5py.File, name: str) -> np.ndarray:
-    """One array, after what its header claims was compared with what the file holds."""
-    kind, dimensions = _ARRAYS[name]
-    dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise UserError(f"{path} does not hold the array {name} itself; make the file again.")
-    if dataset.dtype.kind != kind or dataset.ndim != dimensions:
-        raise UserError(
-            f"{name} in {path} is {dataset.dtype} of shape {dataset.shape}, which is not what the "
-            "format says; make the file again."
-        )
-    if dataset.nbytes > path.stat().st_size:
-        raise UserError(
-            f"{path} is damaged: {name} claims {dataset.nbytes} bytes in a file of "
-            f"{path.stat().st_size}; copy or make it again."
-        )
-    return dataset[()]

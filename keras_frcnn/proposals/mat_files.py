@@ -16,40 +16,32 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import read_bounded
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, ranked
+from keras_frcnn.proposals.mat_format import MOST_BYTES, read_variables
 
 
 def read_mat(path: Path) -> GivenProposals:
     """Reads such a file; entries go by the bare id.
 
     Raises:
-        UserError: SciPy is missing, the file cannot be read, is of MATLAB 7.3, or holds anything
-            else.
+        UserError: the file cannot be read, is of MATLAB 7.3, or holds anything else.
     """
-    try:
-        from scipy import io
-        from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise UserError(
-            f"SciPy is needed to read {path}: pip install -r requirements-paper.txt."
-        ) from error
     wanted = ("images", "boxes")
     try:
-        shapes = {name: (shape, kind) for name, shape, kind in io.whosmat(path)}
-        content = io.loadmat(path, variable_names=wanted)
+        content = read_variables(read_bounded(path, MOST_BYTES))
     except NotImplementedError as error:
         raise UserError(
             f"{path} is a file of MATLAB 7.3, which is not read; save it in MATLAB with "
             "save(FILE, 'images', 'boxes', '-v7')."
         ) from error
-    # SciPy answers damaged files with whatever its parser stumbles on.
-    except (OSError, ValueError, TypeError, KeyError, MemoryError, MatReadError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a .mat file: {error}.") from error
     for name in wanted:
-        if name not in content or content[name].dtype != object:
-            found = ", ".join(f"{n} ({k} {s})" for n, (s, k) in shapes.items()) or "nothing"
-            raise UserError(f"{path} should hold the cell array {name}, found {found}.")
-    images, boxes = content["images"].ravel(), content["boxes"].ravel()
+        if name not in content or content[name].kind != "cell":
+            found = ", ".join(f"{n} ({v.kind} {v.shape})" for n, v in content.items()) or "nothing"
+            raise UserError(f"{path} should hold the cell array {name}, found {found:.300}.")
+    images, boxes = content["images"].cells, content["boxes"].cells
     if len(images) != len(boxes):
         raise UserError(f"{path} holds {len(images)} images but boxes of {len(boxes)}.")
     entries: dict[str, ScoredBoxes] = {}
@@ -61,13 +53,14 @@ def read_mat(path: Path) -> GivenProposals:
     return GivenProposals(entries, "mat", {}, str(path))
 
 
-def from_matlab(boxes: np.ndarray, where: str) -> np.ndarray:
+def from_matlab(boxes: np.ndarray | str | None, where: str) -> np.ndarray:
     """1-based inclusive (y1, x1, y2, x2) as half-open: the first two become one less.
 
     Raises:
         UserError: these are no such boxes.
     """
-    boxes = np.asarray(boxes)
+    if not isinstance(boxes, np.ndarray):
+        raise UserError(f"The boxes of {where} should be numbers, found {boxes!r:.80}.")
     if boxes.size == 0:
         return np.zeros((0, 4), np.float32)
     if boxes.dtype.kind not in "fiu" or boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -78,11 +71,8 @@ def from_matlab(boxes: np.ndarray, where: str) -> np.ndarray:
     return (boxes.astype(np.float64) - (1, 1, 0, 0)).astype(np.float32)
 
 
-def _text(cell: np.ndarray, path: Path) -> str:
-    cell = np.asarray(cell)
-    if cell.dtype.kind != "U" or cell.size != 1:
-        raise UserError(
-            f"images in {path} should hold one id in each cell, found {cell.dtype} of shape "
-            f"{cell.shape}."
-        )
-    return str(cell.ravel()[0]).strip()
+def _text(cell: np.ndarray | str | None, path: Path) -> str:
+    if not isinstance(cell, str):
+        found = "something else" if cell is None else f"{cell.dtype} of shape {cell.shape}"
+        raise UserError(f"images in {path} should hold one id in each cell, found {found}.")
+    return cell.strip()

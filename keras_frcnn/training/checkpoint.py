@@ -12,16 +12,21 @@ iteration  solver iterations already done.
 from __future__ import annotations
 
 import json
+import math
+import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import written_whole
+from keras_frcnn.files import parse_json, written_whole
+from keras_frcnn.hdf5_arrays import find_array
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 
 FORMAT = "keras_frcnn checkpoint 1"
@@ -63,7 +68,7 @@ class Checkpoints:
                     group["weight"] = variable.numpy()
                     group["velocity"] = velocity.numpy()
             with open(partial, "r+b") as stream:
-                head = _head(stream)
+                head = _head(_checksum(stream))
                 stream.seek(0)
                 stream.write(head)
         for old in self.files()[KEPT:]:
@@ -77,7 +82,8 @@ class Checkpoints:
             damaged file that was passed over.
 
         Raises:
-            UserError: the newest good checkpoint is of another network or recipe.
+            UserError: the newest good checkpoint is of another network or recipe, or of another
+                format.
         """
         notes: list[str] = []
         files = self.files()
@@ -102,20 +108,22 @@ def _pairs(optimizer: MomentumOptimizer):
 
 
 def _read(path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale) -> int:
-    header, values = _read_file(path)
+    """Reads the file as a whole, then assigns; see :meth:`Checkpoints.restore`.
+
+    Raises:
+        ValueError, OSError: the file is damaged.
+    """
+    _check_head(path)
     pairs = list(_pairs(optimizer))
-    if len(values) != len(pairs):
-        raise UserError(
-            f"{path} holds {len(values)} variables, this stage trains {len(pairs)}: it belongs "
-            "to another network or recipe. Start a new run."
-        )
-    for index, ((variable, _), (weight, _)) in enumerate(zip(pairs, values, strict=True)):
-        if weight.shape != tuple(variable.shape):
-            raise UserError(
-                f"{path}: variable {index} ({variable.name}) has the shape {weight.shape}, "
-                f"expected {tuple(variable.shape)}. It belongs to another network or recipe. "
-                "Start a new run."
-            )
+    try:
+        with h5py.File(path, "r") as file:
+            header = _read_header(file)
+            values = _read_variables(path, file, [variable for variable, _ in pairs])
+    except UserError:
+        raise
+    # What h5py raises where a member is missing, unreadable or of another type.
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"it lacks what a checkpoint holds: {error}") from error
     for pair, arrays in zip(pairs, values, strict=True):
         for variable, array in zip(pair, arrays, strict=True):
             variable.assign(array)
@@ -124,28 +132,83 @@ def _read(path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale) -> in
     return header["iteration"]
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], list[tuple[np.ndarray, np.ndarray]]]:
-    """Header, and weight and velocity of each variable.
+def _read_header(file: h5py.File) -> dict[str, Any]:
+    header = parse_json(file.attrs["header"])
+    counts = (header["iteration"], header["good_steps"])
+    scale = header["loss_scale"]
+    if not all(type(count) is int and 0 <= count < 2**31 for count in counts):
+        raise ValueError(f"its iteration and good_steps are no counts: {counts!r:.80}")
+    if not (type(scale) is float and math.isfinite(scale) and scale > 0):
+        raise ValueError(f"its loss_scale is no number above 0: {scale!r:.80}")
+    return header
+
+
+def _read_variables(
+    path: Path, file: h5py.File, variables: Sequence[tf.Variable]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weight and velocity of each variable; every shape is compared before any is read.
 
     Raises:
-        ValueError: the checksum differs. It is compared before HDF5 sees the file, whose library
-            can run forever on a damaged one.
+        UserError: they are those of another network or recipe.
+        ValueError: as :func:`find_array`.
+    """
+    if len(file) != len(variables):
+        raise UserError(
+            f"{path} holds {len(file)} variables, this stage trains {len(variables)}: it belongs "
+            "to another network or recipe. Start a new run."
+        )
+    found = []
+    for index, (name, variable) in enumerate(zip(sorted(file), variables, strict=True)):
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"it does not hold the group {name} itself")
+        arrays = tuple(
+            find_array(path, file[name], part, "f", None) for part in ("weight", "velocity")
+        )
+        for array in arrays:
+            if array.shape != tuple(variable.shape):
+                raise UserError(
+                    f"{path}: variable {index} ({variable.name}) has the shape {array.shape}, "
+                    f"expected {tuple(variable.shape)}. It belongs to another network or recipe. "
+                    "Start a new run."
+                )
+        found.append(arrays)
+    return [(weight[()], velocity[()]) for weight, velocity in found]
+
+
+def _check_head(path: Path) -> None:
+    """Compares format and checksum, before HDF5 sees the file.
+
+    Its library can run forever on a damaged one.
+
+    Raises:
+        UserError: the file is whole, and of another format.
+        ValueError: it is damaged or no checkpoint.
     """
     with open(path, "rb") as stream:
-        expected = _head(stream)
+        checksum = _checksum(stream)
         stream.seek(0)
-        if stream.read(HEAD_BYTES).rstrip(b"\0") != expected:
-            raise ValueError("its checksum differs")
-    with h5py.File(path, "r") as file:
-        groups = [file[name] for name in sorted(file)]
-        values = [(group["weight"][()], group["velocity"][()]) for group in groups]
-        return json.loads(file.attrs["header"]), values
+        found = stream.read(HEAD_BYTES).rstrip(b"\0")
+    match = re.fullmatch(rb"(.{1,60}) (\d{1,9}) ([0-9a-f]{8})\n", found)
+    name, version = FORMAT.rsplit(" ", 1)
+    whole = match and match[1] == name.encode() and int(match[3], 16) == checksum
+    if not whole:
+        raise ValueError("its checksum differs")
+    if int(match[2]) != int(version):
+        raise UserError(
+            f"{path} has the checkpoint format {int(match[2])}, this version of keras_frcnn reads "
+            f"{version}; update keras_frcnn."
+        )
 
 
-def _head(stream: BinaryIO) -> bytes:
-    """What the first :data:`HEAD_BYTES` of a checkpoint say: format, checksum of the rest."""
+def _checksum(stream: BinaryIO) -> int:
+    """CRC-32 of everything after the first :data:`HEAD_BYTES`."""
     stream.seek(HEAD_BYTES)
     checksum = 0
     while block := stream.read(BLOCK_BYTES):
         checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _head(checksum: int) -> bytes:
+    """What the first :data:`HEAD_BYTES` of a checkpoint say: format, checksum of the rest."""
     return f"{FORMAT} {checksum:08x}\n".encode()

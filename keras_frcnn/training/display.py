@@ -51,11 +51,13 @@ class TrainingDisplay:
     Args:
         console: where to print.
         plan: ``(stage, iterations)`` of every stage of the run, for the time left of all.
+        left_out: images that the training does without because they are bad.
     """
 
-    def __init__(self, console: Console, plan: Sequence[tuple[int, int]]):
+    def __init__(self, console: Console, plan: Sequence[tuple[int, int]], left_out: int = 0):
         self.console = console
         self.plan = list(plan)
+        self.left_out = left_out
         self.seconds_per_iteration: dict[int, float] = {}
         self._last_plain = 0.0
 
@@ -161,6 +163,8 @@ class StageDisplay:
         if "foreground_rois" in record:
             detail += f"  fg/bg {record['foreground_rois']:.0f}/{record['background_rois']:.0f}"
         detail += f"  {record['images_per_second']:.2f} img/s  wait {100 * record['waiting']:.0f}%"
+        if self.display.left_out:
+            detail += f"  {self.display.left_out} bad images left out"
         if self._progress is not None:
             self._progress.detail = detail
             self._progress.update(self._task, completed=done, left=left)

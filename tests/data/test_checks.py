@@ -223,3 +223,10 @@ def test_summary_and_report(tmp_path):
     )
     assert len(lines) == 8
     assert report_text([]) == "No problems found in the data.\n"
+
+
+def test_a_report_keeps_the_bytes_of_names_that_are_no_utf_8(tmp_path):
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    problem = DataProblem("image unreadable", name, "", "cut", "image dropped")
+    write_report([problem], tmp_path / "report.txt")
+    assert b"caf\xe9.jpg: image unreadable: cut" in (tmp_path / "report.txt").read_bytes()

@@ -7,6 +7,7 @@ iteration  solver iterations already done.
 
 from __future__ import annotations
 
+import json
 import os
 
 import h5py
@@ -16,6 +17,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import OptimizerConfig
+from keras_frcnn.training import checkpoint
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 
@@ -103,13 +105,13 @@ def one_bit(path):
         file["0000/weight"][0, 0] *= 2
 
 
-def other_format(path):
-    path.write_bytes(path.read_bytes().replace(b"checkpoint 1", b"checkpoint 9"))
+def other_program(path):
+    path.write_bytes(path.read_bytes().replace(b"keras_frcnn", b"frcnn_keras"))
 
 
 @pytest.mark.parametrize(
     "damage",
-    [truncate, garbage, empty, head_only, one_bit, other_format],
+    [truncate, garbage, empty, head_only, one_bit, other_program],
 )
 def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
     checkpoints, optimizers = saved
@@ -121,6 +123,109 @@ def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
     (note,) = notes
     assert "stage2-00000020.h5 is damaged (" in note
     assert note.endswith("stage2-00000010.h5 is used.")
+
+
+def test_a_newer_format_is_refused_and_not_taken_for_damage(saved):
+    checkpoints, _ = saved
+    newest = checkpoints.files()[0]
+    newest.write_bytes(newest.read_bytes().replace(b"checkpoint 1", b"checkpoint 9"))
+    with pytest.raises(UserError, match=r"checkpoint format 9, this .* reads 1; update"):
+        checkpoints.restore(optimizer_of((3, 4), (4,)), LossScale(dynamic=True))
+
+
+def spoil(path, change):
+    """Lets ``change`` work on the open file and puts the right checksum on it, as a foe would."""
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with open(path, "r+b") as stream:
+        head = checkpoint._head(checkpoint._checksum(stream))
+        stream.seek(0)
+        stream.write(head)
+
+
+def set_header(**changes):
+    def change(file):
+        header = json.loads(file.attrs["header"])
+        file.attrs["header"] = json.dumps({**header, **changes})
+
+    return change
+
+
+def replace_weight(**options):
+    def change(file):
+        del file["0000/weight"]
+        file["0000"].create_dataset("weight", **options)
+
+    return change
+
+
+def link_weight(link):
+    def change(file):
+        del file["0000/weight"]
+        file["0000/weight"] = link
+
+    return change
+
+
+def no_header(file):
+    del file.attrs["header"]
+
+
+def no_velocity(file):
+    del file["0000/velocity"]
+
+
+def group_elsewhere(file):
+    del file["0000"]
+    file["0000"] = h5py.ExternalLink("secret.h5", "0000")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (replace_weight(shape=(10**6, 10**6), dtype="f4"), "weight claims 4000000000000 bytes"),
+        (
+            replace_weight(shape=(10**6, 10**6), dtype="f4", chunks=(64, 64), compression="gzip"),
+            "weight claims 4000000000000 bytes",
+        ),
+        (replace_weight(data=np.ones((3, 4), np.int32)), "weight is int32 of shape"),
+        (replace_weight(data=b"text"), "not what the format says"),
+        (
+            replace_weight(shape=(3, 4), dtype="f4", external=[("secret", 0, 48)]),
+            "does not hold the array weight itself",
+        ),
+        (link_weight(h5py.ExternalLink("secret.h5", "weight")), "does not hold the array weight"),
+        (link_weight(h5py.SoftLink("/0000/weight")), "does not hold the array weight itself"),
+        (group_elsewhere, "does not hold the group 0000 itself"),
+        (no_velocity, "has no velocity"),
+        (no_header, "lacks what a checkpoint holds"),
+        (set_header(iteration=-1), "are no counts"),
+        (set_header(iteration="20"), "are no counts"),
+        (set_header(good_steps=1e300), "are no counts"),
+        (set_header(loss_scale=float("nan")), "no number above 0"),
+        (set_header(loss_scale=None), "no number above 0"),
+    ],
+)
+def test_a_hostile_one_with_the_right_checksum_is_passed_over(saved, change, reason):
+    checkpoints, optimizers = saved
+    spoil(checkpoints.files()[0], change)
+    optimizer = optimizer_of((3, 4), (4,))
+    iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    assert iteration == 10
+    assert_same(optimizer, optimizers[10])
+    assert reason in notes[0]
+
+
+def test_the_same_array_under_many_names_is_not_read_again_and_again(saved):
+    checkpoints, _ = saved
+
+    def many(file):
+        for index in range(1000):
+            file[f"9{index:04d}"] = file["0000"]
+
+    spoil(checkpoints.files()[0], many)
+    with pytest.raises(UserError, match="holds 1002 variables, this stage trains 2"):
+        checkpoints.restore(optimizer_of((3, 4), (4,)), LossScale(dynamic=True))
 
 
 def test_any_flipped_byte_is_survived(saved):

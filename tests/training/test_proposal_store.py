@@ -93,3 +93,62 @@ def test_another_format_is_refused(store, tmp_path):
         file.attrs["format"] = "keras_frcnn proposals 99"
     with pytest.raises(UserError, match="proposals 99"):
         ProposalStore.load(path, KEYS)
+
+
+def outside(content):
+    content["boxes"] = h5py.ExternalLink("secret.h5", "boxes")
+
+
+def around(content):
+    content["boxes"] = h5py.SoftLink("/boxes")
+
+
+def by_name_only(content):
+    content.create_dataset("boxes", (5, 4), "f", external=[("secret", 0, 80)])
+
+
+def claimed(content):
+    content.create_dataset("boxes", (10**12, 4), "f", chunks=(1024, 4), compression="gzip")
+
+
+def whole_numbers(content):
+    content["boxes"] = np.ones((5, 4), np.int64)
+
+
+def a_group(content):
+    content.create_group("boxes")
+
+
+def nothing(content):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (outside, "does not hold the array boxes itself"),
+        (around, "does not hold the array boxes itself"),
+        (by_name_only, "does not hold the array boxes itself"),
+        (claimed, "boxes claims 16000000000000 bytes"),
+        (whole_numbers, "boxes is int64"),
+        (a_group, "does not hold the array boxes itself"),
+        (nothing, "it has no boxes"),
+    ],
+)
+def test_nothing_is_read_that_the_file_does_not_hold(store, tmp_path, change, reason):
+    path = tmp_path / "stage1.h5"
+    store.save(path)
+    with h5py.File(path, "r+") as content:
+        del content["boxes"]
+        change(content)
+    with pytest.raises(UserError, match=rf"stage1\.h5 cannot be read .*{reason}"):
+        ProposalStore.load(path, KEYS)
+
+
+def test_names_that_are_no_utf_8_are_refused(store, tmp_path):
+    path = tmp_path / "stage1.h5"
+    store.save(path)
+    with h5py.File(path, "r+") as content:
+        content["keys"][0] = b"\xff"
+    with pytest.raises(UserError, match="cannot be read .*utf-8"):
+        ProposalStore.load(path, KEYS)
