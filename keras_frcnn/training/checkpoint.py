@@ -1,8 +1,9 @@
 """Checkpoints inside a stage: what changes, and nothing else.
 
-A stage's start is rebuilt from the ImageNet file or from the weights of earlier stages, so that a
-checkpoint holds only the trained variables, their velocities and the iteration, in one HDF5 file
-that is written whole or not at all and begins with a checksum of the rest.
+A stage's start is rebuilt from the ImageNet file or from the weights of earlier stages, and all
+randomness is a function of the seed and the iteration, so that a checkpoint holds only the trained
+variables, their velocities, the iteration and what the next record needs, in one HDF5 file that is
+written whole or not at all and begins with a checksum of the rest.
 
 Shapes and names
 ----------------
@@ -47,13 +48,24 @@ class Checkpoints:
         """Existing checkpoints of this stage, newest first."""
         return sorted(self.folder.glob(f"stage{self.stage}-*.h5"), reverse=True)
 
-    def save(self, iteration: int, optimizer: MomentumOptimizer, loss_scale: LossScale) -> None:
-        """Writes a checkpoint and removes all but the newest two of the stage."""
+    def save(
+        self,
+        iteration: int,
+        optimizer: MomentumOptimizer,
+        loss_scale: LossScale,
+        window: dict[str, Any],
+    ) -> None:
+        """Writes a checkpoint and removes all but the newest two of the stage.
+
+        Args:
+            window: of :meth:`keras_frcnn.training.window.Window.state`.
+        """
         path = self.folder / f"stage{self.stage}-{iteration:08d}.h5"
         header = {
             "iteration": iteration,
             "loss_scale": float(loss_scale.scale.numpy()),
             "good_steps": int(loss_scale.good_steps.numpy()),
+            "window": window,
         }
         with written_whole(path) as partial:
             with h5py.File(partial, "w", userblock_size=HEAD_BYTES) as file:
@@ -69,12 +81,14 @@ class Checkpoints:
         for old in self.files()[KEPT:]:
             old.unlink()
 
-    def restore(self, optimizer: MomentumOptimizer, loss_scale: LossScale) -> tuple[int, list[str]]:
+    def restore(
+        self, optimizer: MomentumOptimizer, loss_scale: LossScale
+    ) -> tuple[int, dict[str, Any], list[str]]:
         """Loads the newest good checkpoint.
 
         Returns:
-            ``(iteration, notes)``: 0 without a checkpoint; ``notes`` has one sentence for each
-            damaged file that was passed over.
+            ``(iteration, window, notes)``: 0 and nothing without a checkpoint; ``notes`` has one
+            sentence for each damaged file that was passed over.
 
         Raises:
             UserError: the newest good checkpoint is of another network or recipe.
@@ -83,13 +97,13 @@ class Checkpoints:
         files = self.files()
         for path, older in zip(files, [*files[1:], None], strict=False):
             try:
-                return _read(path, optimizer, loss_scale), notes
+                return *_read(path, optimizer, loss_scale), notes
             except UserError:  # a ValueError, but not a damaged file
                 raise
             except (OSError, ValueError) as error:
                 instead = f"{older.name} is used" if older else "the stage starts again"
                 notes.append(f"{path} is damaged ({error}); {instead}.")
-        return 0, notes
+        return 0, {}, notes
 
     def clear(self) -> None:
         """Removes the checkpoints of a stage that is finished."""
@@ -101,7 +115,9 @@ def _pairs(optimizer: MomentumOptimizer):
     return zip(optimizer.variables_trained, optimizer.velocities, strict=True)
 
 
-def _read(path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale) -> int:
+def _read(
+    path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale
+) -> tuple[int, dict[str, Any]]:
     header, values = _read_file(path)
     pairs = list(_pairs(optimizer))
     if len(values) != len(pairs):
@@ -121,7 +137,8 @@ def _read(path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale) -> in
             variable.assign(array)
     loss_scale.scale.assign(header["loss_scale"])
     loss_scale.good_steps.assign(header["good_steps"])
-    return header["iteration"]
+    # Checkpoints of the first versions have no window; their next record is a mean of fewer.
+    return header["iteration"], header.get("window", {})
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], list[tuple[np.ndarray, np.ndarray]]]:
