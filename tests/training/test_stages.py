@@ -429,9 +429,7 @@ def test_fast_rcnn_alone_and_exactly_resumed(run_config, demo_dataset, trainer_o
         train(runs[1])
     assert "going on after iteration 2" in train(runs[1])[1]
     assert losses_of(runs[0]) == losses_of(runs[1])
-    assert [(r["stage"], r["iteration"]) for r in losses_of(runs[0])] == [
-        (2, k) for k in (1, 2, 3, 4)
-    ]
+    assert [(r["stage"], r["iteration"]) for r in losses_of(runs[0])] == [(2, 4)]
     whole, again = (file_weights(run, "stage2") for run in runs)
     fresh = weights_of(trainer.new_model())
     assert set(whole) == set(again) == BASE | HEAD
