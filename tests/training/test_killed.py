@@ -81,34 +81,50 @@ def moments(rng: random.Random) -> list[Moment]:
         how = rng.choice([signal.SIGTERM, signal.SIGINT]) if soft else signal.SIGKILL
         found.append(Moment(where, seen, rng.uniform(0, longest), how))
 
+    # What is written in a millisecond may be missed: then the kill comes right after it.
     def iterating(stage: int, low: int, high: int) -> None:
         least = rng.randint(low, high)
+        written = weights(stage)
         add(
             f"iterations of stage {stage}",
-            lambda run, screen: iteration_of(run, stage) >= least,
+            lambda run, screen: iteration_of(run, stage) >= least or written(run, screen),
             0.2,
         )
 
     def weights(stage: int):
         return lambda run, screen: run.weights_file(f"stage{stage}").exists()
 
-    def writing(folder: str):
-        return lambda run, screen: any((run.path / folder).glob(".*.partial"))
+    def started_after(stage: int):
+        written = weights(stage)
+        return lambda run, screen: "run folder" in screen and written(run, screen)
+
+    def writing(file: Callable[[RunFolder], Path]):
+        return lambda run, screen: (
+            file(run).exists() or any(file(run).parent.glob(f".{file(run).name}.*.partial"))
+        )
+
+    def writing_checkpoint(stage: int):
+        written = weights(stage)
+        return lambda run, screen: (
+            any(run.checkpoints.glob(f".stage{stage}*.partial")) or written(run, screen)
+        )
 
     add("start", lambda run, screen: "run folder" in screen, 0.5)
     for stage in (1, 2, 3, 4):
         if stage == 3:
             add("features", lambda run, screen: "feature cache:" in screen, 0.6)
         iterating(stage, 1, 7)
-        add(f"writing a checkpoint of stage {stage}", writing("checkpoints"), 0.0)
+        add(f"writing a checkpoint of stage {stage}", writing_checkpoint(stage), 0.0)
         iterating(stage, 9, 17)
-        add(f"writing the weights of stage {stage}", writing("weights"), 0.0)
+        name = f"stage{stage}"
+        add(f"writing the weights of {name}", writing(lambda run, n=name: run.weights_file(n)), 0.0)
+        add(f"gap after {name}", started_after(stage), 1.0 if stage in (1, 3) else 0.05)
         if stage in (1, 3):
-            add(f"proposals of stage {stage}", weights(stage), 1.0)
-            add(f"writing proposals of stage {stage}", writing("proposals"), 0.0)
-        elif stage == 2:
-            add(f"gap after stage {stage}", weights(stage), 0.2)
-    add("writing the final weights", writing("weights"), 0.0)
+            add(
+                f"writing the proposals of {name}",
+                writing(lambda run, n=stage: run.proposals_file(n)),
+                0.0,
+            )
     return found
 
 
