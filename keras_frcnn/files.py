@@ -64,16 +64,6 @@ def is_partial(path: Path) -> bool:
     return _PARTIAL_NAME.fullmatch(path.name) is not None
 
 
-def remove_partials(folder: Path) -> None:
-    """Removes what killed processes left half-written in a folder and below.
-
-    Only where no other process writes.
-    """
-    for path in folder.rglob(f".*{PARTIAL}"):
-        if is_partial(path):
-            path.unlink(missing_ok=True)
-
-
 def write_text(path: Path | str, text: str) -> None:
     """Writes a UTF-8 text file whole, line ends as they are.
 

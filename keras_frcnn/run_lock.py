@@ -21,12 +21,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import is_partial
 
 LOCK_FILE = "training.lock"
 # What ``flock`` says where the file system has no locks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 # Windows keeps others from reading what is locked: a byte far behind the holder's name.
 _WINDOWS_BYTE = 2**20
+
+
+# Written by trainings alone; evaluations write beside them.
+OWN_FOLDERS = ("weights", "proposals", "checkpoints", "samples")
+OWN_FILES = (
+    *("config.json", "metrics.jsonl", "features.txt", "training_images.txt", "data_report.txt"),
+    *("curves.png", "labels.png"),
+)
+CACHE_FILES = ("images.bin", "features.bin")
+
+
+@contextmanager
+def claimed_folder(folder: Path) -> Iterator[str | None]:
+    """Makes a run folder where it is not there and holds it for one training.
+
+    What trainings that were killed left half-written goes.
+
+    Yields, raises:
+        As :func:`training_lock`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with training_lock(folder) as note:
+        hidden = [path for name in OWN_FILES for path in folder.glob(f".{name}.*")]
+        hidden += [path for name in OWN_FOLDERS for path in (folder / name).glob(".*")]
+        partial = [path for path in hidden if is_partial(path)]
+        for path in (*partial, *(folder / name for name in CACHE_FILES)):
+            path.unlink(missing_ok=True)
+        yield note
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -33,7 +33,7 @@ from typing import Any
 from keras_frcnn import __version__
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import is_partial, remove_partials, write_text
+from keras_frcnn.files import is_partial, write_text
 from keras_frcnn.recipes import (
     ADDED_LATER,
     Compression,
@@ -42,12 +42,10 @@ from keras_frcnn.recipes import (
     from_json,
     to_json,
 )
-from keras_frcnn.run_lock import LOCK_FILE, training_lock
+from keras_frcnn.run_lock import LOCK_FILE, claimed_folder
 
 FORMAT_VERSION = 1
 FINAL = "final"
-# Caches of decoded images and of features, of the process that trains only.
-CACHE_FILES = ("images.bin", "features.bin")
 
 
 @dataclass(frozen=True)
@@ -174,25 +172,9 @@ class RunFolder:
                 "--name, or go on with it by --resume."
             )
 
-    @contextmanager
-    def claimed(self) -> Iterator[str | None]:
-        """Makes the folder where it is not there and holds it for one training.
-
-        What a killed training left half-written goes.
-
-        Yields:
-            ``None``, or one sentence where the file system has no locks.
-
-        Raises:
-            UserError: another process trains there.
-            OSError: the folder cannot be written.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with training_lock(self.path) as note:
-            remove_partials(self.path)
-            for name in CACHE_FILES:
-                (self.path / name).unlink(missing_ok=True)
-            yield note
+    def claimed(self) -> AbstractContextManager[str | None]:
+        """Makes the folder where it is not there and holds it, see :func:`claimed_folder`."""
+        return claimed_folder(self.path)
 
     def create(self, config: RunConfig, command: Sequence[str]) -> None:
         """Makes the folder and its configuration.
