@@ -36,7 +36,7 @@ run, photos, out, over = map(Path, sys.argv[1:])
 rounds, records, last = 0, 0, False
 while not last:
     last = over.exists()
-    flags = ["-p", str(photos), "--run", str(run), "--out", str(out), "--gpu", "-1"]
+    flags = ["-p", str(photos), "--run", str(run), "--out", str(out), "--stage", "2"]
     code = run_main(test.main, flags)
     assert code == 0, code
     for line in (run / "metrics.jsonl").read_text().splitlines():
