@@ -10,11 +10,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+PARTIAL = ".partial"
+_PARTIAL_NAME = re.compile(r"\..+\.\d+" + re.escape(PARTIAL))
 
 
 @contextmanager
@@ -30,12 +34,13 @@ def written_whole(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield partial
         with open(partial, "r+b") as stream:  # Windows flushes no file that is open to read only
             os.fsync(stream.fileno())
         os.replace(partial, path)
+        _flush_folder(path.parent)
     except OSError as error:
         # A full disk names no file, most others the partial one.
         if error.errno is not None and str(error.filename or partial) == str(partial):
@@ -43,6 +48,24 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Brings the new name to the disk, too: a power cut must not bring back the old file.
+
+    As far as the system can: Windows opens no folders, some network file systems flush none.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether the name is that of a file which :func:`written_whole` had not finished."""
+    return _PARTIAL_NAME.fullmatch(path.name) is not None
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -59,6 +82,28 @@ def write_text(path: Path | str, text: str) -> None:
         open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
         stream.write(text)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Makes a file whose room on the disk is truly taken.
+
+    A mapped file takes its room when it is written to, and where there is none the system kills the
+    process without a word.
+
+    Raises:
+        OSError: the disk is full, say; it names the file, which is gone again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(path, "wb") as stream:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, max(size, 1))
+            else:  # Windows takes the room at once
+                stream.truncate(max(size, 1))
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        error.filename = str(path)
+        raise
 
 
 def check_bounded(path: Path | str, most: int) -> None:

@@ -257,11 +257,12 @@ def load_model(
     file = run.weights_file(weights)
     if not file.exists():
         finished = sorted(path.name.split(".")[0] for path in file.parent.glob("*.weights.h5"))
+        unshared = weights == FINAL and {"stage1", "stage2"} <= set(finished)
         raise UserError(
             f"{run.path} has no {weights} weights yet"
             + (f" (finished: {', '.join(finished)})" if finished else "")
             + (
-                "; finish the training with --resume."
+                f"; finish the training with --resume{', or give --stage 2' * unshared}."
                 if config.compression is None
                 else "; a compressed run has its result only."
             )

@@ -10,7 +10,6 @@ A  anchors of one position; G  objects of the data set.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.errors import UserError
 from keras_frcnn.files import written_whole
+from keras_frcnn.metrics import read_records
 
 STAGE_TITLES = {
     0: "joint training",
@@ -53,10 +52,10 @@ def save_curves(metrics_path: Path | str, png: Path | str) -> None:
     An unfinished last line, as a running or killed training leaves, is skipped.
 
     Raises:
-        UserError: the file cannot be read or a line other than the last is no JSON object.
+        UserError: the file cannot be read or a line other than the last is no record.
     """
     stages: dict[Any, dict[int, dict[str, Any]]] = {}
-    for record in _read_metrics(Path(metrics_path)):
+    for record in read_records(Path(metrics_path)):
         stages.setdefault(record["stage"], {})[record["iteration"]] = record
     panels = max(1, len(stages))
     figure = Figure(figsize=(4.6 * panels + 1, 4.4), dpi=110, layout="constrained")
@@ -143,24 +142,6 @@ def save_anchor_clusters(
     covered = [f"{np.mean(best_ious >= least):.1%} at IoU {least}" for least in (0.5, 0.7)]
     figure.suptitle(f"boxes with an anchor, placed as in training: {', '.join(covered)}")
     save_figure(figure, Path(png))
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"The metrics {path} cannot be read: {error.strerror}.") from error
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise UserError(f"Line {number} of {path} is not JSON: {error}.") from error
-        if isinstance(record, dict) and "stage" in record and "iteration" in record:
-            records.append(record)
-    return records
 
 
 def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:

@@ -1,10 +1,12 @@
 """A run folder: config, classes, weights, metrics. Written and read here only.
 
 ``config.json``     everything that made the run: recipe, classes, network, seed, versions, command
-``metrics.jsonl``   one line every few iterations
+``metrics.jsonl``   one line every few iterations (:mod:`keras_frcnn.metrics`)
+``training.lock``   held by the process that trains (:mod:`keras_frcnn.run_lock`)
 ``weights/``        ``stage1.weights.h5`` to ``stage4.weights.h5`` (or ``joint``), ``final``
 ``proposals/``      ``stage1.h5``, ``stage3.h5``, or ``given.h5``
 ``checkpoints/``    the stage that is being trained
+``features.txt``    whether stages 3 and 4 see features that were kept: ``kept`` or ``off``
 ``data_report.txt`` what the checks of the data found
 ``training_images.txt``  keys, file names and digests of the training images
 
@@ -22,6 +24,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +33,7 @@ from typing import Any
 from keras_frcnn import __version__
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import parse_json, write_text
+from keras_frcnn.files import is_partial, parse_json, write_text
 from keras_frcnn.recipes import (
     ADDED_LATER,
     Compression,
@@ -39,6 +42,7 @@ from keras_frcnn.recipes import (
     from_json,
     to_json,
 )
+from keras_frcnn.run_lock import LOCK_FILE, claimed_folder
 
 FORMAT_VERSION = 1
 FINAL = "final"
@@ -135,9 +139,24 @@ class RunFolder:
         return self.path / "proposals" / "given.h5"
 
     @property
+    def features_file(self) -> Path:
+        """Whether features are kept, which rounds them: ``kept`` or ``off``."""
+        return self.path / "features.txt"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    def features_kept(self) -> bool | None:
+        """Whether stages 3 and 4 began with features that were kept; ``None`` before them."""
+        if not self.features_file.is_file():
+            return None
+        return self.features_file.read_text(encoding="utf-8").strip() == "kept"
+
+    def note_features_kept(self, kept: bool) -> None:
+        """Remembers it, for those who go on with the run."""
+        write_text(self.features_file, "kept\n" if kept else "off\n")
 
     def check_unused(self) -> None:
         """Makes sure that a new run can be written here.
@@ -147,11 +166,18 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"The run folder {self.path} is a file; give another --out or --name.")
-        if self.path.exists() and any(self.path.iterdir()):
+        # A training that was killed at once leaves its lock and half a configuration.
+        if self.path.exists() and any(
+            path.name != LOCK_FILE and not is_partial(path) for path in self.path.iterdir()
+        ):
             raise UserError(
                 f"The run folder {self.path} exists and is not empty; give another --out or "
                 "--name, or go on with it by --resume."
             )
+
+    def claimed(self) -> AbstractContextManager[str | None]:
+        """Makes the folder where it is not there and holds it, see :func:`claimed_folder`."""
+        return claimed_folder(self.path)
 
     def create(self, config: RunConfig, command: Sequence[str]) -> None:
         """Makes the folder and its configuration.
@@ -160,15 +186,16 @@ class RunFolder:
             UserError: as :meth:`check_unused`.
         """
         self.check_unused()
-        for folder in (self.path, self.path / "weights", self.path / "proposals"):
-            folder.mkdir(parents=True, exist_ok=True)
         values = {
             "format": FORMAT_VERSION,
             "versions": versions(),
             "command": list(command),
             **_config_json(config),
         }
+        # First: a folder without it is none that --resume goes on with.
         write_text(self.config_file, json.dumps(values, indent=2) + "\n")
+        for folder in (self.path / "weights", self.path / "proposals"):
+            folder.mkdir(exist_ok=True)
 
     def copy_config(self, target: Path) -> None:
         """Writes the configuration to another file too, which :func:`find_run` leads back from."""
@@ -276,26 +303,6 @@ class RunFolder:
             values = parse_json(self.config_file.read_text(encoding="utf-8"))
             values["stages"] = list(config.stages)
             write_text(self.config_file, json.dumps(values, indent=2) + "\n")
-
-    def append_metrics(self, record: dict[str, Any]) -> None:
-        """Adds one line to ``metrics.jsonl``."""
-        with open(self.metrics_file, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
-
-    def forget_metrics_after(self, stage: int, iteration: int) -> None:
-        """Drops lines of a stage beyond a checkpoint, later stages, and a half-written line."""
-        if not self.metrics_file.is_file():
-            return
-        kept = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                record = parse_json(line)
-            except ValueError:
-                continue
-            before = record["stage"] < stage
-            if before or (record["stage"] == stage and record["iteration"] <= iteration):
-                kept.append(line)
-        write_text(self.metrics_file, "".join(line + "\n" for line in kept))
 
 
 def _identities(dataset: Dataset) -> list[tuple[str, str, str]]:

@@ -170,26 +170,6 @@ def test_a_copied_configuration_leads_back(run, config, tmp_path):
         find_run(copy)
 
 
-def metrics_of(run):
-    lines = run.metrics_file.read_text().splitlines()
-    return [(record["stage"], record["iteration"]) for record in map(json.loads, lines)]
-
-
-def test_metrics_after_a_checkpoint_are_forgotten(run):
-    run.forget_metrics_after(1, 0)
-    assert not run.metrics_file.exists()
-    for stage in (1, 2, 3):
-        for iteration in (20, 40):
-            run.append_metrics({"stage": stage, "iteration": iteration, "loss": 1.5})
-    with open(run.metrics_file, "a") as stream:
-        stream.write('{"stage": 3, "iter')  # cut off by a crash
-    run.forget_metrics_after(2, 20)
-    assert metrics_of(run) == [(1, 20), (1, 40), (2, 20)]
-    run.append_metrics({"stage": 2, "iteration": 40, "loss": 1.0})
-    run.forget_metrics_after(2, 40)
-    assert metrics_of(run) == [(1, 20), (1, 40), (2, 20), (2, 40)]
-
-
 def test_training_images_are_told_from_a_test_set(run, demo_dataset):
     run.check_not_trained_on(demo_dataset)  # nothing is known yet
     train = dataclasses.replace(demo_dataset, examples=demo_dataset.examples[:3])

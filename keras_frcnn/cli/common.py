@@ -25,12 +25,13 @@ from typing import TypeVar
 from rich.console import Console
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.stopping import exit_code, signal_of, sigterm_raises
 
 Result = TypeVar("Result")
 
 # Paths that cannot be used: always something that the user named.
 _PATH_ERRORS = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
 }
 # Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
@@ -182,13 +183,14 @@ def _hold_back_stderr(action: Callable[[], Result]) -> tuple[Result, str]:
 def run_main(
     main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None
 ) -> int:
-    """Runs a command; a user's mistake is one sentence and exit code 2.
+    """Runs a command; a user's mistake is one sentence and exit code 2, a signal 130 or 143.
 
     Returns:
         The exit code.
     """
     try:
-        main(argv)
+        with sigterm_raises():
+            main(argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -197,9 +199,10 @@ def run_main(
             raise
         print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        received = signal_of(stop)
+        print(f"{received.name} received: stopped.", file=sys.stderr)
+        return exit_code(received)
     return 0
 
 

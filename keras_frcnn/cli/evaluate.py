@@ -79,9 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         coco = evaluate_coco(evaluated.dataset, evaluated.detections)
         print_coco(coco, console)
         record["coco"] = coco.to_json()
-    out = Path(arguments.out or arguments.run or ".")
-    suffix = "-stage2" if arguments.stage == 2 else ""
-    suffix += "-proposals" if arguments.proposals else ""
+    out, suffix = target_of(arguments)
     target = out / f"evaluation{suffix}.json"
     write_text(target, json.dumps(record, indent=2) + "\n")
     written = [target, *write_detections(arguments, evaluated, out, suffix)]
@@ -121,6 +119,34 @@ def write_problems(dataset: Dataset, target: Path, console: Console) -> Path:
             soft_wrap=True,
         )
     return target
+
+
+def target_of(arguments: argparse.Namespace) -> tuple[Path, str]:
+    """The folder that is written to, and what the names of the files end in."""
+    suffix = "-stage2" if arguments.stage == 2 else ""
+    suffix += "-proposals" if arguments.proposals else ""
+    return Path(arguments.out or arguments.run or "."), suffix
+
+
+def keep_finished(
+    arguments: argparse.Namespace,
+    finished: Dataset,
+    detections: dict[str, ImageDetections],
+    console: Console,
+) -> None:
+    """Writes what a stopped evaluation has found, and says how to evaluate it."""
+    from keras_frcnn.evaluation.detection_files import dataset_records, write_json
+
+    if not detections:
+        return
+    out, suffix = target_of(arguments)
+    file = out / f"detections{suffix}-part.json"
+    write_json(file, dataset_records(finished, detections))
+    console.print(
+        f"{len(detections)} images are finished, their detections are in {file}; evaluate takes "
+        f"them: --detections {file} --images {len(detections)}",
+        soft_wrap=True,
+    )
 
 
 def compare(
@@ -249,8 +275,12 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     bad = len(left_out(whole))
     doing = f"detecting ({bad} bad images left out)" if bad else "detecting"
     examples = track(dataset.examples, doing, console=console, disable=not console.is_terminal)
-    for example, image in zip(examples, images, strict=True):
-        detections[example.key] = detect(example, image)
+    try:
+        for example, image in zip(examples, images, strict=True):
+            detections[example.key] = detect(example, image)
+    except KeyboardInterrupt:
+        keep_finished(arguments, first_images(dataset, len(detections)), detections, console)
+        raise
     seconds = (time.monotonic() - start) / len(dataset)
     limit = chosen.mean_per_class
     if limit is not None:

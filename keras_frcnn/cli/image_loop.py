@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
 
 # Images in memory at most, in batches: those that wait for others of their size, too.
 BATCHES_WAITING = 4
@@ -77,10 +78,12 @@ def run_on_images(
     detector: Detector,
     console: Console,
 ) -> None:
-    """Detects, draws and writes; unreadable images are named at the end, the rest is done."""
+    """Detects, draws and writes; unreadable images are named at the end, the rest is done.
+
+    Stopped by a signal, it writes what it has found so far, and says so.
+    """
     from keras_frcnn.data.images import find_images
     from keras_frcnn.data.pipeline import in_parallel
-    from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
 
     images, others = find_images(path)
     if not images:
@@ -89,7 +92,8 @@ def run_on_images(
     out.mkdir(parents=True, exist_ok=True)
     root = path if path.is_dir() else path.parent
     unreadable: list[str] = []
-    records: dict[int, list[dict]] = {}
+    # Arrays, of which records are made one by one: as records they take twenty times the memory.
+    found_in: dict[int, tuple[str, str, ImageDetections]] = {}
     seconds = []
     class_names = detector.class_names
     best = np.zeros(len(class_names))
@@ -101,38 +105,58 @@ def run_on_images(
         console=console,
         disable=not console.is_terminal,
     )
-    for group in in_batches(_readable(pictures, unreadable), arguments.batch):
-        start = time.perf_counter()
-        found = detector.detect(
-            np.stack([picture.pixels for picture in group]), [picture.file for picture in group]
-        )
-        seconds.append((time.perf_counter() - start) / len(group))
-        for picture, (detections, best_of_image) in zip(group, found, strict=True):
-            best = np.maximum(best, best_of_image)
-            detections = detections.at_least(arguments.score_thresh)
-            name = picture.file.relative_to(root)
-            records[picture.position] = detection_records(
-                name.as_posix(), picture.file.stem, detections, class_names
+    try:
+        for group in in_batches(_readable(pictures, unreadable), arguments.batch):
+            start = time.perf_counter()
+            found = detector.detect(
+                np.stack([picture.pixels for picture in group]),
+                [picture.file for picture in group],
             )
-            drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
-            target = (out / name).with_name(name.name + ".png")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            drawn.save(target)
-    in_order = [record for position in sorted(records) for record in records[position]]
-    write_json(out / "detections.json", in_order)
-    write_csv(out / "detections.csv", in_order)
+            seconds.append((time.perf_counter() - start) / len(group))
+            for picture, (detections, best_of_image) in zip(group, found, strict=True):
+                best = np.maximum(best, best_of_image)
+                detections = detections.at_least(arguments.score_thresh)
+                name = picture.file.relative_to(root)
+                drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
+                target = (out / name).with_name(name.name + ".png")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                drawn.save(target)
+                found_in[picture.position] = (name.as_posix(), picture.file.stem, detections)
+    except KeyboardInterrupt:
+        _write(out, found_in, class_names)
+        console.print(
+            f"{len(found_in)} of {len(images)} images are finished, their detections are in {out}",
+            soft_wrap=True,
+        )
+        raise
+    _write(out, found_in, class_names)
+    scores = [detections.scores for _, _, detections in found_in.values()]
     report(
         console,
         out,
-        in_order,
+        np.concatenate([*scores, np.zeros(0, np.float32)]),
         best,
         detector,
         seconds,
-        len(records),
+        len(found_in),
         others,
         unreadable,
         arguments,
     )
+
+
+def _write(
+    out: Path, found_in: dict[int, tuple[str, str, ImageDetections]], class_names: Sequence[str]
+) -> None:
+    """Writes the detections of all images in their order, as JSON and as CSV."""
+    from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
+
+    def in_order() -> Iterator[dict]:
+        for position in sorted(found_in):
+            yield from detection_records(*found_in[position], class_names)
+
+    write_json(out / "detections.json", in_order())
+    write_csv(out / "detections.csv", in_order())
 
 
 def _read(item: tuple[int, Path]) -> Picture:
@@ -171,7 +195,7 @@ def draw(image: np.ndarray, detections, class_names: Sequence[str], threshold: f
 def report(
     console: Console,
     out: Path,
-    records: list[dict],
+    scores: np.ndarray,
     best: np.ndarray,
     detector: Detector,
     seconds: list[float],
@@ -182,12 +206,15 @@ def report(
 ) -> None:
     """What was done, on the screen.
 
+    Args:
+        scores: of all detections.
+
     Raises:
         UserError: not one image could be read.
     """
-    drawn = sum(record["score"] >= arguments.draw_thresh for record in records)
+    drawn = int(np.sum(scores >= np.float32(arguments.draw_thresh)))
     console.print(
-        f"{images} images, {len(records)} detections from score {arguments.score_thresh:g}, "
+        f"{images} images, {len(scores)} detections from score {arguments.score_thresh:g}, "
         f"{drawn} drawn from {arguments.draw_thresh:g}"
     )
     if others:
@@ -200,13 +227,11 @@ def report(
         raise UserError(f"None of the {len(unreadable)} images could be read.")
     if not drawn:
         order = np.argsort(-best)
-        scores = ", ".join(
-            f"{detector.class_names[index]} {best[index]:.3f}" for index in order[:20]
-        )
+        text = ", ".join(f"{detector.class_names[index]} {best[index]:.3f}" for index in order[:20])
         exported = arguments.saved_model or arguments.onnx
         note = " (0: none that the exported model returns)" if exported else ""
         console.print(
-            f"nothing passed --draw_thresh; best score per class{note}: {scores}", soft_wrap=True
+            f"nothing passed --draw_thresh; best score per class{note}: {text}", soft_wrap=True
         )
     # The first image is traced and compiled with the function.
     steady = seconds[1:] or seconds

@@ -84,6 +84,14 @@ def build_parser() -> argparse.ArgumentParser:
         "instead of --run (lineage)",
     )
     group.add_argument(
+        "--stage",
+        type=int,
+        choices=(2, 4),
+        metavar="2|4",
+        help="2: the unshared variant, which is there while stages 3 and 4 are trained\n"
+        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
+    )
+    group.add_argument(
         "--proposals",
         nargs="+",
         metavar="FILE",
@@ -172,6 +180,8 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
             raise UserError("--proposals belongs to --run; an exported model makes its own.")
         if arguments.scales is not None:
             raise UserError("--scales needs --run: an exported model has its one scale inside.")
+        if arguments.stage is not None:
+            raise UserError("--stage belongs to --run: an exported model is of one stage.")
         if arguments.precision is not None:
             raise UserError("--precision is fixed in an exported model; give it to export.")
         for flag in ("nms_thresh", "num_proposals"):
@@ -221,6 +231,7 @@ def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detec
     predictor = load_predictor(
         arguments.run,
         chosen,
+        stage=arguments.stage,
         number_of_proposals=arguments.num_proposals,
         head_chunk=chunk,
         short_sides=short_sides(arguments.scales),
@@ -247,6 +258,7 @@ def classify_given(
     classifier = load_classifier(
         arguments.run,
         chosen,
+        stage=arguments.stage,
         head_chunk=arguments.num_rois,
         short_sides=short_sides(arguments.scales),
         precision=precision,

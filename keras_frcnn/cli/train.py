@@ -11,6 +11,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -38,6 +39,7 @@ from keras_frcnn.runs import (
     new_run_folder,
     versions,
 )
+from keras_frcnn.stopping import exit_code
 
 RUNS = Path("runs")
 
@@ -61,24 +63,61 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = existing_path(arguments.path, "The data path")
     run = existing_run(arguments) if arguments.resume else new_run(arguments)
     console = make_console()
-    quiet_tensorflow()
-    device = choose_devices(arguments.gpu, arguments.deterministic, jit=arguments.jit)
-    if arguments.precision == "auto":
-        arguments.precision = chosen_precision(run, console)
-    initial = initial_weights(arguments)
-    dataset = load_data(arguments, path, console)
-    given = load_given(arguments.proposals, dataset)
-    config = run_config(arguments, dataset, given)
-    if arguments.resume:
-        run.resume(config)
-    else:
-        check_weights(config, initial)
-        run.create(config, command_line())
-    if given is not None and not run.given_proposals_file.exists():
-        keep_given(given, dataset, config, run)
-    if arguments.config_filename is not None:
-        run.copy_config(Path(arguments.config_filename).expanduser())
-    train(arguments, dataset, config, run, initial, device, console)
+    with ExitStack() as held:
+        if arguments.resume:  # a new folder is made when all else is known to be right
+            claim(run, held, console)
+        quiet_tensorflow()
+        device = choose_devices(arguments.gpu, arguments.deterministic, jit=arguments.jit)
+        arguments.roi_pooling = pooling_from(arguments)
+        if arguments.precision == "auto":
+            arguments.precision = chosen_precision(run, console)
+        initial = initial_weights(arguments)
+        dataset = load_data(arguments, path, console)
+        given = load_given(arguments.proposals, dataset)
+        config = run_config(arguments, dataset, given)
+        if arguments.resume:
+            run.resume(config)
+        else:
+            check_weights(config, initial)
+            claim(run, held, console)
+            run.create(config, command_line())
+        if given is not None and not run.given_proposals_file.exists():
+            keep_given(given, dataset, config, run)
+        if arguments.config_filename is not None:
+            run.copy_config(Path(arguments.config_filename).expanduser())
+        train(arguments, dataset, config, run, initial, device, console)
+
+
+def pooling_from(arguments: argparse.Namespace) -> str | None:
+    """``--roi_pooling``; on a GPU ``--deterministic`` chooses the one it can be had with.
+
+    The gradient of ``crop_and_resize`` adds in any order there, and TensorFlow refuses it.
+
+    Raises:
+        UserError: another one was asked for.
+    """
+    import tensorflow as tf
+
+    if not arguments.deterministic or not tf.config.get_visible_devices("GPU"):
+        return arguments.roi_pooling
+    if arguments.roi_pooling not in (None, "max"):
+        raise UserError(
+            f"--deterministic cannot be had with --roi_pooling {arguments.roi_pooling} on a GPU: "
+            "its gradient is not repeatable there. Leave --roi_pooling out (max is taken), or "
+            "train with --gpu -1."
+        )
+    return "max"
+
+
+def claim(run: RunFolder, held: ExitStack, console: Console) -> None:
+    """Holds the run folder until ``held`` is closed.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    note = held.enter_context(run.claimed())
+    if note is not None:
+        console.print(note, style="yellow", soft_wrap=True)
 
 
 def chosen_precision(run: RunFolder, console: Console) -> str:
@@ -260,8 +299,8 @@ def train(
     try:
         trainer.train()
     except TrainingStopped as stop:
-        console.print(str(stop))
-        raise SystemExit(130) from stop
+        console.print(str(stop), soft_wrap=True)
+        raise SystemExit(exit_code(stop.received)) from stop
     final = run.weights_file(FINAL)
     if arguments.output_weight_path is not None:
         target = Path(arguments.output_weight_path).expanduser()

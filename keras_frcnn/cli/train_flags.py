@@ -119,11 +119,10 @@ def _add_model(group) -> None:
     )
     group.add_argument(
         "--roi_pooling",
-        default="crop",
         metavar="KIND",
         choices=("crop", "max", "align"),
         help="crop: crop_and_resize, then 2x2 max; max: exactly Caffe's; align: RoIAlign\n"
-        "default: crop (ours, the fastest)",
+        "default: crop (ours, the fastest); max with --deterministic on a GPU",
     )
 
 
@@ -325,8 +324,10 @@ def _add_run(group) -> None:
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="repeatable kernels on GPUs too; on the CPU they always are\n"
-        "default: off, they are slower (ours)",
+        help="repeatable kernels on GPUs too, with --roi_pooling max, as crop's gradient has none "
+        "there; same seed, data and machine: same weights, bit for bit. On the CPU it is always "
+        "so\n"
+        "default: off, they are slower and max takes several times crop's time (ours)",
     )
     group.add_argument(
         "--feature_cache",

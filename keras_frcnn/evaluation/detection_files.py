@@ -16,7 +16,6 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import numpy as np
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.image_index import ImageIndex
-from keras_frcnn.files import parse_json, write_text, written_whole
+from keras_frcnn.files import parse_json, written_whole
 
 CSV_COLUMNS = (
     *("image_id", "file_name", "class_name", "category_id"),
@@ -145,19 +144,21 @@ def write_json(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
         stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-def write_csv(path: Path | str, records: Sequence[dict[str, Any]]) -> None:
+def write_csv(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
     """Writes the records with the header of ``CSV_COLUMNS``; a file of that name is replaced.
 
     Raises:
         OSError: the file cannot be written.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for record in records:
-        names = (record[name] for name in CSV_COLUMNS[:4])
-        writer.writerow([*names, *record["bbox"], record["score"]])
-    write_text(path, buffer.getvalue())
+    with (
+        written_whole(path) as partial,
+        open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for record in records:
+            names = (record[name] for name in CSV_COLUMNS[:4])
+            writer.writerow([*names, *record["bbox"], record["score"]])
 
 
 def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:

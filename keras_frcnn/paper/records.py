@@ -7,10 +7,9 @@ record  one line: stage, iteration, losses.
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
+from keras_frcnn.metrics import read_records
 from keras_frcnn.runs import RunFolder
 
 # Losses of single images jump: what is reported is a mean over the end of the training.
@@ -22,9 +21,9 @@ def last_losses(run: RunFolder, stage: int) -> dict[str, float]:
 
     Raises:
         ValueError: the stage has no record.
+        UserError: the metrics cannot be read.
     """
-    lines = run.metrics_file.read_text(encoding="utf-8").splitlines()
-    records = [record for record in map(json.loads, lines) if record["stage"] == stage]
+    records = [record for record in read_records(run.metrics_file) if record["stage"] == stage]
     if not records:
         raise ValueError(f"{run.metrics_file} has no record of stage {stage}")
     last = records[-max(1, round(_SHARE * len(records))) :]

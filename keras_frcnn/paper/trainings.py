@@ -151,7 +151,25 @@ def _fit(
     initial: Path | None,
     given: GivenProposals | None,
 ) -> None:
-    """Trains a run to its end, from where it stopped if it is there."""
+    """Trains a run to its end, from where it stopped if it is there.
+
+    Raises:
+        UserError: another process trains it.
+    """
+    with run.claimed() as note:
+        if note is not None:
+            workshop.say(note)
+        _fit_claimed(workshop, run, config, dataset, initial, given)
+
+
+def _fit_claimed(
+    workshop: Workshop,
+    run: RunFolder,
+    config: RunConfig,
+    dataset: Dataset,
+    initial: Path | None,
+    given: GivenProposals | None,
+) -> None:
     if run.config_file.exists():
         run.resume(config)
     else:

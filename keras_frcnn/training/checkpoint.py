@@ -1,8 +1,9 @@
 """Checkpoints inside a stage: what changes, and nothing else.
 
-A stage's start is rebuilt from the ImageNet file or from the weights of earlier stages, so that a
-checkpoint holds only the trained variables, their velocities and the iteration, in one HDF5 file
-that is written whole or not at all and begins with a checksum of the rest.
+A stage's start is rebuilt from the ImageNet file or from the weights of earlier stages, and all
+randomness is a function of the seed and the iteration, so that a checkpoint holds only the trained
+variables, their velocities, the iteration and what the next record needs, in one HDF5 file that is
+written whole or not at all and begins with a checksum of the rest.
 
 Shapes and names
 ----------------
@@ -28,6 +29,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.files import parse_json, written_whole
 from keras_frcnn.hdf5_arrays import find_array
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
+from keras_frcnn.training.window import check_state
 
 FORMAT = "keras_frcnn checkpoint 1"
 KEPT = 2
@@ -52,13 +54,24 @@ class Checkpoints:
         """Existing checkpoints of this stage, newest first."""
         return sorted(self.folder.glob(f"stage{self.stage}-*.h5"), reverse=True)
 
-    def save(self, iteration: int, optimizer: MomentumOptimizer, loss_scale: LossScale) -> None:
-        """Writes a checkpoint and removes all but the newest two of the stage."""
+    def save(
+        self,
+        iteration: int,
+        optimizer: MomentumOptimizer,
+        loss_scale: LossScale,
+        window: dict[str, Any],
+    ) -> None:
+        """Writes a checkpoint and removes all but the newest two of the stage.
+
+        Args:
+            window: of :meth:`keras_frcnn.training.window.Window.state`.
+        """
         path = self.folder / f"stage{self.stage}-{iteration:08d}.h5"
         header = {
             "iteration": iteration,
             "loss_scale": float(loss_scale.scale.numpy()),
             "good_steps": int(loss_scale.good_steps.numpy()),
+            "window": window,
         }
         with written_whole(path) as partial:
             with h5py.File(partial, "w", userblock_size=HEAD_BYTES) as file:
@@ -74,12 +87,14 @@ class Checkpoints:
         for old in self.files()[KEPT:]:
             old.unlink()
 
-    def restore(self, optimizer: MomentumOptimizer, loss_scale: LossScale) -> tuple[int, list[str]]:
+    def restore(
+        self, optimizer: MomentumOptimizer, loss_scale: LossScale
+    ) -> tuple[int, dict[str, Any], list[str]]:
         """Loads the newest good checkpoint.
 
         Returns:
-            ``(iteration, notes)``: 0 without a checkpoint; ``notes`` has one sentence for each
-            damaged file that was passed over.
+            ``(iteration, window, notes)``: 0 and nothing without a checkpoint; ``notes`` has one
+            sentence for each damaged file that was passed over.
 
         Raises:
             UserError: the newest good checkpoint is of another network or recipe, or of another
@@ -89,13 +104,13 @@ class Checkpoints:
         files = self.files()
         for path, older in zip(files, [*files[1:], None], strict=False):
             try:
-                return _read(path, optimizer, loss_scale), notes
+                return *_read(path, optimizer, loss_scale), notes
             except UserError:  # a ValueError, but not a damaged file
                 raise
             except (OSError, ValueError) as error:
                 instead = f"{older.name} is used" if older else "the stage starts again"
                 notes.append(f"{path} is damaged ({error}); {instead}.")
-        return 0, notes
+        return 0, {}, notes
 
     def clear(self) -> None:
         """Removes the checkpoints of a stage that is finished."""
@@ -107,7 +122,9 @@ def _pairs(optimizer: MomentumOptimizer):
     return zip(optimizer.variables_trained, optimizer.velocities, strict=True)
 
 
-def _read(path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale) -> int:
+def _read(
+    path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale
+) -> tuple[int, dict[str, Any]]:
     """Reads the file as a whole, then assigns; see :meth:`Checkpoints.restore`.
 
     Raises:
@@ -129,7 +146,7 @@ def _read(path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale) -> in
             variable.assign(array)
     loss_scale.scale.assign(header["loss_scale"])
     loss_scale.good_steps.assign(header["good_steps"])
-    return header["iteration"]
+    return header["iteration"], header["window"]
 
 
 def _read_header(file: h5py.File) -> dict[str, Any]:
@@ -140,6 +157,8 @@ def _read_header(file: h5py.File) -> dict[str, Any]:
         raise ValueError(f"its iteration and good_steps are no counts: {counts!r:.80}")
     if not (type(scale) is float and math.isfinite(scale) and scale > 0):
         raise ValueError(f"its loss_scale is no number above 0: {scale!r:.80}")
+    # Checkpoints of the first versions have no window; their next record is a mean of fewer.
+    check_state(header.setdefault("window", {}))
     return header
 
 

@@ -21,10 +21,19 @@ LEAST_KNOWN = 5
 
 
 class ExplosionGuard:
-    """Remembers the last losses of a stage and names the first that is out of all proportion."""
+    """Remembers the last losses of a stage and names the first that is out of all proportion.
 
-    def __init__(self) -> None:
-        self._last: deque[float] = deque(maxlen=WINDOW)
+    Args:
+        last: the losses that a stopped training remembered.
+    """
+
+    def __init__(self, last: Iterable[float] = ()) -> None:
+        self._last: deque[float] = deque(last, maxlen=WINDOW)
+
+    @property
+    def last(self) -> list[float]:
+        """What is remembered, the newest at the end."""
+        return list(self._last)
 
     def first_explosion(self, losses: Iterable[float]) -> tuple[int, float] | None:
         """Position of the first exploded loss, and the median before it; ``None``: all are sound.

@@ -20,6 +20,7 @@ import psutil
 import tensorflow as tf
 
 from keras_frcnn.data.pipeline import image_scale
+from keras_frcnn.files import reserve
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.training.units import TrainingUnit
 
@@ -103,8 +104,8 @@ class FeatureCache:
         if file is None:
             self._values = np.empty(self._offsets[-1], np.uint16)
         else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._values = np.memmap(file, np.uint16, "w+", shape=(int(self._offsets[-1]),))
+            reserve(file, int(self._offsets[-1]) * 2)
+            self._values = np.memmap(file, np.uint16, "r+", shape=(int(self._offsets[-1]),))
 
     def put(self, index: int, features: tf.Tensor) -> None:
         """Stores the (h, w, F) features of unit ``index``, rounded to 16 bits."""

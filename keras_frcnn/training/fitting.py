@@ -19,6 +19,7 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
 from keras_frcnn.errors import UserError
+from keras_frcnn.metrics import append_record, forget_after
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.plots import save_curves
@@ -38,6 +39,7 @@ from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.passes import fill_feature_cache
 from keras_frcnn.training.probe import PROBED_ITERATIONS, check_memory, largest_units
 from keras_frcnn.training.proposal_store import ProposalStore
+from keras_frcnn.training.room import check_room
 from keras_frcnn.training.step import TrainingStep
 from keras_frcnn.training.units import training_units, unit_order
 
@@ -161,7 +163,11 @@ class Fitting:
             return
         shapes = feature_shapes(model, self.units)
         size = int(np.prod(shapes, axis=1).sum()) * 2
-        plan = self._plan(size, self.options.feature_cache)
+        choice = self.options.feature_cache
+        if choice == "auto" and self.run.features_kept() is False:
+            choice = "off"
+        plan = self._plan(size, choice)
+        self._check_features(plan)
         self.display.say(f"feature cache: {plan.text()}")
         if plan.place == "off":
             return
@@ -171,6 +177,31 @@ class Fitting:
         self.cache = FeatureCache(shapes, dtype, file)
         fill_feature_cache(model, self.units, make_record, self.cache, self.display.passes)
         self._close_images()  # the stages that follow read features
+
+    def _check_features(self, plan: CachePlan) -> None:
+        """Makes sure that a run sees features of one kind, from wherever it goes on.
+
+        Kept ones are rounded to 16 bits and come from images without padding.
+
+        Raises:
+            UserError: the run began with kept features, and there is no room for them now.
+        """
+        kept = plan.place != "off"
+        began = self.run.features_kept()
+        if began is None:
+            self.run.note_features_kept(kept)
+        elif began and not kept and self.options.feature_cache != "off":
+            raise UserError(
+                f"The run began with features that were kept, and now there is no room for them "
+                f"({plan.reason}): make room, or give a larger --cache_budget. With "
+                "--feature_cache off it goes on without, and its result is another one."
+            )
+        elif began != kept:
+            self.display.say(
+                f"the run began with features that were {'' if began else 'not '}kept: its result "
+                "is not that of a run without a stop",
+                style="yellow",
+            )
 
     def eligible(self, stage: int) -> np.ndarray:
         """Units that can give RoIs: with a lower background IoU above 0, those with objects.
@@ -228,12 +259,13 @@ class Fitting:
         optimizer = MomentumOptimizer(variables, self.recipe.optimizer)
         loss_scale = LossScale(dynamic=self.config.precision == "float16")
         checkpoints = Checkpoints(self.run.checkpoints, stage)
-        first, notes = checkpoints.restore(optimizer, loss_scale)
+        first, window, notes = checkpoints.restore(optimizer, loss_scale)
         for note in notes:
             self.display.say(note)
         if first:
             self.display.say(f"going on after iteration {first}")
-        self.run.forget_metrics_after(stage, first)
+        forget_after(self.run.metrics_file, stage, first)
+        check_room(self.run, self.config, model, stage, len(self.units))
         channels = None if self.cache is None else model.backbone.channels
         feature_dtype = None if self.cache is None else self.cache.dtype
         units = [self.units[index] for index in eligible]
@@ -274,9 +306,10 @@ class Fitting:
             names = [self.units[index].key for index in largest]
             check_memory(step, lambda found: batches_of(lambda: iter(found)), largest, names, stage)
 
-        def save_checkpoint(done: int) -> None:
-            checkpoints.save(done, optimizer, loss_scale)
-            self._draw_curves()
+        def save_checkpoint(done: int, window: dict) -> None:
+            checkpoints.save(done, optimizer, loss_scale, window)
+            if done < schedule.iterations:
+                self._draw_curves()
 
         title = FAST_RCNN_TITLE if self.config.mode == "fast-rcnn" else TITLES[stage]
         with self.display.stage(stage, title, schedule.iterations, first) as line:
@@ -293,6 +326,7 @@ class Fitting:
                 log=self._log,
                 save_checkpoint=save_checkpoint,
                 checkpoint_seconds=self.options.checkpoint_seconds,
+                state=window,
             )
         self._draw_curves()
         if schedule.iterations > first:
@@ -303,7 +337,7 @@ class Fitting:
             save_curves(self.run.metrics_file, self.run.path / "curves.png")
 
     def _log(self, record: dict) -> None:
-        self.run.append_metrics(record)
+        append_record(self.run.metrics_file, record)
         with self.writer.as_default(step=record["iteration"]):
             for name, value in record.items():
                 if name not in ("stage", "iteration"):

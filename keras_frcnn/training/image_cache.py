@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.images import read_image
+from keras_frcnn.files import reserve
 
 
 class ImageCache:
@@ -38,7 +39,8 @@ class ImageCache:
         if file is None:
             self._pixels = np.empty(size, np.uint8)
         else:
-            self._pixels = np.memmap(file, np.uint8, "w+", shape=(size,))
+            reserve(file, size)
+            self._pixels = np.memmap(file, np.uint8, "r+", shape=(size,))
 
     @staticmethod
     def size_of(examples: Sequence[Example]) -> int:

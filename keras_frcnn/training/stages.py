@@ -23,11 +23,13 @@ import numpy as np
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import load_layers, write_layers
 from keras_frcnn.runs import FINAL
+from keras_frcnn.stopping import signal_of
 from keras_frcnn.training import normalisation as normalise
 from keras_frcnn.training import pictures
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import load_initial_weights
+from keras_frcnn.training.loop import BETWEEN, TrainingStopped
 from keras_frcnn.training.passes import make_proposals
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.step import (
@@ -55,7 +57,11 @@ class Trainer:
         self.units = fitting.units
 
     def train(self) -> None:
-        """Runs every stage that was asked for and is not finished yet."""
+        """Runs every stage that was asked for and is not finished yet.
+
+        Raises:
+            TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
+        """
         try:
             if self.config.mode == "joint":
                 self._joint()
@@ -63,9 +69,14 @@ class Trainer:
                 self._fast_rcnn(self.run.given_proposals_file)
             else:
                 for stage in self.config.stages:
+                    if self.run.weights_file(f"stage{stage}").exists():
+                        # Killed after the weights were written.
+                        Checkpoints(self.run.checkpoints, stage).clear()
                     getattr(self, f"_stage{stage}")()
                 if 4 in self.config.stages:
                     self._write_final()
+        except KeyboardInterrupt as stop:  # outside of the iterations, which answer themselves
+            raise TrainingStopped(signal_of(stop), BETWEEN) from stop
         finally:
             # A run that stops half-way must not leave gigabytes of features behind.
             self.fitting.close()

@@ -6,8 +6,10 @@ import argparse
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -153,7 +155,24 @@ def test_run_main_turns_mistakes_into_one_line(command, tmp_path):
     error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "x"))
     assert command(raising(error)).refused(f"{tmp_path / 'x'} cannot be used: Permission denied.")
     assert command(raising(KeyboardInterrupt())).code == 130
+    nameless = OSError(errno.ENOSPC, "No space left on device", "run/metrics.jsonl")
+    assert command(raising(nameless)).refused("run/metrics.jsonl cannot be used: No space left")
     assert command(lambda argv: None) == type(command(lambda argv: None))(0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_is_one_sentence_wherever_it_comes(command, number, code):
+    before = signal.getsignal(signal.SIGTERM)
+    outcome = command(lambda argv: signal.raise_signal(number))
+    assert (outcome.code, outcome.err) == (code, f"{number.name} received: stopped.\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_outside_of_the_main_thread_no_handler_is_set(command):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(command, lambda argv: None).result().code == 0
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError("no file, no number"), KeyError(1)])

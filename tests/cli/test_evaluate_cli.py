@@ -20,6 +20,7 @@ from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.inference import load_predictor
 from keras_frcnn.recipes import RECIPES, DetectionFilter
+from keras_frcnn.stopping import Terminated
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ("map_11point", "map_area", "per_class", "images", "iou_threshold", "ids_hash")
@@ -61,6 +62,32 @@ def test_the_keys_of_the_file(evaluated, trained, devkit):
     assert record["sets"] == ["2007:test"]
     assert (record["run"], record["stage"], record["proposals"]) == (str(trained.path), 4, 300)
     assert record["scales"] == [96]
+
+
+def test_a_stopped_evaluation_keeps_what_is_finished(
+    trained, devkit, command, tmp_path, monkeypatch
+):
+    box = np.float32([[10, 10, 50, 60]])
+    seen = []
+
+    def detect(example, image):
+        seen.append(example.key)
+        if len(seen) == 3:
+            raise Terminated
+        return ImageDetections(box, np.float32([0.5]), np.array([1]))
+
+    monkeypatch.setattr(evaluate, "load_detector", lambda *arguments: (detect, {}))
+    flags = ("-p", devkit, "--set", "2007:test")
+    outcome = command(evaluate.main, "--run", trained.path, *flags, "--out", tmp_path)
+    assert (outcome.code, outcome.err) == (143, "SIGTERM received: stopped.\n")
+    file = tmp_path / "detections-part.json"
+    assert f"--detections {file} --images 2" in outcome.out.replace("\n", " ")
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    again = ("--detections", file, "--images", "2", "--out", tmp_path)
+    assert command(evaluate.main, *flags, *again).code == 0
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    assert record["images"] == 2
+    assert sum(values["detections"] for values in record["per_class"].values()) == 2
 
 
 def test_the_table(evaluated, trained):

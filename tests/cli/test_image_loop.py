@@ -7,12 +7,19 @@ picture  a position and pixels of some size.
 
 from __future__ import annotations
 
+import io
+import json
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 
-from keras_frcnn.cli.image_loop import BATCHES_WAITING, Picture, in_batches
+from keras_frcnn.cli.image_loop import BATCHES_WAITING, Picture, in_batches, run_on_images
+from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.stopping import Terminated
 
 
 def pictures(sizes):
@@ -56,3 +63,31 @@ def test_every_picture_once_and_few_in_memory(size):
         assert len(group) <= size
     assert sorted(picture.position for picture in given) == list(range(100))
     assert waiting <= BATCHES_WAITING * size
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_stopped_test_writes_what_it_has_found(tmp_path, batch):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(6):
+        Image.new("RGB", (40, 30)).save(photos / f"{number}.png")
+    seen = []
+
+    def detect(images, files):
+        seen.extend(files)
+        if len(seen) > 4:
+            raise Terminated
+        box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
+        return [(ImageDetections(box, score, np.array([1])), np.ones(1)) for _ in files]
+
+    arguments = Namespace(out=str(out), batch=batch, score_thresh=0.05, draw_thresh=0.6)
+    said = io.StringIO()
+    with pytest.raises(Terminated):
+        run_on_images(arguments, photos, detect, ("cat",), Console(file=said, width=1000))
+    assert said.getvalue() == f"4 of 6 images are finished, their detections are in {out}\n"
+    records = json.loads((out / "detections.json").read_text())
+    assert [record["image_id"] for record in records] == ["0", "1", "2", "3"]
+    assert [record["bbox"] for record in records] == [[2, 1, 20, 10]] * 4
+    assert len((out / "detections.csv").read_text().splitlines()) == 5
+    pictures = sorted(path.name for path in out.glob("*.png"))
+    assert pictures == [f"{number}.png.png" for number in range(4)]

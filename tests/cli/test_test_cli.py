@@ -273,6 +273,7 @@ def test_mistakes_are_refused(photos, trained, exported, command, tmp_path, monk
         (("-p", photos, *model, "--nms_thresh", "0.5"), "fixed in an exported model"),
         (("-p", photos, *model, "--num_proposals", "5"), "fixed in an exported model"),
         (("-p", photos, *model, "--scales", "480"), "--scales needs --run"),
+        (("-p", photos, *model, "--stage", "2"), "--stage belongs to --run"),
         (("-p", photos, *run, "--scales", "480,0"), "--scales takes whole numbers above 0"),
         (("-p", photos, *run, "--scales", "480,a"), "--scales takes whole numbers separated by"),
         (("-p", photos, *run, "--scales", "480,96,480"), "--scales names a short side twice"),
@@ -303,7 +304,7 @@ def test_a_run_that_is_not_finished_or_damaged_is_refused(photos, trained, comma
     assert command(test_command.main, *flags).refused("final.weights.h5")
     final.unlink()
     outcome = command(test_command.main, *flags)
-    assert outcome.refused("has no final weights yet", "stage4", "--resume")
+    assert outcome.refused("has no final weights yet", "stage4", "--resume, or give --stage 2")
     assert not (tmp_path / "out").exists()
 
 

@@ -481,6 +481,24 @@ def test_the_scripts_exit_with_code_2_and_one_line(words):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("kind", [None, "max", "crop", "align"])
+def test_deterministic_takes_the_pooling_that_can_be_so_on_a_gpu(kind, gpus, monkeypatch):
+    flags = ("--roi_pooling", kind) if kind else ()
+    visible = ["GPU:0"] * gpus
+    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: visible)
+    assert train.pooling_from(parse(*flags)) == kind
+    arguments = parse(*flags, "--deterministic")
+    if gpus == 0:
+        assert train.pooling_from(arguments) == kind
+    elif kind in (None, "max"):
+        arguments.roi_pooling = train.pooling_from(arguments)
+        assert recipe_from(arguments, lambda images: 1).detector.roi_pooling == "max"
+    else:
+        with pytest.raises(UserError, match=f"--deterministic cannot .* --roi_pooling {kind} on a"):
+            train.pooling_from(arguments)
+
+
 def test_check_flags_needs_no_data():
     with pytest.raises(UserError, match="exclude each other"):
         check_flags(parse("--num_epochs", 1, "--iterations", "1,1,1,1"))

@@ -52,14 +52,14 @@ def saved(tmp_path):
         scale.scale.assign(2.0**iteration)
         scale.good_steps.assign(iteration)
         optimizers[iteration] = optimizer_of((3, 4), (4,), seed=iteration)
-        checkpoints.save(iteration, optimizers[iteration], scale)
+        checkpoints.save(iteration, optimizers[iteration], scale, {"waited": 0.1 + iteration})
     return checkpoints, optimizers
 
 
 def test_restores_the_newest_bit_by_bit(saved):
     checkpoints, optimizers = saved
     optimizer, scale = optimizer_of((3, 4), (4,)), LossScale(dynamic=True)
-    assert checkpoints.restore(optimizer, scale) == (20, [])
+    assert checkpoints.restore(optimizer, scale) == (20, {"waited": 20.1}, [])
     assert_same(optimizer, optimizers[20])
     assert (float(scale.scale), int(scale.good_steps)) == (2.0**20, 20)
 
@@ -68,15 +68,15 @@ def test_nothing_to_restore(tmp_path):
     optimizer = optimizer_of((3,))
     before = values(optimizer)
     checkpoints = Checkpoints(tmp_path / "none", 1)
-    assert checkpoints.restore(optimizer, LossScale(dynamic=False)) == (0, [])
+    assert checkpoints.restore(optimizer, LossScale(dynamic=False)) == (0, {}, [])
     np.testing.assert_array_equal(values(optimizer)[0], before[0])
 
 
 def test_only_the_newest_two_of_the_own_stage_are_kept(saved):
     checkpoints, optimizers = saved
     other = Checkpoints(checkpoints.folder, 1)
-    other.save(5, optimizers[10], LossScale(dynamic=False))
-    checkpoints.save(100_000, optimizers[20], LossScale(dynamic=False))
+    other.save(5, optimizers[10], LossScale(dynamic=False), {})
+    checkpoints.save(100_000, optimizers[20], LossScale(dynamic=False), {})
     names = sorted(path.name for path in checkpoints.folder.iterdir())
     assert names == ["stage1-00000005.h5", "stage2-00000020.h5", "stage2-00100000.h5"]
     assert checkpoints.files()[0].name == "stage2-00100000.h5"
@@ -117,7 +117,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
     checkpoints, optimizers = saved
     damage(checkpoints.files()[0])
     optimizer = optimizer_of((3, 4), (4,))
-    iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
     assert iteration == 10
     assert_same(optimizer, optimizers[10])
     (note,) = notes
@@ -240,7 +240,7 @@ def test_any_flipped_byte_is_survived(saved):
         for position in rng.integers(0, len(whole), 3):
             hurt[position] ^= int(rng.integers(1, 256))
         newest.write_bytes(bytes(hurt))
-        iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+        iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
         assert (iteration, len(notes)) == (10, 1)
         assert_same(optimizer, optimizers[10])
 
@@ -251,7 +251,7 @@ def test_all_damaged_starts_the_stage_again(saved):
         garbage(path)
     optimizer = optimizer_of((3, 4), (4,))
     before = values(optimizer)
-    iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
     assert (iteration, len(notes)) == (0, 2)
     assert notes[-1].endswith("the stage starts again.")
     for old, new in zip(before, values(optimizer), strict=True):
@@ -283,7 +283,7 @@ def test_a_save_that_fails_leaves_the_older_ones(saved, monkeypatch):
 
     monkeypatch.setattr(os, "replace", no_room)
     with pytest.raises(OSError, match="No space left"):
-        checkpoints.save(30, optimizers[10], LossScale(dynamic=True))
+        checkpoints.save(30, optimizers[10], LossScale(dynamic=True), {})
     optimizer = optimizer_of((3, 4), (4,))
     assert checkpoints.restore(optimizer, LossScale(dynamic=True))[0] == 20
     assert_same(optimizer, optimizers[20])

@@ -7,6 +7,7 @@ done  finished iterations.
 
 from __future__ import annotations
 
+import json
 import signal
 
 import numpy as np
@@ -42,8 +43,9 @@ class Display:
         self.shown.append((done, last))
 
 
-def run(step, *, iterations=50, first=0, images=1, batches=1, seconds=1e9):
-    records, saved, display = [], [], Display()
+def run(step, *, iterations=50, first=0, images=1, batches=1, seconds=1e9, state=None):
+    """Records, ``{done: state}`` of the checkpoints, and what was shown."""
+    records, saved, display = [], {}, Display()
     units = tf.data.Dataset.range(1000).map(lambda unit: {"unit": tf.cast(unit, tf.int32)})
     run_stage(
         step,
@@ -56,8 +58,9 @@ def run(step, *, iterations=50, first=0, images=1, batches=1, seconds=1e9):
         unit_name=lambda unit: f"image-{unit}",
         display=display,
         log=records.append,
-        save_checkpoint=saved.append,
+        save_checkpoint=saved.__setitem__,
         checkpoint_seconds=seconds,
+        state=json.loads(json.dumps(state or {})),
     )
     return records, saved, display
 
@@ -68,7 +71,7 @@ def test_records_are_means_over_their_iterations():
     assert [record["loss"] for record in records] == [10.5, 30.5, 45.5]
     assert [record["stage"] for record in records] == [3, 3, 3]
     assert display.shown == [(20, False), (40, False), (50, True)]
-    assert saved == []
+    assert list(saved) == [50]
     assert all(0 <= record["waiting"] <= 1 for record in records)
     assert all(record["images_per_second"] > 0 for record in records)
 
@@ -85,21 +88,52 @@ def test_rate_and_seed_are_functions_of_the_iteration():
     assert seeds[0] == (7 * 8 + 3, 0)
 
 
-def test_checkpoints_are_written_when_due_and_not_at_the_end():
+def test_checkpoints_are_written_when_due_and_at_the_end():
     _, saved, _ = run(FakeStep(), iterations=4, seconds=-1.0)
-    assert saved == [1, 2, 3]
+    assert list(saved) == [1, 2, 3, 4]
+
+
+def without_times(records):
+    times = ("images_per_second", "waiting")
+    return [
+        {name: value for name, value in record.items() if name not in times} for record in records
+    ]
+
+
+@pytest.mark.parametrize("stopped", [1, 7, 19, 20, 21, 33, 40, 49])
+def test_records_are_the_same_wherever_a_training_stopped(stopped):
+    losses = {number: 1 / number for number in range(1, 51)}
+    whole, saved, _ = run(FakeStep(losses), seconds=-1.0)
+    rest = {number: losses[number + stopped] for number in range(1, 51 - stopped)}
+    resumed, _, _ = run(FakeStep(rest), first=stopped, state=saved[stopped])
+    before = [record for record in whole if record["iteration"] <= stopped]
+    assert without_times(before + resumed) == without_times(whole)
+    assert [record["iteration"] for record in whole] == [20, 40, 50]
+
+
+def test_an_explosion_after_a_stop_is_told_by_the_losses_before_it():
+    _, saved, _ = run(FakeStep(dict.fromkeys(range(1, 51), 1.0)), iterations=30, seconds=-1.0)
+    with pytest.raises(UserError, match="its median of 1 at iteration 31 "):
+        run(FakeStep({1: 101.0}), first=30, state=saved[30])
+    run(FakeStep({1: 101.0}), first=30)  # without them nothing is known yet
+
+
+def test_a_signal_after_the_last_iteration_is_not_lost():
+    with (
+        pytest.raises(TrainingStopped, match="SIGTERM received: stopped between two stages"),
+        stop_on_signal(),
+    ):
+        signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(loss):
-    saved = []
     with pytest.raises(UserError) as error:
         run(FakeStep(bad={23: loss}), images=2, batches=2)
     # Iteration 23 sees units 88 to 91.
     message = str(error.value)
     assert "at iteration 23 of stage 3" in message
     assert "Images of this iteration: image-88, image-89, image-90, image-91." in message
-    assert saved == []
 
 
 def test_a_loss_that_explodes_stops_names_the_images_and_advises():
@@ -145,8 +179,9 @@ def test_a_signal_stops_after_the_iteration_with_a_checkpoint(number, at):
             unit_name=str,
             display=Display(),
             log=lambda record: None,
-            save_checkpoint=saved.append,
+            save_checkpoint=lambda done, window: saved.append(done),
             checkpoint_seconds=1e9,
+            state={},
         )
     assert len(step.calls) == at
     assert saved == [at]
@@ -182,8 +217,9 @@ def test_a_file_that_went_missing_is_one_sentence():
             unit_name=str,
             display=Display(),
             log=lambda record: None,
-            save_checkpoint=lambda done: None,
+            save_checkpoint=lambda done, window: None,
             checkpoint_seconds=1e9,
+            state={},
         )
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from keras_frcnn.network.weights import read_layers
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.stopping import sigterm_raises
 from keras_frcnn.training import fitting, normalisation, stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.loop import TrainingStopped
@@ -217,13 +220,14 @@ def interrupt(patch, stage, done, how):
     """Lets the given stage fail after ``done`` iterations, by a signal or while saving."""
     run_stage, save = fitting.run_stage, Checkpoints.save
 
-    def with_signal(*arguments, log, **others):
-        def log_and_raise(record):
-            log(record)
-            if (record["stage"], record["iteration"]) == (stage, done):
+    def with_signal(step, *arguments, **others):
+        def run(batches, rate, seed):
+            metrics = step.run(batches, rate, seed)
+            if (others["stage"], int(seed[1]) + 1) == (stage, done):
                 signal.raise_signal(how)
+            return metrics
 
-        run_stage(*arguments, log=log_and_raise, **others)
+        run_stage(SimpleNamespace(run=run), *arguments, **others)
 
     def failing(self, iteration, *arguments):
         hit = (self.stage, iteration) == (stage, done)
@@ -257,9 +261,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         return said.getvalue()
 
     for stage, done, how, resumed_after in (
-        (1, 2, signal.SIGINT, 3),  # answered after the next iteration
+        (1, 2, signal.SIGINT, 2),
         (2, 2, "before saving", 1),
-        (3, 3, signal.SIGTERM, 4),  # in the last iteration: nothing is left to train
+        (3, 4, signal.SIGTERM, 4),  # in the last iteration: nothing is left to train
         (4, 2, "after saving", 2),
     ):
         stop = TrainingStopped if isinstance(how, signal.Signals) else OSError
@@ -289,7 +293,75 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         np.testing.assert_array_equal(expected.boxes_image, found.boxes_image)
     assert losses_of(run) == losses_of(uninterrupted.run)
     iterations = [(entry["stage"], entry["iteration"]) for entry in losses_of(run)]
-    assert iterations == [(stage, done) for stage in (1, 2, 3, 4) for done in (1, 2, 3, 4)]
+    assert iterations == [(1, 4), (2, 4), (3, 4), (4, 4)]  # means that no stop has cut in two
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("during", ["make_proposals", "fill_feature_cache", "write_layers"])
+def test_a_signal_between_the_stages_is_one_sentence(
+    uninterrupted, demo_dataset, trainer_of, tmp_path, monkeypatch, number, during
+):
+    """And what was finished stays: here the weights of stages 1 and 2."""
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(uninterrupted.run.path, run.path)
+    gone = {
+        "make_proposals": [run.proposals_file(1)],
+        "fill_feature_cache": [run.weights_file("stage3")],
+        "write_layers": [run.weights_file("final")],
+    }[during]
+    for file in gone:
+        file.unlink()
+    place = stages if hasattr(stages, during) else fitting
+    monkeypatch.setattr(place, during, lambda *arguments: signal.raise_signal(number))
+    trainer, _ = trainer_of(uninterrupted.config, demo_dataset, run, feature_cache="disk")
+    with sigterm_raises(), pytest.raises(TrainingStopped) as stopped:
+        trainer.train()
+    assert str(stopped.value) == (
+        f"{number.name} received: stopped between two stages; all that was finished is kept, go "
+        "on with --resume."
+    )
+    assert stopped.value.received == number
+    assert run.weights_file("stage1").exists() and run.weights_file("stage2").exists()
+    assert not (run.path / "features.bin").exists()
+
+
+def test_checkpoints_of_a_finished_stage_go_though_it_was_killed_meanwhile(
+    uninterrupted, demo_dataset, trainer_of, tmp_path
+):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(uninterrupted.run.path, run.path)
+    left = run.checkpoints / "stage2-00000004.h5"
+    left.touch()
+    trainer_of(uninterrupted.config, demo_dataset, run)[0].train()
+    assert not left.exists()
+
+
+def test_a_run_sees_features_of_one_kind(uninterrupted, demo_dataset, trainer_of, tmp_path):
+    """Kept ones are rounded: what is free when it goes on must not change the result."""
+    run = RunFolder(tmp_path / "run")
+    run.create(uninterrupted.config, [])
+    model = uninterrupted.trainer.new_model()
+
+    def compute(**options):
+        trainer, said = trainer_of(uninterrupted.config, demo_dataset, run, **options)
+        trainer.fitting.compute_features(model)
+        kept = trainer.fitting.cache is not None
+        trainer.fitting.close()
+        return kept, said.getvalue()
+
+    assert run.features_kept() is None
+    assert compute(feature_cache="disk")[0] and run.features_kept() is True
+    assert compute(feature_cache="memory") == (True, ANY)
+    for choice in ("auto", "memory", "disk"):
+        with pytest.raises(UserError, match="now there is no room for them .*--feature_cache off"):
+            compute(feature_cache=choice, cache_budget=0.0)
+    kept, said = compute(feature_cache="off")
+    assert not kept and "its result is not that of a run without a stop" in said.replace("\n", " ")
+    run.features_file.unlink()
+    assert compute(feature_cache="auto", cache_budget=0.0)[0] is False
+    kept, said = compute(feature_cache="auto")  # there is room by now
+    assert not kept and run.features_kept() is False
+    assert "is not that of" not in said
 
 
 def losses_of(run):
@@ -366,9 +438,7 @@ def test_fast_rcnn_alone_and_exactly_resumed(run_config, demo_dataset, trainer_o
         train(runs[1])
     assert "going on after iteration 2" in train(runs[1])[1]
     assert losses_of(runs[0]) == losses_of(runs[1])
-    assert [(r["stage"], r["iteration"]) for r in losses_of(runs[0])] == [
-        (2, k) for k in (1, 2, 3, 4)
-    ]
+    assert [(r["stage"], r["iteration"]) for r in losses_of(runs[0])] == [(2, 4)]
     whole, again = (file_weights(run, "stage2") for run in runs)
     fresh = weights_of(trainer.new_model())
     assert set(whole) == set(again) == BASE | HEAD

@@ -1,0 +1,86 @@
+"""``metrics.jsonl``: one JSON object a line, written by one training, read by anybody meanwhile.
+
+A line is on the disk before the training goes on, and one that could not be written whole is taken
+back. Only a power cut leaves half a line, at the end: readers pass over it, ``--resume`` drops it.
+
+Shapes and names
+----------------
+record  stage, iteration (finished ones), learning rate, losses, speeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import parse_json, write_text
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Adds one line.
+
+    Raises:
+        OSError: the disk is full, say; it names the file, which is as it was.
+    """
+    line = (json.dumps(record) + "\n").encode()
+    try:
+        with open(path, "ab", buffering=0) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            try:
+                # A disk that is nearly full takes a part of it; the next write tells why.
+                written = 0
+                while written < len(line):
+                    written += stream.write(line[written:])
+                os.fsync(stream.fileno())
+            except OSError:
+                stream.truncate(size)
+                raise
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All records of a file, in order; half a line at its end is passed over.
+
+    Raises:
+        UserError: the file cannot be read, or a line is no JSON.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"The metrics {path} cannot be read: {error.strerror}.") from error
+    # What follows the last line end is nothing, or a line that is not whole.
+    records = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = parse_json(line)
+        except ValueError as error:
+            raise UserError(
+                f"Line {number} of {path} is not JSON: {error}. Delete this line."
+            ) from error
+        if isinstance(record, dict) and {"stage", "iteration"} <= record.keys():
+            records.append(record)
+    return records
+
+
+def forget_after(path: Path, stage: int, iteration: int) -> None:
+    """Drops the records of a stage beyond an iteration, those of later stages, and half a line.
+
+    Raises:
+        UserError: as :func:`read_records`.
+    """
+    if not path.is_file():
+        return
+    kept = [
+        record
+        for record in read_records(path)
+        if record["stage"] < stage
+        or (record["stage"] == stage and record["iteration"] <= iteration)
+    ]
+    text = "".join(json.dumps(record) + "\n" for record in kept)
+    if text.encode() != path.read_bytes():
+        write_text(path, text)

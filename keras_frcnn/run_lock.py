@@ -1,0 +1,113 @@
+"""One training at a time in a run folder; readers are never kept out.
+
+The lock is the operating system's (``flock``; on Windows a locked byte), so it goes with the
+process, however that ends: a lock file that lies there is no lock. On NFS it holds between machines
+where the server has locks (Linux since 2.6.12); where it has none, nothing can be locked and the
+caller is told so.
+
+Shapes and names
+----------------
+holder  process number and host of the training that holds the lock, in the file for the message.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import is_partial
+
+LOCK_FILE = "training.lock"
+# What ``flock`` says where the file system has no locks.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+# Windows keeps others from reading what is locked: a byte far behind the holder's name.
+_WINDOWS_BYTE = 2**20
+
+
+# Written by trainings alone; evaluations write beside them.
+OWN_FOLDERS = ("weights", "proposals", "checkpoints", "samples")
+OWN_FILES = (
+    *("config.json", "metrics.jsonl", "features.txt", "training_images.txt", "data_report.txt"),
+    *("curves.png", "labels.png"),
+)
+CACHE_FILES = ("images.bin", "features.bin")
+
+
+@contextmanager
+def claimed_folder(folder: Path) -> Iterator[str | None]:
+    """Makes a run folder where it is not there and holds it for one training.
+
+    What trainings that were killed left half-written goes.
+
+    Yields, raises:
+        As :func:`training_lock`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with training_lock(folder) as note:
+        hidden = [path for name in OWN_FILES for path in folder.glob(f".{name}.*")]
+        hidden += [path for name in OWN_FOLDERS for path in (folder / name).glob(".*")]
+        partial = [path for path in hidden if is_partial(path)]
+        for path in (*partial, *(folder / name for name in CACHE_FILES)):
+            path.unlink(missing_ok=True)
+        yield note
+
+
+@contextmanager
+def training_lock(folder: Path) -> Iterator[str | None]:
+    """Keeps other trainings out of an existing folder while the context lasts.
+
+    Yields:
+        ``None``, or one sentence where the file system has no locks.
+
+    Raises:
+        UserError: another process trains there; the message names it.
+        OSError: the lock file cannot be written.
+    """
+    file = folder / LOCK_FILE
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            _lock(descriptor)
+            note = None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise UserError(
+                    f"The run folder {folder} is in use: {_holder(file)} trains in it. Wait for "
+                    "its end or stop it (SIGTERM, it writes a checkpoint), then go on with "
+                    "--resume; or give another --out or --name."
+                ) from error
+            note = f"The file system of {folder} has no locks: keep other trainings out of it."
+        _name_holder(descriptor)
+        yield note
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Takes the lock at once or raises OSError."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, _WINDOWS_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _name_holder(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+
+
+def _holder(file: Path) -> str:
+    text = file.read_text(encoding="utf-8", errors="replace").strip()
+    return text or "a process that has just begun"

@@ -1,0 +1,47 @@
+"""Being told to stop: SIGTERM is answered as Ctrl-C is, by an exception in the main thread.
+
+Shapes and names
+----------------
+stop  a ``KeyboardInterrupt``, so that no ``except Exception`` on the way takes it for an error.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """While the context lasts, SIGTERM raises :class:`Terminated` where the program is.
+
+    Outside of the main thread, where Python sets no handlers, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
+    """The signal that a stop came from."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+
+
+def exit_code(number: signal.Signals) -> int:
+    """What a program returns that a signal has ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + number

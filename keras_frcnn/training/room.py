@@ -1,0 +1,88 @@
+"""Whether the disk has room for what a training is still to write, asked before the hours.
+
+Shapes and names
+----------------
+bytes  of files; a float32 number has four.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.runs import FINAL, RunConfig, RunFolder
+from keras_frcnn.training.checkpoint import KEPT, Checkpoints
+
+FLOAT_BYTES = 4
+GIBIBYTE = 2**30
+# Pictures, events, metrics, the headers of the files.
+OTHER_BYTES = 32 * 2**20
+# A proposal is a box and a score.
+PROPOSAL_FLOATS = 5
+
+
+def check_room(
+    run: RunFolder, config: RunConfig, model: FasterRcnn, stage: int, units: int
+) -> None:
+    """Makes sure that checkpoints, weights and proposals of this stage and the later ones fit.
+
+    Args:
+        stage: that is about to be trained; 0 is joint training.
+        units: training images in both orientations.
+
+    Raises:
+        UserError: naming what is needed and what is free.
+    """
+    needed = bytes_to_write(run, config, model, stage, units)
+    free = shutil.disk_usage(run.path).free
+    if needed > free:
+        raise UserError(
+            f"The training still writes {needed / GIBIBYTE:.2f} GiB to {run.path} (checkpoints, "
+            f"weights, proposals), and its disk has {free / GIBIBYTE:.2f} GiB free. Make room and "
+            "go on with --resume, or start again with --out on another disk."
+        )
+
+
+def bytes_to_write(
+    run: RunFolder, config: RunConfig, model: FasterRcnn, stage: int, units: int
+) -> int:
+    """The most that this stage and the later ones will add to the disk."""
+    base, rpn, head = model.trained_base_layers(), model.rpn_layers, model.head_layers
+    trained = {0: (*base, *rpn, *head), 1: (*base, *rpn), 2: (*base, *head), 3: rpn, 4: head}
+    largest = max(_numbers(trained[number]) for number in config.schedules if number >= stage)
+    # Weights and velocities; one checkpoint more than is kept, while the newest is written.
+    there = min(len(Checkpoints(run.checkpoints, stage).files()), KEPT)
+    numbers = 2 * largest * (KEPT + 1 - there)
+    for name, layers in _weight_files(model, config):
+        if not run.weights_file(name).exists():
+            numbers += _numbers(layers)
+    for number in (1, 3):
+        later = number in config.stages and number + 1 in config.stages
+        if later and not run.proposals_file(number).exists():
+            numbers += PROPOSAL_FLOATS * config.recipe.training_proposals.after_nms * units
+    return FLOAT_BYTES * numbers + OTHER_BYTES
+
+
+def _weight_files(
+    model: FasterRcnn, config: RunConfig
+) -> list[tuple[str, Iterable[keras.layers.Layer]]]:
+    """What a run of this mode and these stages ends with."""
+    if config.mode == "joint":
+        return [(FINAL, model.all_layers)]
+    layers = {
+        1: (*model.base_layers, *model.rpn_layers),
+        2: (*model.base_layers, *model.head_layers),
+        3: model.rpn_layers,
+        4: model.head_layers,
+    }
+    files = [(f"stage{stage}", layers[stage]) for stage in config.stages]
+    return [*files, (FINAL, model.all_layers)] if 4 in config.stages else files
+
+
+def _numbers(layers: Iterable[keras.layers.Layer]) -> int:
+    return sum(int(np.prod(weight.shape)) for layer in layers for weight in layer.weights)

@@ -1,0 +1,142 @@
+"""The iterations between two records: their means, and what a checkpoint keeps of them.
+
+A record is written at fixed iterations, whenever the training was stopped and resumed: what the
+iterations since the last one have measured goes into the checkpoint.
+
+Shapes and names
+----------------
+k  iterations of the window, (k, m)  values of m metrics.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.training.explosion import FACTOR, ExplosionGuard
+
+
+def check_state(state: Any) -> None:
+    """Makes sure that what a checkpoint keeps is what :meth:`Window.state` gives, or empty.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if state == {}:
+        return
+    lists = {"last_losses": _is_number, "values": _is_metrics}
+    numbers = ("images", "waited", "seconds")
+    sound = (
+        isinstance(state, dict)
+        and set(state) == {*lists, *numbers}
+        and all(_is_number(state[name]) for name in numbers)
+        and all(
+            isinstance(state[name], list) and all(map(is_entry, state[name]))
+            for name, is_entry in lists.items()
+        )
+        and len({tuple(entry) for entry in state["values"]}) <= 1
+    )
+    if not sound:
+        raise ValueError(f"its window is none: {state!r:.80}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_metrics(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(map(_is_number, entry.values()))
+
+
+class Window:
+    """Metrics since the last record of a stage; read from the device only when they are needed.
+
+    Args:
+        stage: for messages.
+        unit_name: names a training unit in messages.
+        state: of :meth:`state`, from a checkpoint; empty at the start of a stage.
+    """
+
+    def __init__(self, stage: int, unit_name: Callable[[int], str], state: dict[str, Any]):
+        self.stage = stage
+        self.unit_name = unit_name
+        self._guard = ExplosionGuard(state.get("last_losses", ()))
+        self._values: list[dict[str, float]] = list(state.get("values", ()))
+        self._images: int = state.get("images", 0)
+        self._waited: float = state.get("waited", 0.0)
+        self._start = time.monotonic() - state.get("seconds", 0.0)
+        self._unread: list[tuple[list[tf.Tensor], dict[str, tf.Tensor]]] = []
+
+    def add(self, units: list[tf.Tensor], metrics: dict[str, tf.Tensor], waited: float) -> None:
+        """Takes one iteration: the units of its batches, its metrics, seconds without data."""
+        self._unread.append((units, metrics))
+        self._waited += waited
+
+    def state(self, done: int) -> dict[str, Any]:
+        """What goes into the checkpoint after ``done`` iterations, in types of JSON.
+
+        Raises:
+            UserError: as :meth:`record`.
+        """
+        self._read(done)
+        return {
+            "last_losses": self._guard.last,
+            "values": list(self._values),
+            "images": self._images,
+            "waited": self._waited,
+            "seconds": time.monotonic() - self._start,
+        }
+
+    def record(self, done: int, rate: float) -> dict[str, Any]:
+        """The means after ``done`` iterations; the window is empty then.
+
+        Raises:
+            UserError: a loss is not finite or has exploded; the message names the images.
+        """
+        self._read(done)
+        names = list(self._values[0])
+        means = np.array([list(entry.values()) for entry in self._values]).mean(axis=0)
+        seconds = time.monotonic() - self._start
+        record = {
+            "stage": self.stage,
+            "iteration": done,
+            "learning_rate": rate,
+            **{name: float(mean) for name, mean in zip(names, means, strict=True)},
+            "images_per_second": self._images / seconds,
+            "waiting": self._waited / seconds,
+        }
+        self._values, self._images, self._waited = [], 0, 0.0
+        self._start = time.monotonic()
+        return record
+
+    def _read(self, done: int) -> None:
+        """Reads what the device has measured, and checks it in the order of the iterations."""
+        unread, self._unread = self._unread, []
+        for before, (units, metrics) in zip(range(len(unread), 0, -1), unread, strict=True):
+            values = {name: float(value) for name, value in metrics.items()}
+            exploded = None
+            # What comes before a loss that is not finite may have exploded already.
+            if np.isfinite(list(values.values())).all():
+                exploded = self._guard.first_explosion([values["loss"]])
+                if exploded is None:
+                    self._values.append(values)
+                    self._images += sum(len(batch) for batch in units)
+                    continue
+            what = (
+                "is not finite"
+                if exploded is None
+                else f"is more than {FACTOR:g} times its median of {exploded[1]:.3g}"
+            )
+            names = [self.unit_name(int(unit)) for batch in units for unit in batch.numpy()]
+            raise UserError(
+                f"The loss {what} at iteration {done - before + 1} of stage {self.stage}: "
+                f"{values}. Images of this iteration: {', '.join(names)}. Look at their boxes in "
+                "data_report.txt; else start again with a lower --learning_rate or with "
+                "--clip_gradients."
+            )

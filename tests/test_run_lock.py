@@ -1,0 +1,130 @@
+"""One training at a time in a run folder; the lock goes with its process.
+
+Shapes and names
+----------------
+holder  the process that trains.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_frcnn import run_lock
+from keras_frcnn.errors import UserError
+from keras_frcnn.run_lock import LOCK_FILE, training_lock
+from keras_frcnn.runs import RunFolder
+
+ROOT = Path(__file__).parents[1]
+HOLD = """
+import sys, time
+from keras_frcnn.run_lock import training_lock
+from pathlib import Path
+with training_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds ``tmp_path``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_second_training_is_refused_until_the_first_is_dead(holder, tmp_path, how):
+    with pytest.raises(UserError) as error, training_lock(tmp_path):
+        pass
+    text = str(error.value)
+    assert f"process {holder.pid} on {socket.gethostname()} trains in it" in text
+    assert "\n" not in text and "--resume" in text
+    holder.send_signal(how)
+    holder.wait()
+    assert (tmp_path / LOCK_FILE).exists()  # it lies there, and is no lock
+    with training_lock(tmp_path) as note:
+        assert note is None
+        assert str(os.getpid()) in (tmp_path / LOCK_FILE).read_text()
+        with pytest.raises(UserError, match="in use"), training_lock(tmp_path):
+            pass
+    with training_lock(tmp_path):
+        pass
+
+
+def test_readers_are_not_kept_out(run_config, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with run.claimed():
+        run.create(run_config(), [])
+        assert run.read_config() == run_config()
+        run.check_makes_proposals()
+
+
+def test_the_command_line_refuses_at_once(holder, tmp_path, run_config, capsys):
+    """Before TensorFlow starts and the data are read: what is wrong with them is not told."""
+    from keras_frcnn.cli import train
+    from keras_frcnn.cli.common import run_main
+
+    run = RunFolder(tmp_path)
+    values = RunFolder(tmp_path / "other")
+    values.create(run_config(), [])
+    run.config_file.write_bytes(values.config_file.read_bytes())
+    before = (tmp_path / LOCK_FILE).read_text()
+    flags = ["-p", str(tmp_path), "--resume", "--out", str(tmp_path)]
+    assert run_main(train.main, flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "in use" in line and f"process {holder.pid} on" in line
+    assert (tmp_path / LOCK_FILE).read_text() == before
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def none(descriptor):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_lock, "_lock", none)
+    with training_lock(tmp_path) as note:
+        assert "has no locks" in note and str(tmp_path) in note
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_read_only_folder_is_one_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError) as error, training_lock(tmp_path):
+        pass
+    assert error.value.filename == str(tmp_path / LOCK_FILE)
+    tmp_path.chmod(0o700)
+
+
+def test_what_a_killed_training_left_half_written_goes(run_config, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / ".config.json.77.partial").write_text("{")
+    with run.claimed():
+        run.create(run_config(), [])  # it was killed before it had a configuration
+    left = [
+        run.path / "weights" / ".stage1.weights.h5.77.partial",
+        run.path / ".curves.png.77.partial",
+        run.path / "images.bin",
+        run.path / "features.bin",
+    ]
+    others = [run.path / "notes.partial", run.path / ".evaluation.json.78.partial"]
+    for file in (*left, *others):
+        file.write_text("")
+    with run.claimed():
+        assert not any(file.exists() for file in left)
+        assert all(file.exists() for file in others)  # an evaluation may be writing
+    with pytest.raises(UserError, match="not empty"):
+        run.check_unused()

@@ -1,0 +1,124 @@
+"""Room on the disk: counted before the training, taken before it is needed, never half a file.
+
+Shapes and names
+----------------
+bytes  of files.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_frcnn import files
+from keras_frcnn.errors import UserError
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.training import room
+from keras_frcnn.training.checkpoint import Checkpoints
+from keras_frcnn.training.feature_cache import FeatureCache
+from keras_frcnn.training.room import OTHER_BYTES, bytes_to_write, check_room
+
+
+@pytest.fixture(scope="module")
+def model(run_config):
+    config = run_config()
+    return FasterRcnn("tiny", config.class_names, config.recipe)
+
+
+def numbers(layers):
+    return sum(layer.count_params() for layer in layers)
+
+
+def test_what_a_training_still_writes(run_config, model, tmp_path):
+    run, config = RunFolder(tmp_path), run_config()
+    base, rpn, head = (
+        numbers(layers) for layers in (model.base_layers, model.rpn_layers, model.head_layers)
+    )
+    trained = numbers(model.trained_base_layers())
+    weights = base + rpn + base + head + rpn + head + (base + rpn + head)
+    proposals = 2 * 60 * 8 * 5  # after stages 1 and 3, of 8 units at most 60, box and score
+    checkpoints = 3 * 2 * (trained + head)  # stage 2 trains most
+    expected = 4 * (weights + proposals + checkpoints) + OTHER_BYTES
+    assert bytes_to_write(run, config, model, 1, 8) == expected
+    # What is written already is not written again.
+    for file, size in (("stage1", base + rpn), ("stage2", base + head)):
+        run.weights_file(file).parent.mkdir(exist_ok=True)
+        run.weights_file(file).touch()
+        weights -= size
+    run.proposals_file(1).parent.mkdir()
+    run.proposals_file(1).touch()
+    run.checkpoints.mkdir()
+    (run.checkpoints / "stage3-00000020.h5").touch()
+    checkpoints = 2 * 2 * max(rpn, head)
+    expected = 4 * (weights + proposals // 2 + checkpoints) + OTHER_BYTES
+    assert bytes_to_write(run, config, model, 3, 8) == expected
+    joint = run_config(mode="joint", stages=())
+    everything = trained + rpn + head
+    expected = 4 * (base + rpn + head + 3 * 2 * everything) + OTHER_BYTES
+    assert bytes_to_write(RunFolder(tmp_path / "joint"), joint, model, 0, 8) == expected
+
+
+def test_a_disk_without_room_is_refused_before_the_first_iteration(
+    run_config, demo_dataset, trainer_of, tmp_path, monkeypatch
+):
+    run, config = RunFolder(tmp_path / "run"), run_config()
+    run.create(config, [])
+    usage = SimpleNamespace(free=2**20)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)
+    trainer, _ = trainer_of(config, demo_dataset, run, feature_cache="off", image_cache="off")
+    with pytest.raises(UserError, match=r"still writes 0\.1\d GiB to .* has 0\.00 GiB free"):
+        trainer.train()
+    assert not run.metrics_file.exists() and not run.checkpoints.exists()
+
+
+def test_there_is_room_here(run_config, model, tmp_path):
+    assert shutil.disk_usage(tmp_path).free > 2**30
+    check_room(RunFolder(tmp_path), run_config(), model, 1, 8)
+
+
+def test_the_room_of_a_cache_is_taken_at_once(tmp_path):
+    """Else a full disk kills the process at an iteration, by SIGBUS."""
+    shapes = np.array([[64, 64, 64]] * 4)
+    cache = FeatureCache(shapes, tf.float16, tmp_path / "features.bin")
+    assert (tmp_path / "features.bin").stat().st_blocks * 512 >= 4 * 64**3 * 2
+    cache.close()
+
+
+def test_a_cache_without_room_is_one_error(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left") as error:
+        FeatureCache(np.array([[4, 4, 4]]), tf.float16, tmp_path / "features.bin")
+    assert error.value.filename == str(tmp_path / "features.bin")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_on_a_full_disk(tmp_path):
+    """A real limit, of the system: the older checkpoint stays, the error names the new one."""
+    resource = pytest.importorskip("resource")
+    from keras_frcnn.recipes import OptimizerConfig
+    from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
+
+    variable = tf.Variable(np.random.default_rng(0).normal(size=(300, 300)).astype("f"))
+    optimizer, scale = MomentumOptimizer([variable], OptimizerConfig()), LossScale(dynamic=False)
+    checkpoints = Checkpoints(tmp_path, 1)
+    checkpoints.save(10, optimizer, scale, {})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            checkpoints.save(20, optimizer, scale, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.value.errno == errno.EFBIG
+    assert error.value.filename == str(tmp_path / "stage1-00000020.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["stage1-00000010.h5"]
+    assert checkpoints.restore(optimizer, scale)[0] == 10
