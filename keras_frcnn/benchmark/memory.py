@@ -12,6 +12,7 @@ import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 from keras_frcnn.benchmark.setting import Setting
 
@@ -48,6 +49,16 @@ def work_here(work: str, setting: Setting, precision: str) -> float:
         part = parts_of_training(model, (work,))[work]
     for _ in range(REPETITIONS):
         part.call()
+    return peak_of_this_process()
+
+
+def peak_of_this_process() -> float:
+    """The most memory that this process has had at once, GB."""
+    # On Linux ru_maxrss starts at the memory of the process that started this one.
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024 / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 

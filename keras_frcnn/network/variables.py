@@ -18,7 +18,9 @@ def tensorflow_variable(variable) -> tf.Variable:
 def assign_rows(variable: tf.Variable, start: int, rows) -> None:
     """Overwrites some rows of a variable where they are.
 
-    ``variable[a:b].assign`` would read the whole variable first, and so copy it at every call.
+    ``variable[a:b].assign`` would read the whole variable first, and so copy it at every call. And
+    every operation on rows leaves a variable to be copied whenever it is read or updated later,
+    0.4 GB in each step for fc6; this one ends that again.
 
     Args:
         start: the first row.
@@ -27,3 +29,4 @@ def assign_rows(variable: tf.Variable, start: int, rows) -> None:
     tf.raw_ops.ResourceStridedSliceAssign(
         ref=variable.handle, begin=[start], end=[start + len(rows)], strides=[1], value=rows
     )
+    tf.raw_ops.DisableCopyOnRead(resource=variable.handle)

@@ -41,11 +41,14 @@ class MomentumOptimizer(tf.Module):
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
         """One update. ``learning_rate`` is a float32 scalar; a gradient ``None`` counts as 0."""
-        for variable, velocity, gradient in zip(
-            self.variables_trained, self.velocities, gradients, strict=True
-        ):
-            multiplier = self.config.bias_rate_multiplier if is_bias(variable) else 1.0
-            self._apply_to(variable, velocity, gradient, learning_rate * multiplier)
+        present = [gradient for gradient in gradients if gradient is not None]
+        # A variable that a product of the backward pass still reads is copied before its update.
+        with tf.control_dependencies(present):
+            for variable, velocity, gradient in zip(
+                self.variables_trained, self.velocities, gradients, strict=True
+            ):
+                multiplier = self.config.bias_rate_multiplier if is_bias(variable) else 1.0
+                self._apply_to(variable, velocity, gradient, learning_rate * multiplier)
 
     def _apply_to(self, variable, velocity, gradient, rate) -> None:
         momentum, decay = self.config.momentum, self.config.weight_decay

@@ -14,7 +14,6 @@ import pytest
 
 from keras_frcnn.benchmark import report, training
 from keras_frcnn.benchmark.measure import Timing
-from keras_frcnn.benchmark.memory import peak_memory
 from keras_frcnn.benchmark.setting import Setting, random_batch, random_model
 from keras_frcnn.benchmark.testing import ALL, parts_of_testing
 from keras_frcnn.benchmark.training import STAGES, parts_of_training
@@ -123,14 +122,6 @@ def test_ratios_by_hand():
 def test_distance_to_the_limit():
     assert measured(**{"float32/conv": 6.0}).times_limit("float32/conv") == pytest.approx(2.0)
     assert measured(**{"float32/pooling": 6.0}).times_limit("float32/pooling") is None
-
-
-@pytest.mark.slow
-def test_the_peak_is_that_of_another_process():
-    # TensorFlow alone takes half a gigabyte; this process has more.
-    assert 0.3 < peak_memory("testing", SMALL, "float32") < 2.0
-    with pytest.raises(RuntimeError, match="nonsense failed"):
-        peak_memory("nonsense", SMALL, "float32")
 
 
 def test_the_command_writes_everything(tmp_path, capsys):

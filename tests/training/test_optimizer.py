@@ -107,3 +107,23 @@ def test_all_finite():
     assert bool(all_finite([good, good]))
     assert not bool(all_finite([good, bad]))
     assert not bool(all_finite([tf.constant(float("nan"))]))
+
+
+def test_variables_are_updated_where_they_are_once_nothing_reads_them():
+    """The gradient of the first is there at once; that of the second still reads the first."""
+    with tf.device("CPU:0"):
+        variables = [tf.Variable(tf.eye(1000)), tf.Variable(tf.zeros((1000, 1000)))]
+    optimizer = MomentumOptimizer(variables, OptimizerConfig())
+
+    @tf.function
+    def step():
+        optimizer.apply([tf.zeros((1000, 1000)), tf.linalg.inv(variables[0])], 0.1)
+
+    def address():
+        return np.asarray(variables[0].read_value()).__array_interface__["data"][0]
+
+    addresses = [address()]
+    for _ in range(3):
+        step()
+        addresses.append(address())
+    assert len(set(addresses)) == 1
