@@ -42,6 +42,11 @@ def assert_same(one, other):
         np.testing.assert_array_equal(left, right)
 
 
+def sound_window(**changes):
+    state = {"last_losses": [0.5], "values": [{"loss": 0.5}], "images": 2}
+    return {**state, "waited": 0.1, "seconds": 1.5, **changes}
+
+
 @pytest.fixture
 def saved(tmp_path):
     """Checkpoints of iterations 10 and 20, and the optimizers as they were."""
@@ -52,14 +57,14 @@ def saved(tmp_path):
         scale.scale.assign(2.0**iteration)
         scale.good_steps.assign(iteration)
         optimizers[iteration] = optimizer_of((3, 4), (4,), seed=iteration)
-        checkpoints.save(iteration, optimizers[iteration], scale, {"waited": 0.1 + iteration})
+        checkpoints.save(iteration, optimizers[iteration], scale, sound_window(waited=0.1 + iteration))
     return checkpoints, optimizers
 
 
 def test_restores_the_newest_bit_by_bit(saved):
     checkpoints, optimizers = saved
     optimizer, scale = optimizer_of((3, 4), (4,)), LossScale(dynamic=True)
-    assert checkpoints.restore(optimizer, scale) == (20, {"waited": 20.1}, [])
+    assert checkpoints.restore(optimizer, scale) == (20, sound_window(waited=20.1), [])
     assert_same(optimizer, optimizers[20])
     assert (float(scale.scale), int(scale.good_steps)) == (2.0**20, 20)
 
@@ -202,6 +207,11 @@ def group_elsewhere(file):
         (set_header(iteration=-1), "are no counts"),
         (set_header(iteration="20"), "are no counts"),
         (set_header(good_steps=1e300), "are no counts"),
+        (set_header(window=[]), "its window is none"),
+        (set_header(window=sound_window(values=[{"loss": "1"}])), "its window is none"),
+        (set_header(window=sound_window(values=[{"a": 1.0}, {"b": 1.0}])), "its window is none"),
+        (set_header(window=sound_window(images=None)), "its window is none"),
+        (set_header(window=sound_window(last_losses=[float("inf")])), "its window is none"),
         (set_header(loss_scale=float("nan")), "no number above 0"),
         (set_header(loss_scale=None), "no number above 0"),
     ],
@@ -210,7 +220,7 @@ def test_a_hostile_one_with_the_right_checksum_is_passed_over(saved, change, rea
     checkpoints, optimizers = saved
     spoil(checkpoints.files()[0], change)
     optimizer = optimizer_of((3, 4), (4,))
-    iteration, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
     assert iteration == 10
     assert_same(optimizer, optimizers[10])
     assert reason in notes[0]
