@@ -57,7 +57,9 @@ def saved(tmp_path):
         scale.scale.assign(2.0**iteration)
         scale.good_steps.assign(iteration)
         optimizers[iteration] = optimizer_of((3, 4), (4,), seed=iteration)
-        checkpoints.save(iteration, optimizers[iteration], scale, sound_window(waited=0.1 + iteration))
+        checkpoints.save(
+            iteration, optimizers[iteration], scale, sound_window(waited=0.1 + iteration)
+        )
     return checkpoints, optimizers
 
 
