@@ -20,84 +20,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import platform
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from keras_frcnn import __version__
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import is_partial, parse_json, write_text
-from keras_frcnn.recipes import (
-    ADDED_LATER,
-    Compression,
-    Recipe,
-    StageSchedule,
-    from_json,
-    to_json,
+from keras_frcnn.run_config import (
+    FORMAT_VERSION,
+    RunConfig,
+    config_of,
+    differences,
+    plain,
+    versions,
 )
 from keras_frcnn.run_lock import LOCK_FILE, claimed_folder
 
-FORMAT_VERSION = 1
 FINAL = "final"
-PRECISIONS = ("float32", "bfloat16", "float16")
-MODES = ("alternating", "joint", "fast-rcnn")
-STAGES = (1, 2, 3, 4)
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What a run is made of; stored as ``config.json``.
-
-    Attributes:
-        network: ``vgg16``, ``zf``, ``resnet50`` or ``tiny``.
-        precision: ``float32``, ``bfloat16`` or ``float16``.
-        mode: ``alternating``, ``joint``, or ``fast-rcnn``: stage 2 alone, on given proposals.
-        seed: of everything random.
-        flips: whether every image is also seen mirrored.
-        class_names: foreground classes in order.
-        initial_weights: ``imagenet``, ``random`` or the file that was given.
-        stages: stages that were asked for (1 to 4).
-        data: where the training images come from: path, parser, sets, images, ids_hash; in the
-            mode ``fast-rcnn`` also the given proposals.
-        recipe: every hyper-parameter.
-        compression: ranks of fc6 and fc7 if they are compressed; such a run cannot be trained on.
-    """
-
-    network: str
-    precision: str
-    mode: str
-    seed: int
-    flips: bool
-    class_names: tuple[str, ...]
-    initial_weights: str
-    stages: tuple[int, ...]
-    data: dict
-    recipe: Recipe
-    compression: Compression | None = field(default=None, metadata=ADDED_LATER)
-
-    @property
-    def schedules(self) -> dict[int, StageSchedule]:
-        """What is trained, by stage; joint training is 0."""
-        if self.mode == "joint":
-            return {0: self.recipe.joint}
-        return {stage: self.recipe.stages[stage - 1] for stage in self.stages}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what numbers depend on."""
-    names = ("tensorflow", "keras", "numpy", "pillow")
-    return {
-        "keras_frcnn": __version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
-    }
 
 
 class RunFolder:
@@ -190,7 +131,7 @@ class RunFolder:
             "format": FORMAT_VERSION,
             "versions": versions(),
             "command": list(command),
-            **_config_json(config),
+            **plain(config),
         }
         # First: a folder without it is none that --resume goes on with.
         write_text(self.config_file, json.dumps(values, indent=2) + "\n")
@@ -218,17 +159,7 @@ class RunFolder:
             values = parse_json(self.config_file.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise UserError(f"{self.config_file} is not readable JSON: {error}.") from error
-        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-            raise UserError(f"{self.config_file} is not the configuration of a run.")
-        if values["format"] > FORMAT_VERSION:
-            raise UserError(
-                f"{self.config_file} has format {values['format']}, this version reads up to "
-                f"{FORMAT_VERSION}; install a newer keras_frcnn."
-            )
-        known = {name: values[name] for name in values if name not in _ABOUT}
-        config = from_json(known, RunConfig, str(self.config_file))
-        _check_choices(config, str(self.config_file))
-        return config
+        return config_of(values, str(self.config_file))
 
     def check_makes_proposals(self) -> None:
         """Makes sure that the run has an RPN.
@@ -292,7 +223,7 @@ class RunFolder:
         goes_further = 0 < len(stored.stages) < len(config.stages)
         if goes_further:
             stored = dataclasses.replace(stored, stages=config.stages)
-        found = list(differences(_config_json(stored), _config_json(config)))
+        found = list(differences(plain(stored), plain(config)))
         if found:
             name, was, now = found[0]
             raise UserError(
@@ -315,45 +246,6 @@ def _identities(dataset: Dataset) -> list[tuple[str, str, str]]:
         )
         for example in dataset.examples
     ]
-
-
-def _check_choices(config: RunConfig, where: str) -> None:
-    """Makes sure that what can only be one of a few names or numbers is.
-
-    Raises:
-        UserError: naming the field.
-    """
-    chosen = (
-        ("precision", (config.precision,), PRECISIONS),
-        ("mode", (config.mode,), MODES),
-        ("stages", config.stages, STAGES),
-    )
-    for field_name, values, known in chosen:
-        for value in values:
-            if value not in known:
-                raise UserError(
-                    f"{where}.{field_name} should be of {', '.join(map(str, known))}, "
-                    f"not {value!r:.80}."
-                )
-
-
-_ABOUT = ("format", "versions", "command", "run")
-
-
-def _config_json(config: RunConfig) -> dict[str, Any]:
-    # A round trip through JSON, so that tuples compare equal to the lists of the file.
-    return json.loads(json.dumps(to_json(config)))
-
-
-def differences(stored: Any, asked: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted names of what differs in two JSON values, with both values."""
-    if isinstance(stored, dict) and isinstance(asked, dict):
-        for key in {**stored, **asked}:
-            yield from differences(
-                stored.get(key), asked.get(key), f"{name}.{key}" if name else key
-            )
-    elif stored != asked:
-        yield name, stored, asked
 
 
 def new_run_folder(parent: Path, name: str) -> RunFolder:
@@ -398,8 +290,3 @@ def _numbered(parent: Path, name: str) -> list[tuple[int, Path]]:
         return []
     matches = [(pattern.match(path.name), path) for path in parent.iterdir()]
     return [(int(match.group(1) or 1), path) for match, path in matches if match]
-
-
-def command_line() -> list[str]:
-    """The command as it was typed."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]

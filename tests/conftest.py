@@ -86,7 +86,7 @@ def demo_dataset(tmp_path_factory):
 @pytest.fixture(scope="session")
 def run_config(demo_dataset, tiny_recipe):
     """``run_config(**changes)``: the configuration of a run on ``demo_dataset``."""
-    from keras_frcnn.runs import RunConfig
+    from keras_frcnn.run_config import RunConfig
 
     def make(**changes):
         config = RunConfig(

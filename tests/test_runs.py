@@ -13,13 +13,8 @@ import json
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.runs import (
-    RunFolder,
-    find_run,
-    latest_run_folder,
-    new_run_folder,
-    versions,
-)
+from keras_frcnn.run_config import versions
+from keras_frcnn.runs import RunFolder, find_run, latest_run_folder, new_run_folder
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from keras_frcnn.cli.common import (
 from keras_frcnn.cli.shared_flags import add_gpu_flag
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
-from keras_frcnn.runs import command_line, versions
+from keras_frcnn.run_config import command_line, versions
 
 WORK = ("testing", "training")
 PRECISIONS = ("float32", "bfloat16", "float16")

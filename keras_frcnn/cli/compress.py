@@ -35,7 +35,8 @@ from keras_frcnn.cli.shared_flags import (
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
 from keras_frcnn.recipes import Compression
-from keras_frcnn.runs import RunFolder, command_line
+from keras_frcnn.run_config import command_line
+from keras_frcnn.runs import RunFolder
 
 ROIS = 300
 DATA_FLAGS = ("set", "images")

@@ -13,7 +13,8 @@ from pathlib import Path
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.runs import RunConfig, RunFolder
+from keras_frcnn.run_config import RunConfig
+from keras_frcnn.runs import RunFolder
 
 
 def load_given(texts: Sequence[str] | None, dataset: Dataset | None) -> GivenProposals | None:

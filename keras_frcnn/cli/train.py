@@ -30,15 +30,8 @@ from keras_frcnn.cli.train_recipe import check_flags, mode_from, recipe_from, st
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.runs import (
-    FINAL,
-    RunConfig,
-    RunFolder,
-    command_line,
-    latest_run_folder,
-    new_run_folder,
-    versions,
-)
+from keras_frcnn.run_config import RunConfig, command_line, versions
+from keras_frcnn.runs import FINAL, RunFolder, latest_run_folder, new_run_folder
 from keras_frcnn.stopping import exit_code
 
 RUNS = Path("runs")

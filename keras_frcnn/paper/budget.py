@@ -12,7 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, to_json
-from keras_frcnn.runs import differences
+from keras_frcnn.run_config import differences
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from keras_frcnn.paper.kept_proposals import external_proposals
 from keras_frcnn.paper.workshop import TRAINING_SETS, Absent, Workshop
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Compression, Recipe
-from keras_frcnn.runs import FINAL, RunConfig, RunFolder, command_line
+from keras_frcnn.run_config import RunConfig, command_line
+from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.fitting import Fitting, TrainingOptions
 from keras_frcnn.training.proposal_store import ProposalStore

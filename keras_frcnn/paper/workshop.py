@@ -27,7 +27,8 @@ from keras_frcnn.files import write_text
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
 from keras_frcnn.proposals.files import digest_of
-from keras_frcnn.runs import FINAL, RunFolder, differences
+from keras_frcnn.run_config import differences
+from keras_frcnn.runs import FINAL, RunFolder
 
 # Section 4: what each name of the paper stands for.
 TRAINING_SETS = {
@@ -166,7 +167,7 @@ class Workshop:
         for run in self.runs:
             self._check_run(run)
             other = by_name.setdefault(run.path.name, run)
-            if other != run:
+            if other.path.resolve() != run.path.resolve():
                 raise UserError(
                     f"--run {other.path} and {run.path} end in the same name, by which what they "
                     "propose and detect is kept: rename one of the folders."

@@ -24,7 +24,8 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.plots import save_curves
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.runs import RunConfig, RunFolder
+from keras_frcnn.run_config import RunConfig
+from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.feature_cache import (

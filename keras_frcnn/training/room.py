@@ -15,7 +15,8 @@ import numpy as np
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.runs import FINAL, RunConfig, RunFolder
+from keras_frcnn.run_config import RunConfig
+from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.training.checkpoint import KEPT, Checkpoints
 
 FLOAT_BYTES = 4
