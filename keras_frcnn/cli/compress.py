@@ -39,7 +39,7 @@ from keras_frcnn.run_config import command_line
 from keras_frcnn.runs import RunFolder
 
 ROIS = 300
-DATA_FLAGS = ("set", "images")
+DATA_FLAGS = ("set", "images", "allow_bad")
 
 EPILOG = f"""\
 {ORIGINS}
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         existing_path(arguments.path, "The data path")
     else:
         for flag in DATA_FLAGS:
-            if getattr(arguments, flag) is not None:
+            if getattr(arguments, flag) not in (None, False):
                 raise UserError(f"--{flag} belongs to -p, the data to compare both runs on.")
     console = make_console()
     quiet_tensorflow()
@@ -136,11 +136,13 @@ def evaluate_both(
     Raises:
         UserError: as ``evaluate``.
     """
+    from keras_frcnn.cli.data import name_left_out
+
     path = Path(arguments.path).expanduser()
     records = []
     for run in (arguments.run, arguments.out):
         words = ["--run", run, "-p", arguments.path, "-o", arguments.parser]
-        for flag in DATA_FLAGS:
+        for flag in ("set", "images"):
             value = getattr(arguments, flag)
             words += [] if value is None else [f"--{flag}", str(value)]
         words += ["--allow_bad"] if arguments.allow_bad else []
@@ -148,6 +150,7 @@ def evaluate_both(
         asked.gpu = arguments.gpu
         found = evaluate.evaluate_run(asked, path, console)
         records.append({**found.result.to_json(), **found.about})
+    name_left_out(found.whole, console)
     text = json.dumps(records[1], indent=2) + "\n"
     write_text(RunFolder(arguments.out).path / "evaluation.json", text)
     return tuple(

@@ -13,13 +13,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_frcnn.data.dataset import DataProblem, Dataset
+from keras_frcnn.data.bad_images import about_left_out, check_share_of_bad
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.simple import load_simple
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
-
-# Share of the listed images that may be left out without a word of the user.
-MOST_BAD = 0.1
 
 
 def load_dataset(
@@ -39,7 +37,7 @@ def load_dataset(
         parser: ``pascal_voc`` or ``simple``.
         sets: image sets of a devkit; ``None``: every year's ``default_split``.
         class_names: known classes; default: those found.
-        allow_bad: go on where more than :data:`MOST_BAD` of the images cannot be used.
+        allow_bad: go on where more than a tenth of the images cannot be used.
 
     Raises:
         UserError: as :func:`load_voc` and :func:`load_simple`, or too many images are bad.
@@ -50,35 +48,10 @@ def load_dataset(
     return dataset
 
 
-def left_out(dataset: Dataset) -> list[DataProblem]:
-    """The problems for which images were left out."""
-    return [problem for problem in dataset.problems if problem.action == "image dropped"]
-
-
-def check_share_of_bad(dataset: Dataset) -> None:
-    """Stops where so many images are bad that the data, not the images, may be wrong.
-
-    Raises:
-        UserError: more than :data:`MOST_BAD` of them were left out.
-    """
-    bad = left_out(dataset)
-    listed = len(dataset) + len(bad)
-    if len(bad) > MOST_BAD * listed:
-        raise UserError(
-            f"{len(bad)} of the {listed} images in {' + '.join(dataset.sets)} cannot be used, more "
-            f"than {MOST_BAD:.0%}. The first: {bad[0].file}: {bad[0].reason}. Mend the data, or go "
-            "on without these images by --allow_bad."
-        )
-
-
 def name_left_out(dataset: Dataset, console: Console) -> None:
     """Names every image that was left out, for commands that write no report of the data."""
-    bad = left_out(dataset)
-    for problem in bad:
-        place = f"{problem.file}, {problem.where}" if problem.where else problem.file
-        console.print(f"left out: {place}: {problem.reason}", style="yellow", soft_wrap=True)
-    if bad:
-        console.print(f"{len(bad)} of the {len(dataset) + len(bad)} images were left out")
+    for sentence in about_left_out(dataset):
+        console.print(sentence, style="yellow", soft_wrap=True)
 
 
 def _load(

@@ -66,8 +66,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = existing_path(arguments.path, "The data path")
     console = make_console()
     quiet_tensorflow()
-    evaluate = evaluate_run if arguments.run else evaluate_file
-    evaluated = evaluate(arguments, path, console)
+    out, suffix = target_of(arguments)
+    if arguments.run:
+        part = out / f"detections{suffix}-part.json"
+        evaluated = evaluate_run(arguments, path, console, part=part)
+    else:
+        evaluated = evaluate_file(arguments, path, console)
     print_table(evaluated.result, console)
     record = {**evaluated.result.to_json(), **evaluated.about}
     if arguments.against:
@@ -79,7 +83,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         coco = evaluate_coco(evaluated.dataset, evaluated.detections)
         print_coco(coco, console)
         record["coco"] = coco.to_json()
-    out, suffix = target_of(arguments)
     target = out / f"evaluation{suffix}.json"
     write_text(target, json.dumps(record, indent=2) + "\n")
     written = [target, *write_detections(arguments, evaluated, out, suffix)]
@@ -107,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def write_problems(dataset: Dataset, target: Path, console: Console) -> Path:
     """Writes what the checks of the data found, and says how many images it cost."""
-    from keras_frcnn.cli.data import left_out
+    from keras_frcnn.data.bad_images import left_out
     from keras_frcnn.data.checks import write_report
 
     write_report(dataset.problems, target)
@@ -129,18 +132,11 @@ def target_of(arguments: argparse.Namespace) -> tuple[Path, str]:
 
 
 def keep_finished(
-    arguments: argparse.Namespace,
-    finished: Dataset,
-    detections: dict[str, ImageDetections],
-    console: Console,
+    file: Path, finished: Dataset, detections: dict[str, ImageDetections], console: Console
 ) -> None:
     """Writes what a stopped evaluation has found, and says how to evaluate it."""
     from keras_frcnn.evaluation.detection_files import dataset_records, write_json
 
-    if not detections:
-        return
-    out, suffix = target_of(arguments)
-    file = out / f"detections{suffix}-part.json"
     write_json(file, dataset_records(finished, detections))
     console.print(
         f"{len(detections)} images are finished, their detections are in {file}; evaluate takes "
@@ -247,10 +243,16 @@ def first_images(dataset: Dataset, number: int | None) -> Dataset:
     return dataclasses.replace(dataset, examples=dataset.examples[:number])
 
 
-def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) -> Evaluated:
-    """Runs the network on every image and evaluates."""
+def evaluate_run(
+    arguments: argparse.Namespace, path: Path, console: Console, *, part: Path | None = None
+) -> Evaluated:
+    """Runs the network on every image and evaluates.
+
+    Args:
+        part: where what was found is kept when a signal stops the command; ``None``: nowhere.
+    """
     choose_devices(arguments.gpu, deterministic=False)
-    from keras_frcnn.cli.data import left_out
+    from keras_frcnn.data.bad_images import left_out
     from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.final_filter import keep_best_per_class
@@ -270,6 +272,14 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=8
     )
+
+    def best_of(found: dict[str, ImageDetections]) -> dict[str, ImageDetections]:
+        """Those that the recipe keeps of all images together."""
+        limit = chosen.mean_per_class
+        if limit is None:
+            return found
+        return keep_best_per_class(found, len(config.class_names), limit * len(found))
+
     start = time.monotonic()
     detections = {}
     bad = len(left_out(whole))
@@ -279,12 +289,12 @@ def evaluate_run(arguments: argparse.Namespace, path: Path, console: Console) ->
         for example, image in zip(examples, images, strict=True):
             detections[example.key] = detect(example, image)
     except KeyboardInterrupt:
-        keep_finished(arguments, first_images(dataset, len(detections)), detections, console)
+        if detections and part is not None:
+            finished = first_images(dataset, len(detections))
+            keep_finished(part, finished, best_of(detections), console)
         raise
     seconds = (time.monotonic() - start) / len(dataset)
-    limit = chosen.mean_per_class
-    if limit is not None:
-        detections = keep_best_per_class(detections, len(config.class_names), limit * len(dataset))
+    detections = best_of(detections)
     result = evaluate_voc(
         dataset,
         detections,

@@ -161,8 +161,8 @@ def check(arguments: argparse.Namespace, out: Path) -> None:
                 f"An ONNX file is float32 or --int8, not {arguments.precision}: leave --precision "
                 "out."
             )
-    for flag in ("path", "set", "calibration_images", "weight_bits"):
-        if getattr(arguments, flag) is not None and not arguments.int8:
+    for flag in ("path", "set", "allow_bad", "calibration_images", "weight_bits"):
+        if getattr(arguments, flag) not in (None, False) and not arguments.int8:
             raise UserError(f"--{flag} belongs to --int8: add it, or leave --{flag} out.")
     if arguments.int8:
         if arguments.path is None:

@@ -80,7 +80,7 @@ def run_on_images(
 ) -> None:
     """Detects, draws and writes; unreadable images are named at the end, the rest is done.
 
-    Stopped by a signal, it writes what it has found so far, and says so.
+    Stopped by a signal, it keeps what it has found so far beside an earlier result, and says so.
     """
     from keras_frcnn.data.images import find_images
     from keras_frcnn.data.pipeline import in_parallel
@@ -123,13 +123,15 @@ def run_on_images(
                 drawn.save(target)
                 found_in[picture.position] = (name.as_posix(), picture.file.stem, detections)
     except KeyboardInterrupt:
-        _write(out, found_in, class_names)
-        console.print(
-            f"{len(found_in)} of {len(images)} images are finished, their detections are in {out}",
-            soft_wrap=True,
-        )
+        if found_in:
+            _write(out / "detections-part", found_in, class_names)
+            console.print(
+                f"{len(found_in)} of {len(images)} images are finished, their detections are in "
+                f"{out / 'detections-part.json'}",
+                soft_wrap=True,
+            )
         raise
-    _write(out, found_in, class_names)
+    _write(out / "detections", found_in, class_names)
     scores = [detections.scores for _, _, detections in found_in.values()]
     report(
         console,
@@ -146,17 +148,17 @@ def run_on_images(
 
 
 def _write(
-    out: Path, found_in: dict[int, tuple[str, str, ImageDetections]], class_names: Sequence[str]
+    target: Path, found_in: dict[int, tuple[str, str, ImageDetections]], class_names: Sequence[str]
 ) -> None:
-    """Writes the detections of all images in their order, as JSON and as CSV."""
+    """Writes the detections of all images in their order, as ``target.json`` and ``.csv``."""
     from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
 
     def in_order() -> Iterator[dict]:
         for position in sorted(found_in):
             yield from detection_records(*found_in[position], class_names)
 
-    write_json(out / "detections.json", in_order())
-    write_csv(out / "detections.csv", in_order())
+    write_json(target.with_suffix(".json"), in_order())
+    write_csv(target.with_suffix(".csv"), in_order())
 
 
 def _read(item: tuple[int, Path]) -> Picture:

@@ -25,6 +25,7 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
+from keras_frcnn.cli.shared_flags import add_allow_bad_flag
 from keras_frcnn.errors import UserError
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.catalogue import EXPERIMENTS
@@ -64,6 +65,7 @@ def _add_experiment(group) -> None:
     group.add_argument("name", nargs="?", metavar="NAME", help="of --list, or all")
     group.add_argument("--list", action="store_true", help="name the experiments and stop")
     group.add_argument("-p", "--path", metavar="PATH", help="VOCdevkit folder with VOC2007")
+    add_allow_bad_flag(group)
     group.add_argument("--out", metavar="DIR", help="where results, runs and proposals are kept")
     group.add_argument(
         "--run",
@@ -275,6 +277,7 @@ def make_all(
         console=console,
         workers=arguments.workers,
         edge_model=arguments.edge_model,
+        allow_bad=arguments.allow_bad,
     )
     workshop.check()
     left_out = []

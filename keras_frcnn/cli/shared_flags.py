@@ -29,6 +29,11 @@ def add_path_flags(group, *, required: bool = True, help: str = DATA_PATH) -> No
         help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
         "default: pascal_voc (lineage)",
     )
+    add_allow_bad_flag(group)
+
+
+def add_allow_bad_flag(group) -> None:
+    """Whether many bad images stop the command."""
     group.add_argument(
         "--allow_bad",
         action="store_true",

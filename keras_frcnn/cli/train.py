@@ -265,7 +265,7 @@ def train(
     console: Console,
 ) -> None:
     """Shows the start screen, trains, says where the result is."""
-    from keras_frcnn.cli.data import left_out
+    from keras_frcnn.data.bad_images import left_out
     from keras_frcnn.data.checks import write_report
     from keras_frcnn.training.display import TrainingDisplay
     from keras_frcnn.training.fitting import Fitting, TrainingOptions

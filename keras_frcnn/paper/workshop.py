@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from keras_frcnn.data.bad_images import about_left_out, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
@@ -61,6 +62,7 @@ class Workshop:
         console: where progress is said.
         workers: processes and threads for reading images.
         edge_model: a structured forest for EdgeBoxes.
+        allow_bad: go on where more than a tenth of a set's images cannot be used.
     """
 
     devkit: Path
@@ -71,6 +73,7 @@ class Workshop:
     console: Console
     workers: int = 2
     edge_model: str | None = None
+    allow_bad: bool = False
     _datasets: dict[str, Dataset] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
@@ -104,6 +107,10 @@ class Workshop:
                 dataset = load_unannotated(self.devkit, sets, names)
             else:
                 dataset = load_voc(self.devkit, sets, class_names=names)
+            for sentence in about_left_out(dataset):
+                self.say(sentence)
+            if not self.allow_bad:
+                check_share_of_bad(dataset)
             self._datasets[sets] = dataset
         return self._datasets[sets]
 

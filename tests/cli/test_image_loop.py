@@ -17,7 +17,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from keras_frcnn.cli.image_loop import BATCHES_WAITING, Picture, in_batches, run_on_images
+from keras_frcnn.cli.image_loop import (
+    BATCHES_WAITING,
+    Detector,
+    Picture,
+    in_batches,
+    run_on_images,
+)
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.stopping import Terminated
 
@@ -65,8 +71,8 @@ def test_every_picture_once_and_few_in_memory(size):
     assert waiting <= BATCHES_WAITING * size
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-def test_a_stopped_test_writes_what_it_has_found(tmp_path, batch):
+@pytest.mark.parametrize(("batch", "finished"), [(1, 4), (2, 4), (1, 0)])
+def test_a_stopped_test_keeps_what_it_has_found(tmp_path, batch, finished):
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
     for number in range(6):
@@ -75,19 +81,28 @@ def test_a_stopped_test_writes_what_it_has_found(tmp_path, batch):
 
     def detect(images, files):
         seen.extend(files)
-        if len(seen) > 4:
+        if len(seen) > finished:
             raise Terminated
         box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
         return [(ImageDetections(box, score, np.array([1])), np.ones(1)) for _ in files]
 
     arguments = Namespace(out=str(out), batch=batch, score_thresh=0.05, draw_thresh=0.6)
+    out.mkdir()
+    (out / "detections.json").write_text("an earlier result")
     said = io.StringIO()
     with pytest.raises(Terminated):
-        run_on_images(arguments, photos, detect, ("cat",), Console(file=said, width=1000))
-    assert said.getvalue() == f"4 of 6 images are finished, their detections are in {out}\n"
-    records = json.loads((out / "detections.json").read_text())
+        detector = Detector(detect, ("cat",))
+        run_on_images(arguments, photos, detector, Console(file=said, width=1000))
+    assert (out / "detections.json").read_text() == "an earlier result"
+    if not finished:
+        assert said.getvalue() == ""
+        assert [path.name for path in out.iterdir()] == ["detections.json"]
+        return
+    file = out / "detections-part.json"
+    assert said.getvalue() == f"4 of 6 images are finished, their detections are in {file}\n"
+    records = json.loads(file.read_text())
     assert [record["image_id"] for record in records] == ["0", "1", "2", "3"]
     assert [record["bbox"] for record in records] == [[2, 1, 20, 10]] * 4
-    assert len((out / "detections.csv").read_text().splitlines()) == 5
+    assert len(file.with_suffix(".csv").read_text().splitlines()) == 5
     pictures = sorted(path.name for path in out.glob("*.png"))
     assert pictures == [f"{number}.png.png" for number in range(4)]

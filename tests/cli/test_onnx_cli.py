@@ -99,6 +99,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
         ((*run, *out, "--int8", "-p", "none"), "The data path none does not exist"),
         ((*run, *out, "-p", devkit), "--path belongs to --int8"),
         ((*run, *out, "--weight_bits", "7"), "--weight_bits belongs to --int8"),
+        ((*run, *out, "--allow_bad"), "--allow_bad belongs to --int8"),
         ((*run, *out, "--weight_bits", "6", "--int8"), "--weight_bits"),
         ((*run, *out, "--precision", "bfloat16"), "An ONNX file is float32 or --int8"),
     ):

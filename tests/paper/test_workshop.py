@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -104,6 +105,18 @@ def test_lists_of_the_published_size_are_the_papers(make, monkeypatch, tmp_path)
     caption = workshop.caption()
     assert caption.startswith("The paper's full setting: ")
     assert caption.endswith("1 run. Trainings start from w.h5.")
+
+
+def test_many_bad_images_stop_unless_they_are_allowed(make, devkit, tmp_path):
+    copy = tmp_path / "VOCdevkit"
+    shutil.copytree(devkit, copy)
+    (copy / "VOC2007/JPEGImages/000002.jpg").unlink()  # one of six
+    workshop = dataclasses.replace(make(), devkit=copy)
+    with pytest.raises(UserError, match="^1 of the 6 images in 2007:trainval .*--allow_bad"):
+        workshop.data("2007:trainval")
+    assert "000002.jpg" in workshop.console.file.getvalue()
+    allowed = dataclasses.replace(make(), devkit=copy, allow_bad=True)
+    assert len(allowed.data("2007:trainval")) == 5
 
 
 def test_given_runs_take_the_place_of_training(make, trained):

@@ -11,7 +11,7 @@ import dataclasses
 
 import pytest
 
-from keras_frcnn.cli.data import check_share_of_bad, left_out
+from keras_frcnn.data.bad_images import check_share_of_bad, left_out
 from keras_frcnn.data.dataset import DataProblem
 from keras_frcnn.errors import UserError
 

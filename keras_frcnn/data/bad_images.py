@@ -1,0 +1,47 @@
+"""How many images a data set may lose.
+
+Shapes and names
+----------------
+bad  an image that was left out: missing or unreadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keras_frcnn.data.dataset import DataProblem, Dataset
+from keras_frcnn.errors import UserError
+
+# Share of the listed images that may be left out without a word of the user.
+MOST_BAD = 0.1
+
+
+def left_out(dataset: Dataset) -> list[DataProblem]:
+    """The problems for which images were left out."""
+    return [problem for problem in dataset.problems if problem.action == "image dropped"]
+
+
+def check_share_of_bad(dataset: Dataset) -> None:
+    """Stops where so many images are bad that the data, not the images, may be wrong.
+
+    Raises:
+        UserError: more than :data:`MOST_BAD` of them were left out.
+    """
+    bad = left_out(dataset)
+    listed = len(dataset) + len(bad)
+    if len(bad) > MOST_BAD * listed:
+        raise UserError(
+            f"{len(bad)} of the {listed} images in {' + '.join(dataset.sets)} cannot be used, more "
+            f"than {MOST_BAD:.0%}. The first: {bad[0].file}: {bad[0].reason}. Mend the data, or go "
+            "on without these images by --allow_bad."
+        )
+
+
+def about_left_out(dataset: Dataset) -> Iterator[str]:
+    """A sentence about each image that was left out, then their number; nothing without any."""
+    bad = left_out(dataset)
+    for problem in bad:
+        place = f"{problem.file}, {problem.where}" if problem.where else problem.file
+        yield f"left out: {place}: {problem.reason}"
+    if bad:
+        yield f"{len(bad)} of the {len(dataset) + len(bad)} images were left out"
