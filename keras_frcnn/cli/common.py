@@ -33,6 +33,7 @@ Result = TypeVar("Result")
 _PATH_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+    *(errno.EIO, errno.ESTALE),  # a disk or a network mount that fails
 }
 # Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
 _NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
