@@ -69,7 +69,7 @@ def training_lock(folder: Path) -> Iterator[str | None]:
 
     Raises:
         UserError: another process trains there; the message names it.
-        OSError: the lock file cannot be written or locked; ``filename`` is set.
+        OSError: the lock file cannot be written or locked; it is named.
     """
     file = folder / LOCK_FILE
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
@@ -88,7 +88,7 @@ def training_lock(folder: Path) -> Iterator[str | None]:
                 error.filename = str(file)
                 raise
             note = f"The file system of {folder} has no locks: keep other trainings out of it."
-        _name_holder(descriptor)
+        _name_holder(descriptor, file)
         yield note
     finally:
         os.close(descriptor)
@@ -107,10 +107,14 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _name_holder(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+def _name_holder(descriptor: int, file: Path) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        error.filename = str(file)  # a descriptor has no name of its own
+        raise
 
 
 def _holder(file: Path) -> str:

@@ -137,6 +137,20 @@ def test_a_mount_that_fails_is_one_sentence(tmp_path, lock_fails, capsys, name):
     assert capsys.readouterr().err == f"error: {tmp_path / LOCK_FILE} cannot be used: {reason}.\n"
 
 
+def test_a_full_disk_is_one_sentence(tmp_path, capsys):
+    """A real limit, of the system, in the place of a full disk."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        code = run_main(lambda argv: training_lock(tmp_path).__enter__())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2
+    reason = os.strerror(errno.EFBIG)
+    assert capsys.readouterr().err == f"error: {tmp_path / LOCK_FILE} cannot be used: {reason}.\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
 def test_a_read_only_folder_is_one_error(tmp_path):
     tmp_path.chmod(0o500)
