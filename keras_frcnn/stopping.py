@@ -17,6 +17,23 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM has come."""
 
 
+class TrainingStopped(Exception):
+    """The user asked to stop (Ctrl-C or SIGTERM); what was finished is written.
+
+    Args:
+        received: the signal.
+        happened: what was stopped and what is kept, for the screen.
+        advice: how to go on.
+    """
+
+    def __init__(
+        self, received: signal.Signals, happened: str, advice: str = "go on with --resume"
+    ):
+        super().__init__(f"{received.name} received: {happened}, {advice}.")
+        self.received = received
+        self.happened = happened
+
+
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
     """While the context lasts, SIGTERM raises :class:`Terminated` where the program is.

@@ -23,13 +23,13 @@ import numpy as np
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import load_layers, write_layers
 from keras_frcnn.runs import FINAL
-from keras_frcnn.stopping import signal_of
+from keras_frcnn.stopping import TrainingStopped, signal_of
 from keras_frcnn.training import normalisation as normalise
 from keras_frcnn.training import pictures
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import load_initial_weights
-from keras_frcnn.training.loop import BETWEEN, TrainingStopped
+from keras_frcnn.training.loop import BETWEEN
 from keras_frcnn.training.passes import make_proposals
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.step import (

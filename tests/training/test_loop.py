@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
+from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training import loop
-from keras_frcnn.training.loop import TrainingStopped, run_stage, stop_on_signal
+from keras_frcnn.training.loop import run_stage, stop_on_signal
 
 
 class FakeStep:

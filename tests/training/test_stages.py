@@ -24,10 +24,9 @@ from keras_frcnn.network.weights import read_layers
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.stopping import sigterm_raises
+from keras_frcnn.stopping import TrainingStopped, sigterm_raises
 from keras_frcnn.training import fitting, normalisation, stages
 from keras_frcnn.training.checkpoint import Checkpoints
-from keras_frcnn.training.loop import TrainingStopped
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
 
