@@ -335,6 +335,27 @@ def test_checkpoints_of_a_finished_stage_go_though_it_was_killed_meanwhile(
     assert not left.exists()
 
 
+@pytest.mark.parametrize(
+    ("mode", "chosen", "weights", "checkpoint"),
+    [
+        ("joint", (), "final", "stage0-00000002.h5"),
+        ("fast-rcnn", (2,), "stage2", "stage2-00000004.h5"),
+    ],
+)
+def test_checkpoints_of_other_modes_go_too(
+    run_config, demo_dataset, trainer_of, tmp_path, mode, chosen, weights, checkpoint
+):
+    run, config = RunFolder(tmp_path / "run"), run_config(mode=mode, stages=chosen)
+    run.create(config, [])
+    run.checkpoints.mkdir(exist_ok=True)
+    run.weights_file(weights).parent.mkdir(exist_ok=True)
+    run.weights_file(weights).touch()
+    left = run.checkpoints / checkpoint
+    left.touch()
+    trainer_of(config, demo_dataset, run)[0].train()
+    assert not left.exists()
+
+
 def test_a_run_sees_features_of_one_kind(uninterrupted, demo_dataset, trainer_of, tmp_path):
     """Kept ones are rounded: what is free when it goes on must not change the result."""
     run = RunFolder(tmp_path / "run")
