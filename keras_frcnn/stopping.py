@@ -34,13 +34,18 @@ class TrainingStopped(Exception):
         self.happened = happened
 
 
+def can_handle_signals() -> bool:
+    """Whether this is the main thread: Python sets handlers in no other."""
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
     """While the context lasts, SIGTERM raises :class:`Terminated` where the program is.
 
-    Outside of the main thread, where Python sets no handlers, nothing changes.
+    Outside of the main thread nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not can_handle_signals():
         yield
         return
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.stopping import TrainingStopped
+from keras_frcnn.stopping import TrainingStopped, can_handle_signals
 from keras_frcnn.training.display import StageDisplay
 from keras_frcnn.training.step import TrainingStep
 from keras_frcnn.training.window import Window
@@ -41,10 +41,15 @@ class StopRequest:
 def stop_on_signal() -> Iterator[StopRequest]:
     """Turns Ctrl-C and SIGTERM into a request that the loop answers after the iteration.
 
+    Outside of the main thread no request ever comes.
+
     Raises:
         TrainingStopped: one came after the loop had asked for the last time.
     """
     request = StopRequest()
+    if not can_handle_signals():
+        yield request
+        return
 
     def note(number, frame):
         request.received = signal.Signals(number)
