@@ -24,8 +24,10 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.files import is_partial
 
 LOCK_FILE = "training.lock"
-# What ``flock`` says where the file system has no locks.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+# What is said where another process holds the lock: by ``flock``, by Windows.
+_IN_USE = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
+# What ``flock`` says where the file system has no locks; ENOTSUP is a number of its own on macOS.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 # Windows keeps others from reading what is locked: a byte far behind the holder's name.
 _WINDOWS_BYTE = 2**20
 
@@ -67,23 +69,26 @@ def training_lock(folder: Path) -> Iterator[str | None]:
 
     Raises:
         UserError: another process trains there; the message names it.
-        OSError: the lock file cannot be written.
+        OSError: the lock file cannot be written or locked; it is named.
     """
     file = folder / LOCK_FILE
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
+        note = None
         try:
             _lock(descriptor)
-            note = None
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno in _IN_USE:
                 raise UserError(
                     f"The run folder {folder} is in use: {_holder(file)} trains in it. Wait for "
                     "its end or stop it (SIGTERM, it writes a checkpoint), then go on with "
                     "--resume; or give another --out or --name."
                 ) from error
+            if error.errno not in _NO_LOCKS:
+                error.filename = str(file)
+                raise
             note = f"The file system of {folder} has no locks: keep other trainings out of it."
-        _name_holder(descriptor)
+        _name_holder(descriptor, file)
         yield note
     finally:
         os.close(descriptor)
@@ -102,10 +107,14 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _name_holder(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+def _name_holder(descriptor: int, file: Path) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        error.filename = str(file)  # a descriptor has no name of its own
+        raise
 
 
 def _holder(file: Path) -> str:

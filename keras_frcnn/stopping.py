@@ -17,13 +17,35 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM has come."""
 
 
+class TrainingStopped(Exception):
+    """The user asked to stop (Ctrl-C or SIGTERM); what was finished is written.
+
+    Args:
+        received: the signal.
+        happened: what was stopped and what is kept, for the screen.
+        advice: how to go on.
+    """
+
+    def __init__(
+        self, received: signal.Signals, happened: str, advice: str = "go on with --resume"
+    ):
+        super().__init__(f"{received.name} received: {happened}, {advice}.")
+        self.received = received
+        self.happened = happened
+
+
+def can_handle_signals() -> bool:
+    """Whether this is the main thread: Python sets handlers in no other."""
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
     """While the context lasts, SIGTERM raises :class:`Terminated` where the program is.
 
-    Outside of the main thread, where Python sets no handlers, nothing changes.
+    Outside of the main thread nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not can_handle_signals():
         yield
         return
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from keras_frcnn import run_lock
+from keras_frcnn.cli.common import run_main
 from keras_frcnn.errors import UserError
 from keras_frcnn.run_lock import LOCK_FILE, training_lock
 from keras_frcnn.runs import RunFolder
@@ -54,7 +55,7 @@ def test_a_second_training_is_refused_until_the_first_is_dead(holder, tmp_path, 
     assert f"process {holder.pid} on {socket.gethostname()} trains in it" in text
     assert "\n" not in text and "--resume" in text
     holder.send_signal(how)
-    holder.wait()
+    holder.wait(60)
     assert (tmp_path / LOCK_FILE).exists()  # it lies there, and is no lock
     with training_lock(tmp_path) as note:
         assert note is None
@@ -76,7 +77,6 @@ def test_readers_are_not_kept_out(run_config, tmp_path):
 def test_the_command_line_refuses_at_once(holder, tmp_path, run_config, capsys):
     """Before TensorFlow starts and the data are read: what is wrong with them is not told."""
     from keras_frcnn.cli import train
-    from keras_frcnn.cli.common import run_main
 
     run = RunFolder(tmp_path)
     values = RunFolder(tmp_path / "other")
@@ -90,13 +90,65 @@ def test_the_command_line_refuses_at_once(holder, tmp_path, run_config, capsys):
     assert (tmp_path / LOCK_FILE).read_text() == before
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
-    def none(descriptor):
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.fixture
+def lock_fails(monkeypatch):
+    """Lets the system refuse the lock with an error number of the given name."""
 
-    monkeypatch.setattr(run_lock, "_lock", none)
+    def fail(name: str) -> None:
+        number = getattr(errno, name)
+
+        def refuse(descriptor):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(run_lock, "_lock", refuse)
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL"])
+def test_a_file_system_without_locks_is_told(tmp_path, lock_fails, name):
+    lock_fails(name)
     with training_lock(tmp_path) as note:
         assert "has no locks" in note and str(tmp_path) in note
+
+
+@pytest.mark.parametrize("name", ["EAGAIN", "EWOULDBLOCK", "EACCES", "EDEADLK"])
+def test_a_lock_that_another_holds_is_in_use(tmp_path, lock_fails, name):
+    lock_fails(name)
+    with pytest.raises(UserError, match="in use"), training_lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE", "EBADF"])
+def test_another_error_is_not_another_training(tmp_path, lock_fails, name):
+    """Network mounts give them; nobody trains there."""
+    lock_fails(name)
+    with pytest.raises(OSError, match=os.strerror(getattr(errno, name))) as error:
+        training_lock(tmp_path).__enter__()
+    assert error.value.errno == getattr(errno, name)
+    assert error.value.filename == str(tmp_path / LOCK_FILE)
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE"])
+def test_a_mount_that_fails_is_one_sentence(tmp_path, lock_fails, capsys, name):
+    lock_fails(name)
+    assert run_main(lambda argv: training_lock(tmp_path).__enter__()) == 2
+    reason = os.strerror(getattr(errno, name))
+    assert capsys.readouterr().err == f"error: {tmp_path / LOCK_FILE} cannot be used: {reason}.\n"
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, capsys):
+    """A real limit, of the system, in the place of a full disk."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        code = run_main(lambda argv: training_lock(tmp_path).__enter__())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2
+    reason = os.strerror(errno.EFBIG)
+    assert capsys.readouterr().err == f"error: {tmp_path / LOCK_FILE} cannot be used: {reason}.\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")

@@ -25,7 +25,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.stopping import exit_code, signal_of, sigterm_raises
+from keras_frcnn.stopping import TrainingStopped, exit_code, signal_of, sigterm_raises
 
 Result = TypeVar("Result")
 
@@ -33,6 +33,7 @@ Result = TypeVar("Result")
 _PATH_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+    *(errno.EIO, errno.ESTALE),  # a disk or a network mount that fails
 }
 # Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
 _NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
@@ -199,6 +200,9 @@ def run_main(
             raise
         print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
         return 2
+    except TrainingStopped as stop:
+        print(stop, file=sys.stderr)
+        return exit_code(stop.received)
     except KeyboardInterrupt as stop:
         received = signal_of(stop)
         print(f"{received.name} received: stopped.", file=sys.stderr)

@@ -32,7 +32,6 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import RunConfig, command_line, versions
 from keras_frcnn.runs import FINAL, RunFolder, latest_run_folder, new_run_folder
-from keras_frcnn.stopping import exit_code
 
 RUNS = Path("runs")
 
@@ -269,7 +268,6 @@ def train(
     from keras_frcnn.data.checks import write_report
     from keras_frcnn.training.display import TrainingDisplay
     from keras_frcnn.training.fitting import Fitting, TrainingOptions
-    from keras_frcnn.training.loop import TrainingStopped
     from keras_frcnn.training.pictures import save_labels
     from keras_frcnn.training.stages import Trainer
 
@@ -288,12 +286,7 @@ def train(
     )
     bad = len(left_out(dataset))
     display = TrainingDisplay(console, plan, bad)
-    trainer = Trainer(Fitting(config, dataset, run, options, display))
-    try:
-        trainer.train()
-    except TrainingStopped as stop:
-        console.print(str(stop), soft_wrap=True)
-        raise SystemExit(exit_code(stop.received)) from stop
+    Trainer(Fitting(config, dataset, run, options, display)).train()
     final = run.weights_file(FINAL)
     if arguments.output_weight_path is not None:
         target = Path(arguments.output_weight_path).expanduser()

@@ -19,6 +19,7 @@ from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Compression, Recipe
 from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.fitting import Fitting, TrainingOptions
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -156,6 +157,7 @@ def _fit(
 
     Raises:
         UserError: another process trains it.
+        TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
     """
     with run.claimed() as note:
         if note is not None:
@@ -183,4 +185,8 @@ def _fit_claimed(
     plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
     display = TrainingDisplay(workshop.console, plan)
     options = TrainingOptions(initial_weights=initial, workers=workshop.workers)
-    Trainer(Fitting(config, dataset, run, options, display)).train()
+    try:
+        Trainer(Fitting(config, dataset, run, options, display)).train()
+    except TrainingStopped as stop:
+        advice = "the same command goes on there"
+        raise TrainingStopped(stop.received, stop.happened, advice) from stop

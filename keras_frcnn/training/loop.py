@@ -21,25 +21,13 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
+from keras_frcnn.stopping import TrainingStopped, can_handle_signals
 from keras_frcnn.training.display import StageDisplay
 from keras_frcnn.training.step import TrainingStep
 from keras_frcnn.training.window import Window
 
 LOG_EVERY = 20
-BETWEEN = "stopped between two stages; all that was finished is kept, go on with --resume."
-
-
-class TrainingStopped(Exception):
-    """The user asked to stop (Ctrl-C or SIGTERM); what was finished is written.
-
-    Args:
-        received: the signal.
-        message: a sentence for the screen.
-    """
-
-    def __init__(self, received: signal.Signals, message: str):
-        super().__init__(f"{received.name} received: {message}")
-        self.received = received
+BETWEEN = "stopped between two stages; all that was finished is kept"
 
 
 @dataclass
@@ -53,10 +41,15 @@ class StopRequest:
 def stop_on_signal() -> Iterator[StopRequest]:
     """Turns Ctrl-C and SIGTERM into a request that the loop answers after the iteration.
 
+    Outside of the main thread no request ever comes.
+
     Raises:
         TrainingStopped: one came after the loop had asked for the last time.
     """
     request = StopRequest()
+    if not can_handle_signals():
+        yield request
+        return
 
     def note(number, frame):
         request.received = signal.Signals(number)
@@ -143,6 +136,5 @@ def run_stage(
                 if request.received:
                     raise TrainingStopped(
                         request.received,
-                        f"stopped after iteration {done} of stage {stage}; a checkpoint is "
-                        "written, go on with --resume.",
+                        f"stopped after iteration {done} of stage {stage}; a checkpoint is written",
                     )

@@ -23,13 +23,13 @@ import numpy as np
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import load_layers, write_layers
 from keras_frcnn.runs import FINAL
-from keras_frcnn.stopping import signal_of
+from keras_frcnn.stopping import TrainingStopped, signal_of
 from keras_frcnn.training import normalisation as normalise
 from keras_frcnn.training import pictures
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import load_initial_weights
-from keras_frcnn.training.loop import BETWEEN, TrainingStopped
+from keras_frcnn.training.loop import BETWEEN
 from keras_frcnn.training.passes import make_proposals
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.step import (
@@ -63,15 +63,13 @@ class Trainer:
             TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
         """
         try:
+            self._clear_finished()
             if self.config.mode == "joint":
                 self._joint()
             elif self.config.mode == "fast-rcnn":
                 self._fast_rcnn(self.run.given_proposals_file)
             else:
                 for stage in self.config.stages:
-                    if self.run.weights_file(f"stage{stage}").exists():
-                        # Killed after the weights were written.
-                        Checkpoints(self.run.checkpoints, stage).clear()
                     getattr(self, f"_stage{stage}")()
                 if 4 in self.config.stages:
                     self._write_final()
@@ -80,6 +78,12 @@ class Trainer:
         finally:
             # A run that stops half-way must not leave gigabytes of features behind.
             self.fitting.close()
+
+    def _clear_finished(self) -> None:
+        """Removes the checkpoints that lie there where a kill came after the weights."""
+        for stage in self.config.schedules:
+            if self.run.weights_file(f"stage{stage}" if stage else FINAL).exists():
+                Checkpoints(self.run.checkpoints, stage).clear()
 
     def _stage1(self) -> None:
         """RPN, from the initial weights; its proposals where stage 2 is to read them."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 import dataclasses
 import io
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from keras_frcnn.cli import paper
+from keras_frcnn.cli.common import run_main
 from keras_frcnn.data.synthetic import write_demo_devkit
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
@@ -27,6 +30,7 @@ from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of
 from keras_frcnn.proposals.region_proposal_network import Ablation
 from keras_frcnn.recipes import AnchorConfig
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.training import loop
 
 BUDGET = Budget(
     fraction=0.00005,
@@ -34,6 +38,10 @@ BUDGET = Budget(
     short_side=128,
     anchors=AnchorConfig(scales=(1.5, 3.0)),
     window_stride=2,
+)
+FLAGS = (
+    *("--network", "tiny", "--weights", "random", "--budget", "0.00005", "--short_side", "128"),
+    *("--anchor_scales", "1.5,3", "--workers", "1"),
 )
 
 
@@ -143,6 +151,26 @@ def test_given_runs_must_be_whole_and_of_other_images(make, trained, tmp_path):
     leaking._datasets["2007:test"] = leaking.data("2007:trainval")
     with pytest.raises(UserError, match="were in the training set"):
         leaking.check()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_stopped_training_is_one_sentence(devkit, tmp_path, monkeypatch, capsys, number, code):
+    add = loop.Window.add
+
+    def stopped(window, *arguments):
+        add(window, *arguments)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(loop.Window, "add", stopped)
+    flags = ["anchors", "-p", str(devkit), "--out", str(tmp_path), *FLAGS]
+    assert run_main(paper.main, flags) == code
+    assert capsys.readouterr().err == (
+        f"{number.name} received: stopped after iteration 1 of stage 1; a checkpoint is written, "
+        "the same command goes on there.\n"
+    )
+    assert list(tmp_path.glob("runs/*/checkpoints/stage1-00000001.h5"))
 
 
 def test_stage_1_is_trained_once(trained):

@@ -38,8 +38,6 @@ def child(flags: list[str], log: str) -> None:
     code = 1
     try:
         code = run_main(train.main)
-    except SystemExit as stop:
-        code = stop.code
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

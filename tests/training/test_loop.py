@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
+from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training import loop
-from keras_frcnn.training.loop import TrainingStopped, run_stage, stop_on_signal
+from keras_frcnn.training.loop import run_stage, stop_on_signal
 
 
 class FakeStep:
@@ -196,6 +198,14 @@ def test_handlers_come_back_after_an_error():
         assert signal.getsignal(signal.SIGTERM) is not before
         raise KeyError
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_training_in_a_thread_of_its_own():
+    """Python sets handlers in the main thread only: signals are then another's affair."""
+    with ThreadPoolExecutor(1) as pool:
+        records, saved, _ = pool.submit(run, FakeStep(), iterations=20).result()
+    assert [record["iteration"] for record in records] == [20]
+    assert list(saved) == [20]
 
 
 def test_a_file_that_went_missing_is_one_sentence():

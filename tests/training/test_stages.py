@@ -24,10 +24,9 @@ from keras_frcnn.network.weights import read_layers
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.stopping import sigterm_raises
+from keras_frcnn.stopping import TrainingStopped, sigterm_raises
 from keras_frcnn.training import fitting, normalisation, stages
 from keras_frcnn.training.checkpoint import Checkpoints
-from keras_frcnn.training.loop import TrainingStopped
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
 
@@ -333,6 +332,27 @@ def test_checkpoints_of_a_finished_stage_go_though_it_was_killed_meanwhile(
     left = run.checkpoints / "stage2-00000004.h5"
     left.touch()
     trainer_of(uninterrupted.config, demo_dataset, run)[0].train()
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "chosen", "weights", "checkpoint"),
+    [
+        ("joint", (), "final", "stage0-00000002.h5"),
+        ("fast-rcnn", (2,), "stage2", "stage2-00000004.h5"),
+    ],
+)
+def test_checkpoints_of_other_modes_go_too(
+    run_config, demo_dataset, trainer_of, tmp_path, mode, chosen, weights, checkpoint
+):
+    run, config = RunFolder(tmp_path / "run"), run_config(mode=mode, stages=chosen)
+    run.create(config, [])
+    run.checkpoints.mkdir(exist_ok=True)
+    run.weights_file(weights).parent.mkdir(exist_ok=True)
+    run.weights_file(weights).touch()
+    left = run.checkpoints / checkpoint
+    left.touch()
+    trainer_of(config, demo_dataset, run)[0].train()
     assert not left.exists()
 
 
