@@ -12,12 +12,14 @@ import json
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 PARTIAL = ".partial"
+BLOCK_BYTES = 1 << 20
 _PARTIAL_NAME = re.compile(r"\..+\.\d+" + re.escape(PARTIAL))
 
 
@@ -98,12 +100,20 @@ def reserve(path: Path, size: int) -> None:
         with open(path, "wb") as stream:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(stream.fileno(), 0, max(size, 1))
-            else:  # Windows takes the room at once
+            elif sys.platform == "win32":  # takes the room at once
                 stream.truncate(max(size, 1))
+            else:  # macOS, say, where a truncated file is sparse
+                _write_zeros(stream, max(size, 1))
     except OSError as error:
         path.unlink(missing_ok=True)
         error.filename = str(path)
         raise
+
+
+def _write_zeros(stream: BinaryIO, size: int) -> None:
+    block = bytes(min(size, BLOCK_BYTES))
+    for start in range(0, size, BLOCK_BYTES):
+        stream.write(block[: size - start])
 
 
 def check_bounded(path: Path | str, most: int) -> None:

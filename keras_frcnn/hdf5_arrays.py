@@ -1,8 +1,8 @@
 """Arrays of HDF5 files that anybody may have made: judged by their headers before they are read.
 
 An array is taken only from the file itself (no link, no other file behind it), with the expected
-kind and number of dimensions, and where its bytes are no more than the file's: a header may claim
-any shape.
+kind and number of dimensions, and where its bytes are no more than those that are stored can hold:
+a header may claim any shape.
 
 Shapes and names
 ----------------
@@ -18,6 +18,9 @@ import numpy as np
 
 from keras_frcnn.errors import UserError
 
+# Deflate, HDF5's compression, makes data at most 1032 times smaller.
+MAX_COMPRESSION = 1032
+
 
 def check_format(path: Path, file: h5py.File, known: str, advice: str) -> None:
     """Compares the attribute ``format``, words and a version number, with the one that is read.
@@ -32,14 +35,35 @@ def check_format(path: Path, file: h5py.File, known: str, advice: str) -> None:
     found = file.attrs.get("format")
     words, version = known.rsplit(" ", 1)
     found_words, _, found_version = str(found).rpartition(" ")
-    newer = found_version.isascii() and found_version.isdigit()
-    if found_words == words and newer and int(found_version[:9]) > int(version):
+    is_number = found_version.isascii() and found_version.isdigit()
+    if found_words == words and is_number and int(found_version[:9]) > int(version):
         raise UserError(
             f"{path} has the format {found!r}, this version of keras_frcnn reads up to {known!r}; "
             "update keras_frcnn."
         )
     if not isinstance(found, str) or found != known:
         raise UserError(f"{path} has the format {found!r:.80}, expected {known!r}; {advice}.")
+
+
+def find_member(parent: h5py.Group, name: str, what: str) -> h5py.Group | h5py.Dataset:
+    """What lies below a group, down hard links only: other links can lead to other files.
+
+    Args:
+        name: may hold slashes.
+        what: what it should be, for the error.
+
+    Raises:
+        ValueError: it is missing, or a link leads to it.
+    """
+    member = parent
+    for part in name.split("/"):
+        link = member.get(part, getlink=True) if isinstance(member, h5py.Group) else None
+        if link is None:
+            raise ValueError(f"it has no {name}")
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"it does not hold the {what} {name} itself but a link to it")
+        member = member[part]
+    return member
 
 
 def find_array(
@@ -49,17 +73,14 @@ def find_array(
 
     Args:
         path: the file, for its size.
-        name: direct member of ``parent``.
+        name: below ``parent``, may hold slashes.
         dimensions: ``None`` for any number.
 
     Raises:
-        ValueError: it is missing, lies elsewhere, is another kind of array, or is larger than the
-            file.
+        ValueError: it is missing, lies elsewhere, is another kind of array, or is larger than what
+            is stored can be.
     """
-    link = parent.get(name, getlink=True)
-    if link is None:
-        raise ValueError(f"it has no {name}")
-    dataset = parent[name] if isinstance(link, h5py.HardLink) else None
+    dataset = find_member(parent, name, "array")
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise ValueError(f"it does not hold the array {name} itself")
     is_kind = dataset.dtype.kind == kind and dataset.shape is not None
@@ -67,10 +88,13 @@ def find_array(
         raise ValueError(
             f"{name} is {dataset.dtype} of shape {dataset.shape}, which is not what the format says"
         )
-    if dataset.nbytes > path.stat().st_size:
+    stored, in_file = dataset.id.get_storage_size(), path.stat().st_size
+    # HDF5 compresses chunks only.
+    most = stored * (1 if dataset.chunks is None else MAX_COMPRESSION)
+    if dataset.nbytes > most or stored > in_file:
         raise ValueError(
-            f"{name} claims {dataset.nbytes} bytes in a file of {path.stat().st_size}, so it is "
-            "damaged"
+            f"{name} claims {dataset.nbytes} bytes of which {stored} are stored, in a file of "
+            f"{in_file}, so it is damaged"
         )
     return dataset
 

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from keras_frcnn.files import parse_json, read_bounded, write_text, written_whole
+from keras_frcnn import files
+from keras_frcnn.files import parse_json, read_bounded, reserve, write_text, written_whole
 
 
 def test_a_text_file_with_its_folders(tmp_path):
@@ -75,6 +76,28 @@ def test_a_full_disk_while_renaming_keeps_the_old_file(tmp_path, monkeypatch):
         write_text(path, "new")
     assert path.read_text(encoding="utf-8") == "größe"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("size", [0, 1, files.BLOCK_BYTES, 2 * files.BLOCK_BYTES + 5])
+def test_room_is_taken_where_the_system_has_no_call_for_it(tmp_path, monkeypatch, size):
+    """As on macOS: a file that was only made longer has no blocks behind it."""
+    monkeypatch.delattr("keras_frcnn.files.os.posix_fallocate", raising=False)
+    path = tmp_path / "new" / "room"
+    reserve(path, size)
+    with open(path, "r+b") as stream:
+        os.fsync(stream.fileno())
+    assert path.stat().st_size == max(size, 1)
+    assert path.stat().st_blocks * 512 >= size
+
+
+def test_a_full_disk_without_that_call_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.delattr("keras_frcnn.files.os.posix_fallocate", raising=False)
+    path = tmp_path / "room"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as error:
+        reserve(path, 100)
+    assert error.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_has_no_end_is_not_read(tmp_path):

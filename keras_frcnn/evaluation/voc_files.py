@@ -12,13 +12,14 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 
 from __future__ import annotations
 
-import lzma
+import errno
 import math
 import re
 import struct
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from keras_frcnn.data.dataset import Dataset
@@ -80,6 +81,7 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
         UserError: there is no such file, two are of one class, one is of a class that is not in the
             set, two images of the set have one id, or a line (named by its number) is not an id of
             the set and five finite numbers.
+        OSError: the system does not let a file be read; it names the file.
     """
     ids = _keys_by_id(dataset)
     class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
@@ -146,11 +148,27 @@ def _class_files(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, st
                 if match := pattern.fullmatch(PurePosixPath(member.name).name):
                     where = f"{member.name} in {path}"
                     yield member.name, match["class_name"], _member_text(archive, member, where)
-    # What damaged archives of each compression give; none of it is an OSError's sentence.
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, struct.error) as error:
+    except UserError:
+        raise
+    except _damages() as error:
+        # The system's own errors have a number; EINVAL is a place beyond what a file can have.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            error.filename = error.filename or str(path)
+            raise
         raise UserError(
             f"{path} is a damaged archive: {error or type(error).__name__}; copy it again."
         ) from error
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    """What damaged archives of each compression raise; ValueError: a member of 2^63 bytes."""
+    found = [tarfile.TarError, EOFError, OSError, ValueError, zlib.error, struct.error]
+    # Pythons are built without liblzma too; they open no archive of that kind.
+    with suppress(ImportError):
+        from lzma import LZMAError
+
+        found.append(LZMAError)
+    return tuple(found)
 
 
 def _member_text(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> str:

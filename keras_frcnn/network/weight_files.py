@@ -29,13 +29,12 @@ import numpy as np
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import parse_json, written_whole
+from keras_frcnn.hdf5_arrays import find_array, find_member
 
 FORMAT_ATTRIBUTE = "keras_frcnn"
 FORMAT_VERSION = 1
 # HDF5 keeps an attribute in an object header, which is limited to 64 KiB.
 MAX_METADATA_BYTES = 60_000
-# Deflate, HDF5's compression, makes data at most 1032 times smaller.
-MAX_COMPRESSION = 1032
 # The paper's fc6 and fc7 are fc1 and fc2 in keras.applications.
 FOREIGN_LAYER_NAMES = {"fc1": "fc6", "fc2": "fc7"}
 # Keras 1 spelt some names differently, and wrote "block1_conv1_W_1:0" for "block1_conv1/kernel:0".
@@ -184,8 +183,9 @@ def open_layers(path: str | Path) -> Iterator[OpenLayerFile]:
             # What h5py raises where a member or attribute is missing, unreadable or not of the
             # type that this layout has there.
             raise UserError(
-                f"{path} is an HDF5 file but not laid out as a Keras weight file ({error}). Give"
-                " one of keras.applications, of this package, or of save_weights of Keras 2."
+                f"{path} is an HDF5 file but not laid out as a whole Keras weight file ({error})."
+                " Give one of keras.applications, of this package, or of save_weights of Keras 2,"
+                " or copy the file again."
             ) from error
         yield opened
 
@@ -194,10 +194,10 @@ def _find_arrays(path: Path, file: h5py.File) -> OpenLayerFile:
     is_ours = FORMAT_ATTRIBUTE in file.attrs
     metadata = _read_metadata(path, file.attrs[FORMAT_ATTRIBUTE]) if is_ours else {}
     # ``model.save`` of Keras 2 puts the weights beside the optimizer's.
-    root = _member(path, file, "model_weights") if "model_weights" in file else file
+    root = find_member(file, "model_weights", "group") if "model_weights" in file else file
     layers: dict[str, dict[str, h5py.Dataset]] = {}
     for group_name in _names_attribute(root, "layer_names"):
-        group = _member(path, root, group_name)
+        group = find_member(root, group_name, "group")
         weights: dict[str, h5py.Dataset] = {}
         for stored_name in _names_attribute(group, "weight_names"):
             weight = canonical_weight_name(stored_name)
@@ -206,42 +206,11 @@ def _find_arrays(path: Path, file: h5py.File) -> OpenLayerFile:
                     f"Group {group_name} of {path} holds several weights called {weight}, so it is"
                     " a model within the model; save the inner model's weights and give that file."
                 )
-            weights[weight] = _member(path, group, stored_name)
-            _check_array(path, f"{group_name}/{stored_name}", weights[weight])
+            weights[weight] = find_array(path, root, f"{group_name}/{stored_name}", "f", None)
         if weights:
             name = group_name if is_ours else FOREIGN_LAYER_NAMES.get(group_name, group_name)
             layers[name] = weights
     return OpenLayerFile(path, metadata, layers, None if is_ours else _first_image_layer(layers))
-
-
-def _member(path: Path, parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    """Go down hard links only: other links can lead to other files."""
-    for part in name.split("/"):
-        link = parent.get(part, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise UserError(
-                f"{path} has {name} as a link, which is not followed; give a full file."
-            )
-        parent = parent[part]
-    return parent
-
-
-def _check_array(path: Path, name: str, dataset: h5py.Dataset) -> None:
-    """Compare what an array's header claims with what the file holds, before it is read."""
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise UserError(f"{path} does not hold the array {name} itself; give a full file.")
-    if dataset.dtype.kind != "f" or dataset.shape is None:
-        raise UserError(
-            f"{name} in {path} should be an array of floats, not {dataset.dtype} of shape"
-            f" {dataset.shape}; give a weight file."
-        )
-    stored = dataset.id.get_storage_size()
-    most = stored * (1 if dataset.chunks is None else MAX_COMPRESSION)
-    if dataset.nbytes > most or stored > path.stat().st_size:
-        raise UserError(
-            f"{path} is damaged: {name} should have shape {dataset.shape}, {dataset.nbytes} bytes,"
-            f" but {stored} are stored. Copy or download the file again."
-        )
 
 
 def _names_attribute(group: h5py.Group, attribute: str) -> list[str]:

@@ -7,7 +7,7 @@
              the end for proposals that were made on the mirror image
 attributes   ``format`` (:data:`FORMAT`), ``method``, ``settings`` (JSON), ``made_by`` (versions)
 
-Nothing in it is compressed, so that a file cannot claim more than it holds.
+Nothing in it is compressed; copies that were compressed since are read all the same.
 
 Shapes and names
 ----------------

@@ -6,7 +6,9 @@ takes every kind of variable, ends the whole program on some damaged files.
 The format ("MAT-File Format", MathWorks): a header of 128 bytes, then elements of a tag (type and
 number of bytes, 32 bits each) and data padded to 8 bytes; a tag whose upper 16 bits are not zero
 holds up to 4 bytes of data itself. A variable is an element of type 14 with elements for its flags,
-dimensions, name and values, or of type 15 that is one compressed by zlib.
+dimensions, name and values, or of type 15 that is one compressed by zlib. Only tables, strings,
+times and other objects of MATLAB's newer classes, called opaque, have no dimensions: that is in no
+document, SciPy's reader shows it.
 
 Shapes and names
 ----------------
@@ -33,7 +35,7 @@ _STORED = {
     13: "u8",
 }
 _TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
-_CELL, _CHAR = 1, 4
+_CELL, _CHAR, _OPAQUE = 1, 4, 17
 _NUMBERS = {
     **{6: "double", 7: "single", 8: "int8", 9: "uint8", 10: "int16", 11: "uint16", 12: "int32"},
     **{13: "uint32", 14: "int64", 15: "uint64"},
@@ -47,7 +49,7 @@ class Variable:
 
     Attributes:
         kind: ``"cell"``, ``"char"``, ``"double"``, ... or ``"unknown"``.
-        shape: as MATLAB has it.
+        shape: as MATLAB has it; () of an opaque one.
         cells: of a cell array, in MATLAB's order; ``None``: neither numbers nor a text.
     """
 
@@ -113,7 +115,11 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
 def _variable(data: memoryview, order: str) -> tuple[str, Variable]:
     """Name and contents of a matrix element."""
     elements = _elements(data, order)
-    name, flags, shape = _head(elements, order)
+    flags = _flags(elements, order)
+    if flags & 0xFF == _OPAQUE:
+        _, name = next(elements, (None, b""))
+        return bytes(name).decode("latin-1"), Variable("unknown", ())
+    shape, name = _head(elements, order)
     if flags & 0xFF != _CELL:
         kind = "char" if flags & 0xFF == _CHAR else _NUMBERS.get(flags & 0xFF, "unknown")
         return name, Variable(kind, shape)
@@ -123,18 +129,23 @@ def _variable(data: memoryview, order: str) -> tuple[str, Variable]:
     return name, Variable("cell", shape, cells)
 
 
-def _head(
-    elements: Iterator[tuple[int, memoryview]], order: str
-) -> tuple[str, int, tuple[int, ...]]:
-    """Name, flags and dimensions: the first three elements of a matrix."""
-    parts = [part for _, part in zip(range(3), (data for _, data in elements), strict=False)]
-    if len(parts) < 3 or len(parts[0]) != 8 or len(parts[1]) % 4 or len(parts[1]) < 8:
-        raise ValueError("a variable lacks its flags, dimensions or name")
-    flags = int(np.frombuffer(parts[0], f"{order}u4")[0])
-    shape = tuple(int(side) for side in np.frombuffer(parts[1], f"{order}i4"))
+def _flags(elements: Iterator[tuple[int, memoryview]], order: str) -> int:
+    """The first element of a matrix; the lowest byte is its class."""
+    _, flags = next(elements, (None, b""))
+    if len(flags) != 8:
+        raise ValueError("a variable lacks its flags")
+    return int(np.frombuffer(flags, f"{order}u4")[0])
+
+
+def _head(elements: Iterator[tuple[int, memoryview]], order: str) -> tuple[tuple[int, ...], str]:
+    """Dimensions and name: the next two elements of all but opaque matrices."""
+    parts = [part for _, part in zip(range(2), (data for _, data in elements), strict=False)]
+    if len(parts) < 2 or len(parts[0]) % 4 or len(parts[0]) < 8:
+        raise ValueError("a variable lacks its dimensions or name")
+    shape = tuple(int(side) for side in np.frombuffer(parts[0], f"{order}i4"))
     if min(shape) < 0:
         raise ValueError(f"a variable has the dimensions {shape}")
-    return bytes(parts[2]).decode("latin-1"), flags, shape
+    return shape, bytes(parts[1]).decode("latin-1")
 
 
 def _cell(kind: int, data: memoryview, order: str) -> np.ndarray | str | None:
@@ -143,10 +154,11 @@ def _cell(kind: int, data: memoryview, order: str) -> np.ndarray | str | None:
     if not len(data):
         return np.zeros((0, 0))
     elements = _elements(data, order)
-    _, flags, shape = _head(elements, order)
+    flags = _flags(elements, order)
     what = flags & 0xFF
     if what not in (_CHAR, *_NUMBERS) or flags & _COMPLEX:
         return None
+    shape, _ = _head(elements, order)
     stored, values = next(elements, (None, memoryview(b"")))
     if what == _CHAR:
         if stored not in _TEXT or shape[0] > 1:

@@ -1,6 +1,10 @@
 """The devkit's text files, written, read again, and read from elsewhere."""
 
+import errno
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.sources import read_detections
 from keras_frcnn.evaluation.voc_files import read_voc, write_voc
 
+ROOT = Path(__file__).parents[2]
 BOX, FAR = (10, 20, 40, 80.5), (50, 50, 60, 60)
 NAMES = ("cat", "potted_plant")
 
@@ -85,6 +90,72 @@ def test_an_archive_with_the_devkits_folders(data, make_detections, tmp_path, na
     found, notes = read_detections(tmp_path / name, data)
     assert found["VOC2007/000005"].classes.tolist() == [2]
     assert notes == [f"1 of 2 images have no detection in {tmp_path / name}."]
+
+
+def test_a_python_without_liblzma_reads_all_other_files(tmp_path):
+    """In a process of its own: here the module is loaded already."""
+    (tmp_path / "comp4_det_test_cat.txt").write_text("000005 0.9 21 11 80 40\n")
+    with tarfile.open(tmp_path / "results.tar", "w") as archive:
+        archive.add(tmp_path / "comp4_det_test_cat.txt", "comp4_det_test_cat.txt")
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "results.tar").read_bytes()[:520])
+    program = """
+import sys
+sys.modules["lzma"] = sys.modules["_lzma"] = None
+from pathlib import Path
+import re
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.voc_files import _class_files
+pattern = re.compile("comp4_det_test_(?P<class_name>.+).txt")
+(found,) = _class_files(Path("results.tar"), pattern)
+assert found[1:] == ("cat", "000005 0.9 21 11 80 40\\n"), found
+try:
+    list(_class_files(Path("cut.tar"), pattern))
+except UserError as error:
+    assert "damaged archive" in str(error)
+else:
+    raise AssertionError
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}){program}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_an_archive_that_may_not_be_read_is_not_called_damaged(data, tmp_path, monkeypatch, number):
+    path = tmp_path / "results.tar"
+    with tarfile.open(path, "w"):
+        pass
+
+    def refuse(*arguments):
+        raise OSError(number, "the system's words")
+
+    monkeypatch.setattr(tarfile.TarFile, "next", refuse)
+    with pytest.raises(OSError, match="the system's words") as caught:
+        read_voc(path, data)
+    assert caught.value.filename == str(path)
+
+
+@pytest.mark.parametrize("size", [2**40, 2**62 - 1, 2**63, 2**80])
+def test_a_member_beyond_all_bounds_is_damage(data, tmp_path, size):
+    """The file system refuses the place by EINVAL, above 2^63 Python by ValueError."""
+    header = tarfile.TarInfo("comp4_det_test_cat.txt")
+    header.size = size
+    path = tmp_path / "results.tar"
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
+    with pytest.raises(UserError, match=r"results\.tar is a damaged archive"):
+        read_voc(path, data)
+
+
+def test_text_of_another_encoding_in_an_archive_is_no_damage(data, tmp_path):
+    (tmp_path / "comp4_det_test_cat.txt").write_bytes(b"\xff\xfe")
+    with tarfile.open(tmp_path / "results.tar", "w") as archive:
+        archive.add(tmp_path / "comp4_det_test_cat.txt", "comp4_det_test_cat.txt")
+    with pytest.raises(UserError, match=r"^comp4_det_test_cat.txt in .* is not UTF-8 text"):
+        read_voc(tmp_path / "results.tar", data)
 
 
 def test_names_of_other_programs(data, tmp_path):

@@ -304,7 +304,7 @@ def test_files_of_other_kinds_are_user_errors(tmp_path):
     keras3 = tmp_path / "model.weights.h5"
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     model.save_weights(keras3)
-    with pytest.raises(UserError, match="not laid out as a Keras weight file"):
+    with pytest.raises(UserError, match="not laid out as a whole Keras weight file"):
         read_layers(keras3)
 
 
@@ -367,13 +367,13 @@ def hold_nothing(group, path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lie_by_shape, "is damaged: fc6/fc6/kernel:0 should have shape"),
-        (lie_by_chunks, "is damaged"),
-        (point_to_another_file, "as a link"),
+        (lie_by_shape, "fc6/fc6/kernel:0 claims 4398046511104 bytes of which 0 are stored"),
+        (lie_by_chunks, "of which .* are stored, in a file of .* so it is damaged"),
+        (point_to_another_file, "itself but a link to it"),
         (store_in_another_file, "does not hold the array"),
         (point_to_a_virtual_array, "does not hold the array"),
-        (point_within_the_file, "as a link"),
-        (hold_integers, "should be an array of floats, not int32"),
+        (point_within_the_file, "itself but a link to it"),
+        (hold_integers, "fc6/fc6/kernel:0 is int32 of shape"),
         (hold_a_group, "does not hold the array"),
         (hold_nothing, "fc6/kernel:0"),
     ],
@@ -395,7 +395,7 @@ def test_group_in_another_file_is_not_followed(tmp_path):
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"fc6"]
         file["fc6"] = h5py.ExternalLink("secret.h5", "fc6")
-    with pytest.raises(UserError, match="as a link"):
+    with pytest.raises(UserError, match="itself but a link to it"):
         read_layers(path)
 
 

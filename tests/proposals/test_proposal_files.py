@@ -7,6 +7,9 @@ P  proposals of one image.
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -223,6 +226,79 @@ def test_scipy_reads_the_same(tmp_path, compressed):
     for index in range(len(kinds)):
         assert found["images"].cells[index] == expected["images"][index, 0][0]
         np.testing.assert_array_equal(found["boxes"].cells[index], expected["boxes"][0, index])
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def opaque(name: str) -> bytes:
+    """A table as MATLAB writes it: flags and its name, then its class; it has no dimensions."""
+    number = b"".join(
+        (
+            element(6, struct.pack("<II", 13, 0)),
+            element(5, struct.pack("<ii", 1, 1)),
+            element(1, b""),
+            element(6, struct.pack("<I", 0xDD000000)),
+        )
+    )
+    texts = (element(1, text.encode()) for text in (name, "MCOS", "table"))
+    return element(
+        14, b"".join((element(6, struct.pack("<II", 17, 0)), *texts, element(14, number)))
+    )
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_table_beside_the_proposals_is_passed_over(tmp_path, compressed):
+    path = save_mat(tmp_path / "voc.mat", ["a"], [np.array([[1.0, 1, 5, 5]])])
+    table = opaque("notes")
+    if compressed:
+        packed = zlib.compress(table)
+        table = struct.pack("<II", 15, len(packed)) + packed
+    content = path.read_bytes()
+    path.write_bytes(content[:128] + table + content[128:])
+    found = read_variables(path.read_bytes())
+    assert list(found) == ["notes", "images", "boxes"]
+    assert found["notes"] == mat_format.Variable("unknown", ())
+    np.testing.assert_array_equal(read_proposals(path).entries["a"].boxes_image, [[0, 0, 5, 5]])
+    io = pytest.importorskip("scipy.io")
+    assert io.loadmat(path, variable_names=["images"])["images"][0, 0] == ["a"]
+
+
+def test_a_string_in_the_place_of_proposals_is_named(tmp_path):
+    path = save_mat(tmp_path / "voc.mat", ["a"], [np.array([[1.0, 1, 5, 5]])])
+    header = path.read_bytes()[:128]
+    path.write_bytes(header + opaque("images"))
+    with pytest.raises(UserError, match=r"cell array images, found images \(unknown \(\)\)"):
+        read_proposals(path)
+    cells = b"".join(
+        (
+            element(6, struct.pack("<II", 1, 0)),
+            element(5, struct.pack("<ii", 1, 1)),
+            element(1, b"images"),
+            opaque(""),
+        )
+    )
+    path.write_bytes(
+        header + element(14, cells) + element(14, cells.replace(b"images", b"boxes\0"))
+    )
+    assert read_variables(path.read_bytes())["images"].cells == (None,)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([element(14, b"")], "lacks its flags"),
+        ([element(6, bytes(4))], "lacks its flags"),
+        ([element(6, struct.pack("<II", 1, 0))], "lacks its dimensions"),
+        ([element(6, struct.pack("<II", 1, 0)), element(5, bytes(8))], "or name"),
+    ],
+)
+def test_a_variable_without_a_head_is_damage(tmp_path, parts, words):
+    path = save_mat(tmp_path / "voc.mat", ["a"], [np.array([[1.0, 1, 5, 5]])])
+    path.write_bytes(path.read_bytes()[:128] + element(14, b"".join(parts)))
+    with pytest.raises(UserError, match=words):
+        read_proposals(path)
 
 
 def test_a_compressed_variable_that_never_ends(tmp_path, monkeypatch):

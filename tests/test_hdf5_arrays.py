@@ -1,0 +1,117 @@
+"""One rule for arrays of every HDF5 file: compressed copies are read, false claims are not."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from keras_frcnn.errors import UserError
+from keras_frcnn.hdf5_arrays import MAX_COMPRESSION, find_array, find_member
+from keras_frcnn.network.weight_files import read_layers, write_arrays
+from keras_frcnn.proposals.files import read_proposals, write_proposals
+from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
+from keras_frcnn.training.proposal_store import ProposalStore
+
+BOXES = np.tile(np.array([[1, 2, 30, 40]], np.float32), (5000, 1))
+SCORES = np.linspace(1, 0, 5000, dtype=np.float32)
+WEIGHTS = {"fc6": {"kernel": np.zeros((500, 100), np.float32), "bias": np.ones(100, np.float32)}}
+
+
+def given(path):
+    write_proposals(path, GivenProposals({"a": ScoredBoxes(BOXES, SCORES)}, "rpn", {}, "here"))
+
+
+def of_a_stage(path):
+    ProposalStore.from_lists(["a"], [BOXES], [SCORES]).save(path)
+
+
+def weights(path):
+    write_arrays(path, WEIGHTS, {"stage": 1})
+
+
+def compress(path, **options):
+    """What h5repack does: every array in chunks through a filter."""
+    with h5py.File(path, "r+") as file:
+        names = []
+        file.visit(names.append)
+        for name in (name for name in names if isinstance(file[name], h5py.Dataset)):
+            values = file[name][()]
+            del file[name]
+            file.create_dataset(name, data=values, chunks=True, **options)
+    copy = path.with_suffix(".copy")
+    with h5py.File(path) as file, h5py.File(copy, "w") as smaller:  # deleting frees no room
+        for name in file:
+            file.copy(name, smaller)
+        smaller.attrs.update(file.attrs)
+    copy.replace(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"compression": "gzip", "compression_opts": 9}, {"compression": "lzf", "shuffle": True}],
+    ids=["gzip", "lzf"],
+)
+@pytest.mark.parametrize("write", [given, of_a_stage, weights])
+def test_a_compressed_copy_is_read(tmp_path, write, options):
+    path = tmp_path / "file.h5"
+    write(path)
+    before = path.stat().st_size
+    compress(path, **options)
+    assert path.stat().st_size < min(before, BOXES.nbytes), "so large a copy passes any rule"
+    if write is given:
+        boxes, scores = read_proposals(path).entries["a"]
+    elif write is of_a_stage:
+        store = ProposalStore.load(path, ["a"])
+        boxes, scores = store.boxes_image, store.scores
+    else:
+        read = read_layers(path)
+        assert read.metadata == {"stage": 1}
+        for name, values in WEIGHTS["fc6"].items():
+            np.testing.assert_array_equal(read.layers["fc6"][name], values)
+        return
+    np.testing.assert_array_equal(boxes, BOXES)
+    np.testing.assert_array_equal(scores, SCORES)
+
+
+def claim_more(path, name):
+    """One chunk is stored, of so many that no compression could have made them so small."""
+    with h5py.File(path, "r+") as file:
+        shape = file[name].shape
+        values = np.random.default_rng(0).random((64, *shape[1:]), np.float32)
+        del file[name]
+        rows = 64 * 2 * MAX_COMPRESSION
+        array = file.create_dataset(
+            name, (rows, *shape[1:]), "f4", chunks=values.shape, compression="gzip"
+        )
+        array[:64] = values
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "read"),
+    [
+        (given, "boxes", read_proposals),
+        (of_a_stage, "boxes", lambda path: ProposalStore.load(path, ["a"])),
+        (weights, "fc6/fc6/kernel:0", read_layers),
+    ],
+)
+def test_more_than_compression_can_hold_is_refused(tmp_path, write, name, read):
+    path = tmp_path / "file.h5"
+    write(path)
+    claim_more(path, name)
+    with pytest.raises(UserError, match=rf"{name} claims \d+ bytes of which \d+ are stored"):
+        read(path)
+
+
+def test_members_below_groups(tmp_path):
+    path = tmp_path / "file.h5"
+    weights(path)
+    with h5py.File(path, "r+") as file:
+        file["other"] = h5py.SoftLink("/fc6")
+        assert find_member(file, "fc6/fc6", "group") == file["fc6/fc6"]
+        assert find_array(path, file, "fc6/fc6/bias:0", "f", 1).shape == (100,)
+        for name in ("absent", "fc6/absent", "fc6/fc6/bias:0/below"):
+            with pytest.raises(ValueError, match=f"it has no {name}"):
+                find_member(file, name, "group")
+        with pytest.raises(ValueError, match="does not hold the array other/fc6/bias:0 itself"):
+            find_array(path, file, "other/fc6/bias:0", "f", 1)
