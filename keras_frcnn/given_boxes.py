@@ -123,6 +123,7 @@ def load_classifier(
     head_chunk: int | None = None,
     short_sides: Sequence[int] = (),
     precision: str | None = None,
+    stage_flag: str | None = None,
 ) -> BoxClassifier:
     """The detector of a run, for given boxes.
 
@@ -132,6 +133,7 @@ def load_classifier(
         stage: 2 or 4; default: the result of the run.
         head_chunk, short_sides: see :class:`BoxClassifier`.
         precision: default: the run's.
+        stage_flag: see :func:`keras_frcnn.inference.load_model`.
 
     Raises:
         UserError: no run lies here, it has no detector, or not of this stage yet.
@@ -143,7 +145,11 @@ def load_classifier(
     elif (config.mode, stage) in (("joint", 2), ("fast-rcnn", 4)):
         raise UserError(f"{run.path} was trained in the mode {config.mode}: no stage {stage}.")
     model = load_model(
-        run, "stage2" if stage == 2 else FINAL, precision=precision, half_weights=True
+        run,
+        "stage2" if stage == 2 else FINAL,
+        precision=precision,
+        half_weights=True,
+        stage_flag=stage_flag,
     )
     if detection_filter is None:
         detection_filter = model.recipe.test_filter

@@ -240,6 +240,7 @@ def load_model(
     *,
     precision: str | None = None,
     half_weights: bool = False,
+    stage_flag: str | None = None,
 ) -> FasterRcnn:
     """The network of a run with the weights of one of its files.
 
@@ -249,6 +250,7 @@ def load_model(
             trained (and the base) are meaningful.
         precision: default: the run's.
         half_weights: see :class:`FasterRcnn`.
+        stage_flag: the user's flag for the stage, if there is one: errors then name it.
 
     Raises:
         UserError: the run is not finished that far, or its files do not fit.
@@ -258,11 +260,12 @@ def load_model(
     if not file.exists():
         finished = sorted(path.name.split(".")[0] for path in file.parent.glob("*.weights.h5"))
         unshared = weights == FINAL and {"stage1", "stage2"} <= set(finished)
+        advice = f", or give {stage_flag} 2" if unshared and stage_flag else ""
         raise UserError(
             f"{run.path} has no {weights} weights yet"
             + (f" (finished: {', '.join(finished)})" if finished else "")
             + (
-                f"; finish the training with --resume{', or give --stage 2' * unshared}."
+                f"; finish the training with --resume{advice}."
                 if config.compression is None
                 else "; a compressed run has its result only."
             )
@@ -310,6 +313,7 @@ def load_predictor(
     head_chunk: int | None = None,
     short_sides: Sequence[int] = (),
     precision: str | None = None,
+    stage_flag: str | None = None,
 ) -> Predictor:
     """A predictor from a run folder.
 
@@ -321,6 +325,7 @@ def load_predictor(
         number_of_proposals: default: the recipe's 300.
         head_chunk, short_sides: see :class:`Predictor`.
         precision: default: the run's.
+        stage_flag: see :func:`load_model`.
 
     Raises:
         UserError: as :func:`load_model` and :func:`result_stage`, or stage 2 of joint training.
@@ -331,7 +336,9 @@ def load_predictor(
         stage = result_stage(run)
     elif stage == 2 and run.read_config().mode == "joint":
         raise UserError(f"{run.path} was trained with --mode joint, which has no stage 2.")
-    load = functools.partial(load_model, run, precision=precision, half_weights=True)
+    load = functools.partial(
+        load_model, run, precision=precision, half_weights=True, stage_flag=stage_flag
+    )
     if stage == 2:
         model, detector_model = load("stage1"), load("stage2")
     else:

@@ -338,11 +338,17 @@ def load_detector(
             number_of_proposals=most,
             short_sides=sides,
             precision=precision,
+            stage_flag="--stage",
         )
         about = {"proposals": predictor.proposals.after_nms}
         return lambda example, image: predictor.detect(image)[0], about
     classifier = load_classifier(
-        arguments.run, chosen, stage=stage, short_sides=sides, precision=precision
+        arguments.run,
+        chosen,
+        stage=stage,
+        short_sides=sides,
+        precision=precision,
+        stage_flag="--stage",
     )
     most = most or NUMBER_OF_BOXES
 

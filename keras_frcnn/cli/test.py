@@ -236,6 +236,7 @@ def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detec
         head_chunk=chunk,
         short_sides=short_sides(arguments.scales),
         precision=precision,
+        stage_flag="--stage",
     )
     return Detector(
         lambda images, files: predictor.detect_batch(images),
@@ -262,6 +263,7 @@ def classify_given(
         head_chunk=arguments.num_rois,
         short_sides=short_sides(arguments.scales),
         precision=precision,
+        stage_flag="--stage",
     )
     most = arguments.num_proposals or NUMBER_OF_BOXES
 

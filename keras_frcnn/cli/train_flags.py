@@ -350,7 +350,7 @@ def _add_run(group) -> None:
         type=number(0),
         metavar="GIB",
         help="most for each of the two\n"
-        "default: half of the free memory, 80%% of the free disk (ours)",
+        "default: half of the free memory, 80%% of the disk that training leaves free (ours)",
     )
     group.add_argument(
         "--checkpoint_minutes",

@@ -60,7 +60,9 @@ def feature_shapes(model: FasterRcnn, units: Sequence[TrainingUnit]) -> np.ndarr
     return np.array(shapes, np.int64)
 
 
-def plan_cache(size: int, folder: Path, choice: str, budget: float | None) -> CachePlan:
+def plan_cache(
+    size: int, folder: Path, choice: str, budget: float | None, kept_free: int = 0
+) -> CachePlan:
     """Chooses the place.
 
     Args:
@@ -68,9 +70,10 @@ def plan_cache(size: int, folder: Path, choice: str, budget: float | None) -> Ca
         folder: existing folder of the run, whose disk would take the file.
         choice: ``"auto"``, ``"memory"``, ``"disk"`` or ``"off"``.
         budget: the most GiB to use; ``None``: half of the free memory or 80 % of the free disk.
+        kept_free: bytes of the disk that are not for caches.
     """
     memory = psutil.virtual_memory().available * MEMORY_SHARE
-    disk = shutil.disk_usage(folder).free * DISK_SHARE
+    disk = max(0, shutil.disk_usage(folder).free - kept_free) * DISK_SHARE
     if budget is not None:
         memory, disk = min(memory, budget * GIBIBYTE), min(disk, budget * GIBIBYTE)
     if choice != "auto":

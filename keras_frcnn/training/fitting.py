@@ -103,6 +103,7 @@ class Fitting:
         self.units = training_units(dataset.examples, config.flips)
         self.cache: FeatureCache | None = None
         self.images: ImageCache | None = None
+        self._bytes_to_write = 0
         self.writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
 
     def _read(self) -> Callable[[Path], np.ndarray]:
@@ -126,7 +127,8 @@ class Fitting:
         return ImageCache(examples, self.run.path / "images.bin" if place == "disk" else None)
 
     def _plan(self, size: int, choice: str) -> CachePlan:
-        return plan_cache(size, self.run.path, choice, self.options.cache_budget)
+        budget = self.options.cache_budget
+        return plan_cache(size, self.run.path, choice, budget, kept_free=self._bytes_to_write)
 
     def _close_images(self) -> None:
         if self.images is not None:
@@ -140,6 +142,21 @@ class Fitting:
         if self.cache is not None:
             self.cache.close()
             self.cache = None
+
+    def check_room(self, model: FasterRcnn, stage: int) -> None:
+        """Makes sure that a stage and the later ones fit on the disk, and keeps caches out of that.
+
+        To be called before the first of :meth:`records` and :meth:`compute_features`, which make
+        the caches.
+
+        Args:
+            stage: that is about to be trained; 0 is joint training.
+
+        Raises:
+            UserError: naming what is needed and what is free.
+        """
+        units = len(self.units)
+        self._bytes_to_write = check_room(self.run, self.config, model, stage, units)
 
     def records(self, store: ProposalStore | None) -> Callable[[int], dict]:
         """``unit index -> record``: pixels, or features once they are cached, and proposals."""
@@ -266,7 +283,6 @@ class Fitting:
         if first:
             self.display.say(f"going on after iteration {first}")
         forget_after(self.run.metrics_file, stage, first)
-        check_room(self.run, self.config, model, stage, len(self.units))
         channels = None if self.cache is None else model.backbone.channels
         feature_dtype = None if self.cache is None else self.cache.dtype
         units = [self.units[index] for index in eligible]

@@ -27,14 +27,15 @@ OTHER_BYTES = 32 * 2**20
 PROPOSAL_FLOATS = 5
 
 
-def check_room(
-    run: RunFolder, config: RunConfig, model: FasterRcnn, stage: int, units: int
-) -> None:
+def check_room(run: RunFolder, config: RunConfig, model: FasterRcnn, stage: int, units: int) -> int:
     """Makes sure that checkpoints, weights and proposals of this stage and the later ones fit.
 
     Args:
         stage: that is about to be trained; 0 is joint training.
         units: training images in both orientations.
+
+    Returns:
+        the bytes that will be written, at most.
 
     Raises:
         UserError: naming what is needed and what is free.
@@ -44,9 +45,24 @@ def check_room(
     if needed > free:
         raise UserError(
             f"The training still writes {needed / GIBIBYTE:.2f} GiB to {run.path} (checkpoints, "
-            f"weights, proposals), and its disk has {free / GIBIBYTE:.2f} GiB free. Make room and "
-            "go on with --resume, or start again with --out on another disk."
+            f"weights, proposals), and its disk has {free / GIBIBYTE:.2f} GiB free{_caches(run)}. "
+            "Make room and go on with --resume, or start again with --out on another disk."
         )
+    return needed
+
+
+def _caches(run: RunFolder) -> str:
+    """A clause on the caches that take room on the disk, if any."""
+    sizes = {
+        flag: file.stat().st_size / GIBIBYTE
+        for flag, file in (
+            ("--cache", run.path / "images.bin"),
+            ("--feature_cache", run.path / "features.bin"),
+        )
+        if file.is_file()
+    }
+    parts = [f"{size:.2f} GiB that {flag} off would give back" for flag, size in sizes.items()]
+    return f", besides {' and '.join(parts)}" if parts else ""
 
 
 def bytes_to_write(

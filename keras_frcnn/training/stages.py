@@ -89,12 +89,14 @@ class Trainer:
         """RPN, from the initial weights; its proposals where stage 2 is to read them."""
         if not self.run.weights_file("stage1").exists():
             model, loaded = self.initial_model()
+            self.fitting.check_room(model, 1)
             pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
             trained = [*model.trained_base_layers(), *model.rpn_layers]
             saved = [*model.base_layers, *model.rpn_layers]
             self._train_rpn(model, 1, trained, saved, loaded)
         if 2 in self.config.stages and not self.run.proposals_file(1).exists():
             model = self._model_from("stage1", base=True, rpn=True)
+            self.fitting.check_room(model, 2)
             self._write_proposals(model, 1)
 
     def _stage2(self) -> None:
@@ -106,6 +108,7 @@ class Trainer:
         if self.run.weights_file("stage2").exists():
             return
         model, loaded = self.initial_model()
+        self.fitting.check_room(model, 2)
         trained = [*model.trained_base_layers(), *model.head_layers]
         saved = [*model.base_layers, *model.head_layers]
         self._train_detector(model, 2, proposals, trained, saved, loaded)
@@ -114,11 +117,13 @@ class Trainer:
         """A new RPN head on the convolutions of stage 2."""
         if not self.run.weights_file("stage3").exists():
             model = self._model_from("stage2", base=True)
+            self.fitting.check_room(model, 3)
             self.fitting.compute_features(model)
             self._train_rpn(model, 3, model.rpn_layers, model.rpn_layers, frozenset())
         if 4 in self.config.stages and not self.run.proposals_file(3).exists():
             model = self._model_from("stage2", base=True)
             self._load(model.rpn_layers, "stage3")
+            self.fitting.check_room(model, 4)
             self.fitting.compute_features(model)
             self._write_proposals(model, 3)
 
@@ -127,6 +132,7 @@ class Trainer:
         if self.run.weights_file("stage4").exists():
             return
         model = self._model_from("stage2", base=True, head=True)
+        self.fitting.check_room(model, 4)
         self.fitting.compute_features(model)
         loaded = frozenset(layer.name for layer in model.head_layers)
         layers = model.head_layers
@@ -137,6 +143,7 @@ class Trainer:
         if self.run.weights_file(FINAL).exists():
             return
         model, loaded = self.initial_model()
+        self.fitting.check_room(model, 0)
         pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
         normalisation = DeltaNormalisation.identity(model.number_of_classes)
         normalisation.detector_stds[:] = self.recipe.joint_delta_std

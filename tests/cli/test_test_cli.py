@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_frcnn.cli import compress, evaluate, export
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.data.images import read_image
 from keras_frcnn.inference import load_predictor
+from keras_frcnn.proposals.files import write_proposals
+from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import DetectionFilter
 
 ROOT = Path(__file__).parents[2]
@@ -306,6 +309,29 @@ def test_a_run_that_is_not_finished_or_damaged_is_refused(photos, trained, comma
     outcome = command(test_command.main, *flags)
     assert outcome.refused("has no final weights yet", "stage4", "--resume, or give --stage 2")
     assert not (tmp_path / "out").exists()
+
+
+def test_stage_2_is_advised_where_a_flag_chooses_it(trained, devkit, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained.path, run)
+    (run / "weights" / "final.weights.h5").unlink()
+    boxes = tmp_path / "boxes.h5"
+    ids = ("000009", "000010", "000011")
+    entries = {image_id: ranked(np.array([[0, 0, 50, 50]])) for image_id in ids}
+    write_proposals(boxes, GivenProposals(entries, "rpn", {}, "x"))
+    photo, out = ("-p", devkit / "VOC2007" / "JPEGImages" / "000009.jpg"), ("--out", tmp_path / "o")
+    given = ("--proposals", boxes)
+    for main, flags, clause in (
+        (test_command.main, (*photo, *out), ", or give --stage 2."),
+        (test_command.main, (*photo, *out, *given), ", or give --stage 2."),
+        (evaluate.main, ("-p", devkit, *out), ", or give --stage 2."),
+        (evaluate.main, ("-p", devkit, *out, *given), ", or give --stage 2."),
+        (export.main, out, "."),
+        (compress.main, (*out, "--fc6", "256", "--fc7", "256"), "."),
+    ):
+        outcome = command(main, "--run", run, *flags)
+        assert outcome.refused("has no final weights yet"), outcome
+        assert outcome.err.endswith(f"finish the training with --resume{clause}\n"), main
 
 
 def test_a_damaged_export_is_refused(photos, exported, command, tmp_path):

@@ -138,6 +138,20 @@ def test_where_it_goes(monkeypatch, tmp_path, size, choice, budget, place):
     assert plan.text().startswith(f"{place} (")
 
 
+def test_what_is_to_be_written_is_not_for_the_cache(monkeypatch, tmp_path):
+    free = SimpleNamespace(available=10 * GIB)
+    monkeypatch.setattr(feature_cache.psutil, "virtual_memory", lambda: free)
+    usage = SimpleNamespace(free=20 * GIB)
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: usage)
+    for size, kept_free, place in (
+        (12 * GIB, 5 * GIB, "disk"),  # 80 % of 15 GiB
+        (12 * GIB + 1, 5 * GIB, "off"),
+        (6 * GIB, 21 * GIB, "off"),
+        (1 * GIB, 21 * GIB, "memory"),
+    ):
+        assert plan_cache(size, tmp_path, "auto", None, kept_free).place == place
+
+
 def test_proposals_from_cached_features(model, units):
     """The pass over all units: keys in order, image pixels, the same from pixels and features."""
     cache = FeatureCache(feature_shapes(model, units), tf.float16, None)

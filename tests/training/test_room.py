@@ -18,10 +18,12 @@ import tensorflow as tf
 from keras_frcnn import files
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.weights import write_layers
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import room
+from keras_frcnn.training import feature_cache, fitting, room
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.feature_cache import FeatureCache
+from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.room import OTHER_BYTES, bytes_to_write, check_room
 
 
@@ -75,6 +77,72 @@ def test_a_disk_without_room_is_refused_before_the_first_iteration(
     with pytest.raises(UserError, match=r"still writes 0\.1\d GiB to .* has 0\.00 GiB free"):
         trainer.train()
     assert not run.metrics_file.exists() and not run.checkpoints.exists()
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """``disk(run, bytes)``: a disk of this size, on which only the caches take room; no memory."""
+
+    def make(run, size):
+        def usage(folder):
+            caches = [run.path / name for name in ("images.bin", "features.bin")]
+            taken = sum(file.stat().st_size for file in caches if file.exists())
+            return SimpleNamespace(free=size - taken)
+
+        monkeypatch.setattr(room.shutil, "disk_usage", usage)
+        nothing = SimpleNamespace(available=0)
+        monkeypatch.setattr(feature_cache.psutil, "virtual_memory", lambda: nothing)
+
+    return make
+
+
+def test_caches_leave_the_room_that_the_training_needs(
+    run_config, demo_dataset, trainer_of, model, tmp_path, monkeypatch, disk
+):
+    run, config = RunFolder(tmp_path / "run"), run_config()
+    run.create(config, [])
+    trainer, said = trainer_of(config, demo_dataset, run)
+    units = trainer.units
+    needed = bytes_to_write(run, config, model, 1, len(units))
+    pixels = ImageCache.size_of([unit.example for unit in units])
+    monkeypatch.setattr(fitting, "run_stage", lambda *arguments, **others: 1 / 0)
+    for left, place in ((pixels // 2, "off"), (pixels * 2, "disk")):
+        disk(run, needed + left)
+        trainer, said = trainer_of(config, demo_dataset, run)
+        with pytest.raises(ZeroDivisionError):  # it has got as far as the iterations
+            trainer.train()
+        assert f"image cache: {place} (" in said.getvalue()
+
+
+def test_a_disk_without_room_is_refused_before_the_pass_over_all_images(
+    run_config, demo_dataset, trainer_of, model, tmp_path, monkeypatch, disk
+):
+    run, config = RunFolder(tmp_path / "run"), run_config()
+    run.create(config, [])
+    for name in ("stage1", "stage2"):
+        write_layers(run.weights_file(name), model.all_layers, {})
+    run.proposals_file(1).parent.mkdir(exist_ok=True)
+    run.proposals_file(1).touch()
+    trainer, _ = trainer_of(config, demo_dataset, run)
+    monkeypatch.setattr(fitting, "fill_feature_cache", lambda *arguments: 1 / 0)
+    disk(run, bytes_to_write(run, config, model, 3, len(trainer.units)) - 1)
+    with pytest.raises(UserError, match="still writes"):
+        trainer.train()
+    assert not (run.path / "features.bin").exists()
+
+
+def test_caches_on_a_full_disk_are_named_with_their_flags(run_config, model, tmp_path, disk):
+    run = RunFolder(tmp_path)
+    disk(run, 2**25)
+    for name, size in (("images.bin", 2**24), ("features.bin", 2**23)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    with pytest.raises(UserError) as error:
+        check_room(run, run_config(), model, 1, 8)
+    assert (
+        "its disk has 0.01 GiB free, besides 0.02 GiB that --cache off would give back and 0.01 "
+        "GiB that --feature_cache off would give back. Make room"
+    ) in str(error.value)
 
 
 def test_there_is_room_here(run_config, model, tmp_path):

@@ -482,7 +482,8 @@ def test_layers_of_vgg_trained_in_each_stage(
     nothing = lambda *arguments, **others: None  # noqa: E731
     identity = (np.zeros(4, np.float32), np.ones(4, np.float32))
     monkeypatch.setattr(fitting.Fitting, "fit", remember)
-    monkeypatch.setattr(fitting.Fitting, "compute_features", nothing)
+    for name in ("check_room", "compute_features"):
+        monkeypatch.setattr(fitting.Fitting, name, nothing)
     monkeypatch.setattr(stages.Trainer, "new_model", lambda self: vgg)
     for name in ("_load", "_save", "_write_proposals"):
         monkeypatch.setattr(stages.Trainer, name, nothing)
