@@ -262,7 +262,7 @@ def test_a_model_that_touches_files_is_not_loaded(tmp_path):
     tf.saved_model.save(module, str(folder), signatures=module.serve)
     (folder / "assets").mkdir(exist_ok=True)
     (folder / "assets" / "class_names.json").write_text('["disc"]')
-    with pytest.raises(UserError, match="operation WriteFile, which touches files"):
+    with pytest.raises(UserError, match="operation WriteFile, which no export"):
         load_exported(folder)
     assert not target.exists()
 
