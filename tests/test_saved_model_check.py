@@ -18,6 +18,7 @@ from tensorflow.python.framework import op_def_registry
 from keras_frcnn.errors import UserError
 from keras_frcnn.export import ExportedDetector, export, load_exported
 from keras_frcnn.inference import Predictor
+from keras_frcnn.network import suppression
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PAPER, Compression, DetectionFilter
 from keras_frcnn.saved_model_check import COMPUTING, SAVING, check_operations, operations
@@ -108,6 +109,13 @@ def test_so_does_every_way_to_predict(tmp_path, network, options):
     if "detector_model" in options:
         options = {"detector_model": make_predictor(network).model}
     assert traced_operations(make_predictor(network, **options), tmp_path) <= COMPUTING
+
+
+def test_so_does_an_export_made_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(suppression, "gpu_present", lambda: True)
+    found = traced_operations(make_predictor("tiny"), tmp_path)
+    assert "NonMaxSuppressionV3" in found
+    assert found <= COMPUTING
 
 
 @pytest.fixture(scope="module")
