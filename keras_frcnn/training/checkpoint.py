@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import find_array
+from keras_frcnn.hdf5_arrays import find_array, find_member
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.window import check_state
 
@@ -178,11 +178,8 @@ def _read_variables(
         )
     found = []
     for index, (name, variable) in enumerate(zip(sorted(file), variables, strict=True)):
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"it does not hold the group {name} itself")
-        arrays = tuple(
-            find_array(path, file[name], part, "f", None) for part in ("weight", "velocity")
-        )
+        group = find_member(file, name, "group")
+        arrays = tuple(find_array(path, group, part, "f", None) for part in ("weight", "velocity"))
         for array in arrays:
             if array.shape != tuple(variable.shape):
                 raise UserError(
