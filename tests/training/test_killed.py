@@ -168,8 +168,9 @@ def server():
 def wait_for(moment: Moment, run: RunFolder, log: Path) -> None:
     """Returns when it is time to kill."""
     give_up = time.monotonic() + PATIENCE
-    while not moment.seen(run, log.read_text() if log.exists() else ""):
-        assert time.monotonic() < give_up, f"{moment.where} never came:\n{log.read_text()}"
+    # Not before it has a log: a file half-written by the one before may look like the moment.
+    while not (log.exists() and moment.seen(run, log.read_text())):
+        assert time.monotonic() < give_up, f"{moment.where} never came, see {log}"
         time.sleep(0.001)
     time.sleep(moment.delay)
 
