@@ -18,7 +18,7 @@ import numpy as np
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import read_bounded
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, ranked
-from keras_frcnn.proposals.mat_format import MOST_BYTES, read_variables
+from keras_frcnn.proposals.mat_format import MOST_BYTES, NewerFormat, read_variables
 
 
 def read_mat(path: Path) -> GivenProposals:
@@ -30,7 +30,7 @@ def read_mat(path: Path) -> GivenProposals:
     wanted = ("images", "boxes")
     try:
         content = read_variables(read_bounded(path, MOST_BYTES))
-    except NotImplementedError as error:
+    except NewerFormat as error:
         raise UserError(
             f"{path} is a file of MATLAB 7.3, which is not read; save it in MATLAB with "
             "save(FILE, 'images', 'boxes', '-v7')."
