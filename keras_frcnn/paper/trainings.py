@@ -162,31 +162,20 @@ def _fit(
     with run.claimed() as note:
         if note is not None:
             workshop.say(note)
-        _fit_claimed(workshop, run, config, dataset, initial, given)
-
-
-def _fit_claimed(
-    workshop: Workshop,
-    run: RunFolder,
-    config: RunConfig,
-    dataset: Dataset,
-    initial: Path | None,
-    given: GivenProposals | None,
-) -> None:
-    if run.config_file.exists():
-        run.resume(config)
-    else:
-        run.create(config, command_line())
-    run.write_training_images(dataset)
-    if given is not None and not run.given_proposals_file.exists():
-        units = training_units(dataset.examples, config.flips)
-        ProposalStore.from_given(given, units).save(run.given_proposals_file)
-    workshop.say(f"training {run.path}")
-    plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
-    display = TrainingDisplay(workshop.console, plan)
-    options = TrainingOptions(initial_weights=initial, workers=workshop.workers)
-    try:
-        Trainer(Fitting(config, dataset, run, options, display)).train()
-    except TrainingStopped as stop:
-        advice = "the same command goes on there"
-        raise TrainingStopped(stop.received, stop.happened, advice) from stop
+        if run.config_file.exists():
+            run.resume(config)
+        else:
+            run.create(config, command_line())
+        run.write_training_images(dataset)
+        if given is not None and not run.given_proposals_file.exists():
+            units = training_units(dataset.examples, config.flips)
+            ProposalStore.from_given(given, units).save(run.given_proposals_file)
+        workshop.say(f"training {run.path}")
+        plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
+        display = TrainingDisplay(workshop.console, plan)
+        options = TrainingOptions(initial_weights=initial, workers=workshop.workers)
+        try:
+            Trainer(Fitting(config, dataset, run, options, display)).train()
+        except TrainingStopped as stop:
+            advice = "the same command goes on there"
+            raise TrainingStopped(stop.received, stop.happened, advice) from stop
