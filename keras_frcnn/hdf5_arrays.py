@@ -11,6 +11,8 @@ kind  letter of ``numpy.dtype.kind``: ``"f"``, ``"i"``, ``"S"``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -20,6 +22,27 @@ from keras_frcnn.errors import UserError
 
 # Deflate, HDF5's compression, makes data at most 1032 times smaller.
 MAX_COMPRESSION = 1032
+
+
+@contextmanager
+def opened(path: Path, known: str, advice: str) -> Iterator[h5py.File]:
+    """An HDF5 file of one format, to be read in the context.
+
+    Args:
+        known, advice: as :func:`check_format`.
+
+    Raises:
+        UserError: as :func:`check_format`, or what is read is missing, damaged or of another type.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            check_format(path, file, known, advice)
+            yield file
+    except UserError:
+        raise
+    # What h5py raises where a member is missing, unreadable or of another type.
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be read as {known!r}: {error}; {advice}.") from error
 
 
 def check_format(path: Path, file: h5py.File, known: str, advice: str) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import check_format, read_array
+from keras_frcnn.hdf5_arrays import opened, read_array
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge
 from keras_frcnn.proposals.mat_files import read_mat
 
@@ -90,20 +90,11 @@ def _read_one(path: Path) -> GivenProposals:
 
 
 def _read_hdf5(path: Path) -> GivenProposals:
-    try:
-        with h5py.File(path, "r") as file:
-            check_format(path, file, FORMAT, "make it with python -m keras_frcnn proposals")
-            arrays = {name: read_array(path, file, name, *_ARRAYS[name]) for name in _ARRAYS}
-            method = str(file.attrs["method"])
-            settings = parse_json(file.attrs["settings"])
+    with opened(path, FORMAT, "make it with python -m keras_frcnn proposals") as file:
+        arrays = {name: read_array(path, file, name, *_ARRAYS[name]) for name in _ARRAYS}
+        method = str(file.attrs["method"])
+        settings = parse_json(file.attrs["settings"])
         names = [name.decode() for name in arrays["names"]]
-    except UserError:
-        raise
-    # What h5py raises where a member is missing, unreadable or of another type.
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{path} cannot be read as a file of proposals: {error}; make the file again."
-        ) from error
     offsets, total = arrays["offsets"], len(arrays["scores"])
     consistent = (
         isinstance(settings, dict)

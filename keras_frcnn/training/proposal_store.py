@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import written_whole
-from keras_frcnn.hdf5_arrays import check_format, read_array
+from keras_frcnn.hdf5_arrays import opened, read_array
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.training.units import TrainingUnit
 
@@ -95,22 +95,13 @@ class ProposalStore:
         Raises:
             UserError: the file is unreadable, of another format, inconsistent, or of other images.
         """
-        try:
-            with h5py.File(path, "r") as file:
-                check_format(path, file, FORMAT, "delete it to compute them again")
-                store = cls(
-                    tuple(key.decode() for key in read_array(path, file, "keys", "S", 1)),
-                    read_array(path, file, "offsets", "i", 1),
-                    read_array(path, file, "boxes", "f", 2),
-                    read_array(path, file, "scores", "f", 1),
-                )
-        except UserError:
-            raise
-        # What h5py raises where a member is missing, unreadable or of another type.
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{path} cannot be read as a proposal file: {error}; delete it to compute it again."
-            ) from error
+        with opened(path, FORMAT, "delete it to compute them again") as file:
+            store = cls(
+                tuple(key.decode() for key in read_array(path, file, "keys", "S", 1)),
+                read_array(path, file, "offsets", "i", 1),
+                read_array(path, file, "boxes", "f", 2),
+                read_array(path, file, "scores", "f", 1),
+            )
         if store.keys != tuple(keys):
             raise UserError(
                 f"{path} holds proposals of {len(store.keys)} other images than the {len(keys)} of "
