@@ -5,12 +5,16 @@ Shapes and names
 case  one bad input: the test of it fails on a traceback, a hang, memory above a bound, a file
     touched, or something left out without a word.
 rng  ``numpy.random.Generator``, seeded by the case, so that every run has the same cases.
+touched  a path that Python opened for writing, made, moved, removed or changed, wherever it is;
+    what C libraries do is seen by :func:`snapshot` only.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +28,16 @@ from keras_frcnn.data.dataset import Dataset
 SECONDS = 30
 # Above what the process had before; the largest image that is read here takes 2 MB.
 MEMORY_BYTES = 300 * 2**20
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# The paths among the arguments of Python's audit events that change a file system.
+_CHANGES = {
+    **dict.fromkeys(("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"), 1),
+    **dict.fromkeys(("os.utime", "os.chown", "os.setxattr", "os.removexattr"), 1),
+    **dict.fromkeys(("os.rename", "os.link", "os.symlink"), 2),
+}
+# Of the blocks under way: audit hooks cannot be removed.
+_listeners: list[list[str]] = []
 
 
 def peak_memory() -> int:
@@ -54,9 +68,51 @@ def snapshot(folder: Path) -> dict[str, tuple]:
     return found
 
 
+def _listen(event: str, arguments: tuple) -> None:
+    if not _listeners:
+        return
+    if event == "open":
+        paths = arguments[:1] if arguments[2] & _WRITING else ()
+    else:
+        paths = arguments[: _CHANGES.get(event, 0)]
+    for path in paths:
+        if isinstance(path, (str, bytes, os.PathLike)):  # a number is a file that is open already
+            for listener in _listeners:
+                listener.append(os.path.abspath(os.fsdecode(path)))
+
+
+sys.addaudithook(_listen)
+
+
+@contextmanager
+def only_touched(*places: Path) -> Iterator[None]:
+    """Fails if the block touches a path that is not below one of ``places``."""
+    touched: list[str] = []
+    _listeners.append(touched)
+    try:
+        yield
+    finally:
+        # Not by equality: two lists without an entry are equal.
+        _listeners[:] = [listener for listener in _listeners if listener is not touched]
+    allowed = tuple(os.path.join(os.path.abspath(place), "") for place in places)
+    # The null device, what :func:`reset_peak` writes, and TensorFlow's files of traced functions.
+    temporary = os.path.abspath(tempfile.gettempdir())
+    harmless = (os.devnull, "/proc/self/clear_refs", temporary)
+    traced = os.path.join(temporary, "__autograph_generated_file")
+    others = [
+        path
+        for path in touched
+        if path not in harmless
+        and not os.path.join(path, "").startswith((*allowed, traced))
+        and "__pycache__" not in path.split(os.sep)  # a module imported for the first time
+    ]
+    assert not others, f"a case touched {others}"
+
+
 @contextmanager
 def watched(folder: Path) -> Iterator[None]:
-    """Fails if the block takes too long or too much memory, or changes anything in ``folder``."""
+    """Fails if the block takes too long or too much memory, changes anything in ``folder`` or
+    touches any file elsewhere."""
 
     def hang(number, frame):
         raise TimeoutError(f"a case took more than {SECONDS} seconds")
@@ -67,7 +123,8 @@ def watched(folder: Path) -> Iterator[None]:
     at_start = peak_memory()
     signal.alarm(SECONDS)
     try:
-        yield
+        with only_touched():
+            yield
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)

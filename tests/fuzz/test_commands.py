@@ -29,7 +29,7 @@ from keras_frcnn.network.weights import write_layers
 from keras_frcnn.proposals.files import write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.runs import RunFolder
-from tests.fuzz.harness import snapshot
+from tests.fuzz.harness import only_touched, snapshot
 
 ROOT = Path(__file__).parents[2]
 XML = """<annotation><object><name>{name}</name><bndbox><xmin>5</xmin><ymin>3</ymin>
@@ -63,7 +63,7 @@ class Place:
         """Runs a command; all but ``out`` must be as before."""
         before = self.rest()
         out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), only_touched(self.out):
             code = run_main(main, [str(flag) for flag in flags])
         assert self.rest() == before, "the command touched a file outside its output"
         assert "Traceback" not in out.getvalue() + err.getvalue()
