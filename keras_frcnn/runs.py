@@ -9,6 +9,7 @@
 ``features.txt``    whether stages 3 and 4 see features that were kept: ``kept`` or ``off``
 ``data_report.txt`` what the checks of the data found
 ``training_images.txt``  keys, file names and digests of the training images
+    (:mod:`keras_frcnn.training_images`)
 
 Shapes and names
 ----------------
@@ -18,7 +19,6 @@ run  a folder of this layout.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -37,6 +37,7 @@ from keras_frcnn.run_config import (
     versions,
 )
 from keras_frcnn.run_lock import LOCK_FILE, claimed_folder
+from keras_frcnn.training_images import check_not_trained_on, keep_training_images
 
 FINAL = "final"
 
@@ -173,32 +174,21 @@ class RunFolder:
                 "and evaluate take them with --proposals FILE; it cannot be exported."
             )
 
-    def write_training_images(self, dataset: Dataset) -> None:
-        """Lists the training images in ``training_images.txt``: key, file name and digest."""
-        lines = [f"{key}\t{name}\t{digest}\n" for key, name, digest in _identities(dataset)]
-        write_text(self.training_images_file, "".join(lines))
+    def keep_training_images(self, dataset: Dataset) -> None:
+        """Lists what the run is trained on, or finds it as it was.
+
+        Raises:
+            UserError: see :func:`keras_frcnn.training_images.keep_training_images`.
+        """
+        keep_training_images(self.training_images_file, dataset)
 
     def check_not_trained_on(self, dataset: Dataset) -> None:
         """Makes sure that no image of a test set was trained on.
 
-        An image is the same where the name and the contents of its file are, whichever list or
-        devkit it is read from; another devkit may well have its own ``VOC2007/000001``.
-
         Raises:
-            UserError: naming the first images in both.
+            UserError: see :func:`keras_frcnn.training_images.check_not_trained_on`.
         """
-        if not self.training_images_file.is_file():
-            return
-        # As it was written, whatever the names of the files.
-        text = self.training_images_file.read_text(encoding="utf-8", errors="surrogateescape")
-        trained = {tuple(line.split("\t")[1:]) for line in text.split("\n")}
-        both = [key for key, name, digest in _identities(dataset) if (name, digest) in trained]
-        if both:
-            raise UserError(
-                f"{len(both)} of the {len(dataset)} images were in the training set of {self.path} "
-                f"(such as {', '.join(both[:3])}): a figure measured on them says nothing. Choose "
-                "other images."
-            )
+        check_not_trained_on(self.training_images_file, dataset)
 
     def check_trainable(self) -> None:
         """Makes sure that training can go on here.
@@ -234,18 +224,6 @@ class RunFolder:
             values = parse_json(self.config_file.read_text(encoding="utf-8"))
             values["stages"] = list(config.stages)
             write_text(self.config_file, json.dumps(values, indent=2) + "\n")
-
-
-def _identities(dataset: Dataset) -> list[tuple[str, str, str]]:
-    """Key, file name and digest of the contents of every image."""
-    return [
-        (
-            example.key,
-            example.path.name,
-            hashlib.blake2b(example.path.read_bytes(), digest_size=16).hexdigest(),
-        )
-        for example in dataset.examples
-    ]
 
 
 def new_run_folder(parent: Path, name: str) -> RunFolder:

@@ -163,29 +163,3 @@ def test_a_copied_configuration_leads_back(run, config, tmp_path):
     copy.write_text('{"run": 5}')
     with pytest.raises(UserError, match="not the configuration"):
         find_run(copy)
-
-
-def test_training_images_are_told_from_a_test_set(run, demo_dataset):
-    run.check_not_trained_on(demo_dataset)  # nothing is known yet
-    train = dataclasses.replace(demo_dataset, examples=demo_dataset.examples[:3])
-    test = dataclasses.replace(demo_dataset, examples=demo_dataset.examples[3:])
-    run.write_training_images(train)
-    run.check_not_trained_on(test)
-    with pytest.raises(UserError, match="3 of the 4 images were in the training set.*000001"):
-        run.check_not_trained_on(demo_dataset)
-
-
-def test_names_of_training_images_that_are_no_utf_8_are_read_again(run, demo_dataset):
-    run.write_training_images(demo_dataset)
-    with open(run.training_images_file, "ab") as stream:
-        stream.write(b"x/caf\xe9\tcaf\xe9.jpg\t00\n")
-    with pytest.raises(UserError, match="were in the training set"):
-        run.check_not_trained_on(demo_dataset)
-
-
-def test_the_same_id_in_another_devkit_is_another_image(run, demo_dataset, tmp_path):
-    run.write_training_images(demo_dataset)
-    other = tmp_path / "000001.jpg"
-    other.write_bytes(b"another size")
-    example = dataclasses.replace(demo_dataset.examples[0], path=other)
-    run.check_not_trained_on(dataclasses.replace(demo_dataset, examples=(example,)))

@@ -271,7 +271,7 @@ def train(
     from keras_frcnn.training.pictures import save_labels
     from keras_frcnn.training.stages import Trainer
 
-    run.write_training_images(dataset)
+    run.keep_training_images(dataset)
     write_report(dataset.problems, run.path / "data_report.txt")
     shares = save_labels(dataset, config.recipe, run.path / "labels.png")
     show_start(console, config, dataset, run, initial, device, shares)

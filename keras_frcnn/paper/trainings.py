@@ -166,7 +166,7 @@ def _fit(
             run.resume(config)
         else:
             run.create(config, command_line())
-        run.write_training_images(dataset)
+        run.keep_training_images(dataset)
         if given is not None and not run.given_proposals_file.exists():
             units = training_units(dataset.examples, config.flips)
             ProposalStore.from_given(given, units).save(run.given_proposals_file)
