@@ -76,9 +76,8 @@ class ExportedDetector(tf.Module):
 
         Decoding is TensorFlow's: EXIF orientation is **not** applied, boxes refer to the pixels as
         they are stored; send upright images, or decode them and call ``serving_default``. A string
-        that is neither JPEG nor PNG, a damaged one and one of more than
-        ``MOST_PIXELS`` is an InvalidArgumentError that names its
-        index in the batch.
+        that is neither JPEG nor PNG, a damaged one and one of more than ``MOST_PIXELS`` is an
+        InvalidArgumentError that names its index in the batch.
         """
 
         def one(inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:

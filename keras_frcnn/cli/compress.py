@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.cli import evaluate
+from keras_frcnn.cli import evaluate_flags
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
@@ -25,6 +25,7 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
+from keras_frcnn.cli.evaluated import evaluate_run
 from keras_frcnn.cli.shared_flags import (
     DATA_PATH,
     add_first_images_flag,
@@ -146,9 +147,9 @@ def evaluate_both(
             value = getattr(arguments, flag)
             words += [] if value is None else [f"--{flag}", str(value)]
         words += ["--allow_bad"] if arguments.allow_bad else []
-        asked = evaluate.build_parser().parse_args(words)
+        asked = evaluate_flags.build_parser().parse_args(words)
         asked.gpu = arguments.gpu
-        found = evaluate.evaluate_run(asked, path, console)
+        found = evaluate_run(asked, path, console)
         records.append({**found.result.to_json(), **found.about})
     name_left_out(found.whole, console)
     text = json.dumps(records[1], indent=2) + "\n"
