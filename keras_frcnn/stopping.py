@@ -12,6 +12,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# How the commands that train go on, for errors that any of them may show.
+GO_ON = "train_frcnn.py goes on with --resume, paper by the same command"
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM has come."""

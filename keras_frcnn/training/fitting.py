@@ -212,7 +212,7 @@ class Fitting:
             raise UserError(
                 f"The run began with features that were kept, and now there is no room for them "
                 f"({plan.reason}): make room, or give a larger --cache_budget. With "
-                "--feature_cache off it goes on without, and its result is another one."
+                "--feature_cache off train_frcnn.py goes on without, and its result is another one."
             )
         elif began != kept:
             self.display.say(

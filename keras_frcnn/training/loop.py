@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.stopping import TrainingStopped, can_handle_signals
+from keras_frcnn.stopping import GO_ON, TrainingStopped, can_handle_signals
 from keras_frcnn.training.display import StageDisplay
 from keras_frcnn.training.step import TrainingStep
 from keras_frcnn.training.window import Window
@@ -113,7 +113,7 @@ def run_stage(
                 reason = str(error.message).strip().splitlines()[0]
                 raise UserError(
                     f"A training image could not be read at iteration {iteration + 1} of stage "
-                    f"{stage}: {reason}. Mend the file and go on with --resume."
+                    f"{stage}: {reason}. Mend the file; {GO_ON}."
                 ) from error
             waited = time.monotonic() - before
             rate = schedule.rate_at(iteration)

@@ -17,6 +17,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.run_config import RunConfig
 from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.stopping import GO_ON
 from keras_frcnn.training.checkpoint import KEPT, Checkpoints
 
 FLOAT_BYTES = 4
@@ -46,7 +47,7 @@ def check_room(run: RunFolder, config: RunConfig, model: FasterRcnn, stage: int,
         raise UserError(
             f"The training still writes {needed / GIBIBYTE:.2f} GiB to {run.path} (checkpoints, "
             f"weights, proposals), and its disk has {free / GIBIBYTE:.2f} GiB free{_caches(run)}. "
-            "Make room and go on with --resume, or start again with --out on another disk."
+            f"Make room; {GO_ON}. Or start again with --out on another disk."
         )
     return needed
 
@@ -62,7 +63,7 @@ def _caches(run: RunFolder) -> str:
         if file.is_file()
     }
     parts = [f"{size:.2f} GiB that {flag} off would give back" for flag, size in sizes.items()]
-    return f", besides {' and '.join(parts)}" if parts else ""
+    return f", besides {' and '.join(parts)} (train_frcnn.py)" if parts else ""
 
 
 def bytes_to_write(

@@ -141,7 +141,8 @@ def test_caches_on_a_full_disk_are_named_with_their_flags(run_config, model, tmp
         check_room(run, run_config(), model, 1, 8)
     assert (
         "its disk has 0.01 GiB free, besides 0.02 GiB that --cache off would give back and 0.01 "
-        "GiB that --feature_cache off would give back. Make room"
+        "GiB that --feature_cache off would give back (train_frcnn.py). Make room; train_frcnn.py "
+        "goes on with --resume, paper by the same command. Or start again with --out on another"
     ) in str(error.value)
 
 
