@@ -18,6 +18,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -210,6 +211,33 @@ class Recipe:
     evaluation_filter: DetectionFilter = field(default_factory=DetectionFilter)
     # The devkit matches at IoU >= 0.5, PY's evaluator at > 0.5.
     evaluation_strictly_greater: bool = False
+
+
+# On the larger training sets of section 4 the detector, and it alone, is trained for longer.
+DETECTOR_SCHEDULES = {
+    frozenset(("2007:trainval", "2012:trainval")): StageSchedule(
+        60_000,
+        30_000,  # VGG16_for_Faster_RCNN_VOC0712.m:20,34
+    ),
+    frozenset(("2007:trainval", "2007:test", "2012:trainval")): StageSchedule(
+        100_000,
+        40_000,  # fast_rcnn_solver_40k100k.prototxt, of 07++12
+    ),
+}
+
+
+def stages_on(recipe: Recipe, sets: Iterable[str]) -> tuple[StageSchedule, ...]:
+    """The four schedules of a recipe on image sets such as ``2007:trainval`` (recipe 4.1)."""
+    detector = DETECTOR_SCHEDULES.get(frozenset(sets))
+    if detector is None:
+        return recipe.stages
+    rpn, own, rpn_shared, own_shared = recipe.stages
+    return (
+        rpn,
+        dataclasses.replace(detector, learning_rate=own.learning_rate),
+        rpn_shared,
+        dataclasses.replace(detector, learning_rate=own_shared.learning_rate),
+    )
 
 
 PAPER = Recipe(

@@ -23,6 +23,7 @@ from keras_frcnn.recipes import (
     Recipe,
     StageSchedule,
     from_json,
+    stages_on,
     to_json,
 )
 
@@ -192,3 +193,17 @@ def test_recipes_are_frozen():
         PAPER.name = "other"
     assert isinstance(PAPER, Recipe)
     hash(PAPER)
+
+
+def test_schedules_of_the_larger_sets():
+    """Recipe 4.1: the detector of 07+12 is trained for 60k, of 07++12 for 100k iterations."""
+    rpn = (80_000, 60_000)
+    for sets, detector in (
+        (("2007:trainval",), (40_000, 30_000)),
+        (("2012:trainval",), (40_000, 30_000)),
+        (("2012:trainval", "2007:trainval"), (60_000, 30_000)),
+        (("2007:trainval", "2007:test", "2012:trainval"), (100_000, 40_000)),
+    ):
+        stages = stages_on(PAPER, sets)
+        assert [(s.iterations, s.drop_at) for s in stages] == [rpn, detector, rpn, detector]
+        assert {s.learning_rate for s in stages} == {0.001}

@@ -272,7 +272,7 @@ def make_all(
         devkit=devkit_of(path),
         folder=Path(arguments.out),
         budget=budget,
-        weights=initial_weights(arguments, budget),
+        weights=initial_weights(arguments, budget, runs, console),
         runs=runs,
         console=console,
         workers=arguments.workers,
@@ -296,11 +296,14 @@ def make_all(
         raise UserError(f"Nothing could be made: {left_out[0]}.")
 
 
-def initial_weights(arguments: argparse.Namespace, budget: Budget) -> dict[str, Path | None]:
+def initial_weights(
+    arguments: argparse.Namespace, budget: Budget, runs: Sequence[RunFolder], console: Console
+) -> dict[str, Path | None]:
     """The file that each network's trainings start from; networks without any are missing.
 
     Raises:
-        UserError: a file does not exist, or the weights of vgg16 or resnet50 cannot be fetched.
+        UserError: a file does not exist, or the weights of vgg16 or resnet50 cannot be fetched
+            and no run was given, which may do without.
     """
     from keras_frcnn.network.weights import imagenet_file
 
@@ -311,7 +314,12 @@ def initial_weights(arguments: argparse.Namespace, budget: Budget) -> dict[str, 
     if arguments.input_weight_path is not None:
         found[network] = existing_path(arguments.input_weight_path, "--input_weight_path")
     elif network in ("vgg16", "resnet50"):
-        found[network] = imagenet_file(network)
+        try:
+            found[network] = imagenet_file(network)
+        except UserError as error:
+            if not runs:
+                raise
+            console.print(f"{error} Experiments that the given runs do not serve are left out.")
     if arguments.zf_weight_path is not None:
         found["zf"] = existing_path(arguments.zf_weight_path, "--zf_weight_path")
     return found

@@ -175,7 +175,7 @@ def run_config(
     from keras_frcnn.training.units import steps_per_epoch
 
     units = len(dataset) * (2 if arguments.flips else 1)
-    recipe = recipe_from(arguments, lambda images: steps_per_epoch(units, images))
+    recipe = recipe_from(arguments, lambda images: steps_per_epoch(units, images), dataset.sets)
     return RunConfig(
         network=arguments.network,
         precision=arguments.precision,

@@ -160,7 +160,8 @@ def _add_schedule(group) -> None:
         "--iterations",
         metavar="A,B,C,D",
         help="of the four stages, the drop of the learning rate at the same fraction\n"
-        "default: 80000,40000,80000,40000 (train_faster_rcnn_alt_opt.py:80); joint: 70000 "
+        "default: 80000,40000,80000,40000 (train_faster_rcnn_alt_opt.py:80), of the detector "
+        "60000 on 07+12 (VGG16_for_Faster_RCNN_VOC0712.m:20) and 100000 on 07++12; joint: 70000 "
         "(faster_rcnn_end2end.sh); one number with --proposals, 40000",
     )
     group.add_argument(
@@ -174,7 +175,8 @@ def _add_schedule(group) -> None:
     group.add_argument(
         "--learning_rate",
         metavar="LR[,LR...]",
-        help="one, or one for each stage; a tenth of it in the last quarter (joint: 2/7)\n"
+        help="one, or one for each stage; a tenth of it in the last quarter (joint: 2/7, detector "
+        "on 07+12: half, on 07++12: 3/5)\n"
         "default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
     )
     group.add_argument(

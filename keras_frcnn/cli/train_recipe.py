@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from keras_frcnn.anchor_files import read_anchors
@@ -23,6 +23,7 @@ from keras_frcnn.recipes import (
     ImageConfig,
     Recipe,
     StageSchedule,
+    stages_on,
 )
 
 # Footnote 3: the normaliser and the weight that balances the two losses go together.
@@ -33,12 +34,15 @@ _BOX_NORMALISATIONS = {
 }
 
 
-def recipe_from(arguments: argparse.Namespace, passes_of: Callable[[int], int]) -> Recipe:
+def recipe_from(
+    arguments: argparse.Namespace, passes_of: Callable[[int], int], sets: Iterable[str] = ()
+) -> Recipe:
     """The recipe that the flags ask for.
 
     Args:
         arguments: of :func:`build_parser`.
         passes_of: ``images_per_step -> iterations of one pass``; used by ``--num_epochs``.
+        sets: image sets to train on; some have schedules of their own.
 
     Raises:
         UserError: flags that contradict each other or are out of range.
@@ -52,6 +56,7 @@ def recipe_from(arguments: argparse.Namespace, passes_of: Callable[[int], int]) 
     recipe = RECIPES[name]
     recipe = dataclasses.replace(
         recipe,
+        stages=stages_on(recipe, sets),
         image=_image(recipe, arguments),
         anchors=_anchors(recipe, arguments),
         rpn=_with(

@@ -9,9 +9,10 @@ network   what the experiments run on in place of the paper's; ``None``: the pap
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, to_json
+from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, stages_on, to_json
 from keras_frcnn.run_config import differences
 
 
@@ -48,8 +49,12 @@ class Budget:
     precision: str = "float32"
     window_stride: int = 1
 
-    def recipe(self) -> Recipe:
-        """The recipe of every training at this budget; its lengths are the paper's, scaled."""
+    def recipe(self, sets: Iterable[str] = ()) -> Recipe:
+        """The recipe of a training at this budget; its lengths are the paper's, scaled.
+
+        Args:
+            sets: image sets to train on; some have schedules of their own.
+        """
         base = self.base
         image, dropout = base.image, base.detector.dropout
         if self.short_side is not None:
@@ -57,7 +62,7 @@ class Budget:
             image = dataclasses.replace(image, short_side=self.short_side, long_side=long)
         if self.dropout is not None:
             dropout = self.dropout
-        pairs = zip(PAPER.stages, base.stages, strict=True)
+        pairs = zip(stages_on(PAPER, sets), base.stages, strict=True)
         return dataclasses.replace(
             base,
             image=image,
@@ -76,11 +81,12 @@ class Budget:
         """The network that stands for one of the paper's."""
         return self.network or network
 
-    def caption(self, *, reproduces: bool = True) -> str:
+    def caption(self, *, reproduces: bool = True, seeds: int = 1) -> str:
         """One sentence that tells this from a reproduction.
 
         Args:
             reproduces: whether data, initial weights and runs are the paper's, too.
+            seeds: how many runs of each system the table or figure is made of.
         """
         recipe = self.recipe()
         iterations = "/".join(f"{schedule.iterations:,}" for schedule in recipe.stages)
@@ -100,7 +106,7 @@ class Budget:
             parts.append("learning rate " + "/".join(f"{rate:g}" for rate in shown))
         parts += [f"{name} {value}" for name, value in _other_changes(recipe)]
         parts.append(f"{self.precision}")
-        parts.append("1 run" if self.seeds == 1 else f"{self.seeds} runs each")
+        parts.append("1 run" if seeds == 1 else f"{seeds} runs each")
         full = dataclasses.replace(self, seeds=1) == Budget()
         kind = "The paper's full setting" if full and reproduces else "Not a reproduction"
         return f"{kind}: {', '.join(parts)}."

@@ -12,12 +12,14 @@ from keras_frcnn.paper.kept_proposals import rpn_proposals
 from keras_frcnn.paper.sheet import Column, Sheet
 from keras_frcnn.paper.systems import System, kept_detections
 from keras_frcnn.paper.trainings import four_steps
-from keras_frcnn.paper.workshop import TEST_SETS, Workshop
+from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.runs import RunFolder
 from keras_frcnn.visualize import class_colour, contact_sheet, draw_detections
 
 SCORE = 0.6  # figure 3
 # Figure 1 shows eight images with the proposals' detections, figure 3 twenty-four.
 COUNTS = {"figure1": (8, 4), "figure3": (24, 4)}
+CELL = 360  # pixels of a picture's longer side
 TITLES = {
     "figure1": "Example detections using RPN proposals (figure 1, right)",
     "figure3": "Selected examples of detections (figure 3): here the first ones, not selected",
@@ -30,7 +32,9 @@ def make(workshop: Workshop, name: str) -> Sheet:
     The paper selects its examples; nothing is selected here, so that misses and errors show.
     """
     network = workshop.budget.network_or("vgg16")
-    run = four_steps(workshop, network)
+    training, run, remarks = _run(workshop, network, name)
+    if run is None:
+        return _sheet(workshop, name, (0, 0), f"{network}.", remarks=remarks)
     proposals = rpn_proposals(workshop, run, TEST_SETS["07"], stage=3)
     dataset, found = kept_detections(workshop, System(run, 4, proposals, 300))  # as in table 2
     wanted, columns = COUNTS[name]
@@ -56,14 +60,40 @@ def make(workshop: Workshop, name: str) -> Sheet:
             break
     figures = ()
     if pictures:
-        path = workshop.folder / f"{name}.jpg"
-        contact_sheet(pictures, columns).save(path, quality=88)
+        path = workshop.folder / f"{name}.png"
+        contact_sheet(pictures, columns, cell=CELL).save(path, optimize=True)
         figures = (path.name,)
+    about = f"{network} trained on {training}, score {SCORE} and above, VOC 2007 test."
+    return _sheet(workshop, name, (seen, len(pictures)), about, figures, remarks)
+
+
+def _run(
+    workshop: Workshop, network: str, name: str
+) -> tuple[str, RunFolder | None, tuple[str, ...]]:
+    """The data trained on, the run, and what is to be said of them; figure 3 is of 07+12."""
+    remarks: list[str] = []
+    for training in ("07+12", "07") if name == "figure3" else ("07",):
+        try:
+            return training, four_steps(workshop, network, training), tuple(remarks)
+        except Absent as reason:
+            remarks.append(f"Trained on {training}: {reason}.")
+    return training, None, tuple(remarks)
+
+
+def _sheet(
+    workshop: Workshop,
+    name: str,
+    counts: tuple[int, int],
+    about: str,
+    figures: tuple[str, ...] = (),
+    remarks: tuple[str, ...] = (),
+) -> Sheet:
     return Sheet(
         name=name,
         title=TITLES[name],
         columns=(Column("images looked at", 0), Column("images shown", 0)),
-        rows=((seen, len(pictures)),),
-        caption=f"{workshop.caption()} {network}, score {SCORE} and above, VOC 2007 test.",
+        rows=(counts,),
+        caption=f"{workshop.caption()} {about}",
+        remarks=remarks,
         figures=figures,
     )

@@ -13,7 +13,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from keras_frcnn.evaluation.recall import ProposalRecall, proposal_recall, recall_contrast
-from keras_frcnn.paper.kept_proposals import KeptProposals, external_proposals, rpn_proposals
+from keras_frcnn.paper.kept_proposals import (
+    KeptProposals,
+    about_edges,
+    external_proposals,
+    rpn_proposals,
+)
 from keras_frcnn.paper.sheet import (
     NO_RECALL,
     RECALL_COLUMNS,
@@ -24,7 +29,7 @@ from keras_frcnn.paper.sheet import (
     recall_cells,
 )
 from keras_frcnn.paper.trainings import four_steps
-from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop, countable_objects
 from keras_frcnn.plots import save_figure
 
 NUMBERS = (300, 1000, 2000)
@@ -63,7 +68,6 @@ def make(workshop: Workshop) -> Sheet:
             )
     figure = workshop.folder / "figure2.png"
     draw(curves, labels, figure)
-    objects = sum(int((~example.difficult).sum()) for example in dataset.examples)
     return Sheet(
         name="figure2",
         title="Figure 2: recall against overlap",
@@ -78,11 +82,11 @@ def make(workshop: Workshop) -> Sheet:
             Column("remark"),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.caption()} {len(dataset)} images of "
-        f"VOC 2007 test, {objects} objects, difficult ones left out; intervals by the bootstrap "
-        "over images. A small input has fewer anchors, so an RPN may have fewer proposals than "
-        "are asked for.",
-        remarks=tuple(_drops(kept, labels)),
+        caption=f"{workshop.caption()} {len(dataset)} images of VOC 2007 test, "
+        f"{countable_objects(dataset)} objects, difficult ones left out; intervals by the "
+        "bootstrap over images. A small input has fewer anchors, so an RPN may have fewer "
+        "proposals than are asked for.",
+        remarks=(*_drops(kept, labels), *about_edges(workshop)),
         figures=(figure.name,),
     )
 

@@ -10,6 +10,7 @@ P  proposals of one image, best first.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,6 +66,15 @@ class KeptProposals:
         """How many an image has on average, of each at most so many."""
         entries = self.given.entries.values()
         return float(np.mean([len(entry.best(most).scores) for entry in entries]))
+
+
+def about_edges(workshop: Workshop) -> Iterator[str]:
+    """What EdgeBoxes' edges are where they are not the paper's."""
+    if workshop.edge_model is None:
+        yield (
+            "EdgeBoxes here groups edges that are gradients of the image; the paper's are those "
+            "of a structured forest, which --edge_model takes."
+        )
 
 
 def search_method(workshop: Workshop, source: str) -> Method:

@@ -26,11 +26,24 @@ from keras_frcnn.given_boxes import load_classifier
 from keras_frcnn.paper.kept_proposals import KeptProposals
 from keras_frcnn.paper.voc_server import has_annotations, write_server_files
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.recipes import PAPER, stages_on
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.display import TrainingDisplay
 
 # Thousands of proposals at once would take gigabytes.
 HEAD_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Length:
+    """Iterations of a training, and of the published one on the same sets."""
+
+    iterations: int
+    published: int
+
+    def is_share_of(self, other: Length) -> bool:
+        """Whether both trainings are the same share of the published ones, to an iteration."""
+        return abs(self.iterations * other.published / self.published - other.iterations) <= 1
 
 
 @dataclass(frozen=True)
@@ -52,9 +65,11 @@ class System:
     scales: tuple[int, ...] = ()
 
     @property
-    def iterations(self) -> int:
+    def length(self) -> Length:
         """Of its detector's stage 2, by which detectors can be compared or not."""
-        return self.detector.read_config().recipe.stages[1].iterations
+        config = self.detector.read_config()
+        published = stages_on(PAPER, config.data["sets"])[1].iterations
+        return Length(config.recipe.stages[1].iterations, published)
 
     @property
     def name(self) -> str:
@@ -92,11 +107,11 @@ class Repeated:
 
     Attributes:
         results: of each seed.
-        iterations: that the detectors were trained for.
+        length: of the detectors' training.
     """
 
     results: tuple[Evaluated, ...]
-    iterations: int
+    length: Length
 
     @property
     def mean(self) -> float:
@@ -143,11 +158,14 @@ def difference(first: Repeated, second: Repeated) -> Difference:
 
 
 def comparison(name: str, other: str, first: Repeated, second: Repeated) -> str:
-    """A sentence about two systems; none on their order where one was trained for longer."""
-    if first.iterations != second.iterations:
+    """A sentence about two systems; none on their order where one was trained for longer.
+
+    On the larger sets the published trainings themselves are longer: shares of these count.
+    """
+    if not first.length.is_share_of(second.length):
         return (
             f"{name} against {other}: no claim, as the detectors were trained for "
-            f"{first.iterations:,} and {second.iterations:,} iterations."
+            f"{first.length.iterations:,} and {second.length.iterations:,} iterations."
         )
     return claim(name, other, difference(first, second))
 

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 
 from keras_frcnn.evaluation.recall import ProposalRecall, proposal_recall, recall_contrast
 from keras_frcnn.paper import published
-from keras_frcnn.paper.kept_proposals import KeptProposals, external_proposals, rpn_proposals
+from keras_frcnn.paper.kept_proposals import (
+    KeptProposals,
+    about_edges,
+    external_proposals,
+    rpn_proposals,
+)
 from keras_frcnn.paper.sheet import (
     MAP_COLUMNS,
     NO_RECALL,
@@ -31,7 +36,7 @@ from keras_frcnn.paper.systems import (
     evaluate,
 )
 from keras_frcnn.paper.trainings import fast_rcnn, four_steps
-from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop, countable_objects
 from keras_frcnn.runs import RunFolder
 
 METHODS = {"ss": "Selective Search", "eb": "EdgeBoxes"}
@@ -114,9 +119,10 @@ def make(workshop: Workshop) -> Sheet:
         title="Table 1: detection with various train-time and test-time proposals",
         columns=COLUMNS,
         rows=tuple(rows),
-        caption=f"{workshop.caption()} Detectors {network}, trained on VOC 2007 trainval; mAP "
-        f"(11-point) on {len(workshop.detected(test))} images of VOC 2007 test, "
-        f"{error_meaning(workshop.budget.seeds)}; recall on {len(workshop.data(test))}.",
+        caption=f"{workshop.caption(workshop.budget.seeds)} Detectors {network}, trained on "
+        f"VOC 2007 trainval; mAP (11-point) on {len(workshop.detected(test))} images of VOC 2007 "
+        f"test, {error_meaning(workshop.budget.seeds)}; recall on {len(workshop.data(test))} with "
+        f"{countable_objects(workshop.data(test))} objects, difficult ones left out.",
         remarks=tuple(_remarks(workshop, outcomes)),
     )
 
@@ -135,7 +141,7 @@ def outcome(workshop: Workshop, setting: Setting, network: str) -> Outcome:
         results.append(evaluate(workshop, system))
     first = kept[0]
     recall = proposal_recall(first.dataset, first.boxes, setting.proposals)
-    return Outcome(Repeated(tuple(results), system.iterations), recall, first)
+    return Outcome(Repeated(tuple(results), system.length), recall, first)
 
 
 def _detector(
@@ -183,6 +189,7 @@ def _remarks(workshop: Workshop, outcomes: dict[str, Outcome]):
             both = (outcomes[first].repeated, outcomes[second].repeated)
             yield f"mAP: {comparison(name, other, *both)}"
     yield from _recall_remarks(outcomes)
+    yield from about_edges(workshop)
     if workshop.budget.network is not None:
         yield (
             "One network stands for ZF and VGG: the last row is the row of 300 RPN proposals again."

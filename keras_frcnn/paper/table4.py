@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import time
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_frcnn.data.images import read_image
 from keras_frcnn.evaluation.timing import PARTS, PartTimes, time_parts
 from keras_frcnn.inference import Predictor, load_predictor
+from keras_frcnn.network.backbones import vgg16, zf
 from keras_frcnn.paper import published
 from keras_frcnn.paper.kept_proposals import search_method
 from keras_frcnn.paper.receptive_field import receptive_field
@@ -25,6 +28,8 @@ REPETITIONS = 10
 SEARCHED_IMAGES = 5  # Selective Search takes seconds an image
 BOXES = 2000
 NAMES = {"vgg16": "VGG-16", "zf": "ZF"}
+BASES = {"vgg16": vgg16.build_base, "zf": zf.build_base}
+SHARES = ("conv", "proposals", "region-wise")
 SVD = "SS + Fast R-CNN with SVD, without proposals (text)"
 
 
@@ -53,7 +58,8 @@ def make(workshop: Workshop) -> Sheet:
             rows.append(_row(label, "ours", {}))
             continue
         rows.append(_row(label, "ours", measured[label]))
-    rows.append((SVD, "paper", "-", "-", "-", published.TABLE4_SVD_MILLISECONDS, None))
+    unknown = (None,) * (1 + len(SHARES))
+    rows.append((SVD, "paper", "-", "-", "-", published.TABLE4_SVD_MILLISECONDS, *unknown))
     rows.append(_svd_row(workshop, image, remarks))
     return Sheet(
         name="table4",
@@ -65,13 +71,14 @@ def make(workshop: Workshop) -> Sheet:
             Column("proposal"),
             Column("region-wise"),
             Column("total", 0),
-            Column("share of proposals, %", 1),
+            Column("images a second", 2),
+            *(Column(f"share of {part}, %", 1) for part in SHARES),
         ),
         rows=tuple(rows),
         caption=f"{workshop.caption()} Ours: one image of {image.shape[1]} x "
         f"{image.shape[0]} pixels, warm, median of {REPETITIONS} runs +- half the distance of the "
-        "quartiles, on this machine's processor; the paper's: a K40 (Selective Search on a CPU).",
-        remarks=tuple(remarks),
+        f"quartiles, {_device()}; the paper's: a K40 (Selective Search on a CPU).",
+        remarks=(*remarks, *_fields()),
     )
 
 
@@ -79,11 +86,13 @@ Milliseconds = dict[str, tuple[float, float | None]]
 
 
 def _row(label: str, whose: str, times: Milliseconds):
-    """Medians and spreads of the parts, their sum, the share of proposals where they are in it."""
+    """Medians and spreads of the parts, their sum, rate and shares where they are complete."""
     texts = [_text(*times[part]) if part in times else "-" for part in PARTS]
     total = sum(median for median, _ in times.values()) if times else None
-    share = 100 * times["proposal"][0] / total if "proposal" in times else None
-    return (label, whose, *texts, total, share)
+    if set(times) != set(PARTS):
+        return (label, whose, *texts, total, *(None,) * (1 + len(SHARES)))
+    shares = [100 * times[part][0] / total for part in PARTS]
+    return (label, whose, *texts, total, 1000 / total, *shares)
 
 
 def _text(median: float, spread: float | None) -> str:
@@ -128,7 +137,7 @@ def _svd_row(workshop: Workshop, image: np.ndarray, remarks: list[str]):
 
 
 def _about(predictor: Predictor, network: str, found: PartTimes):
-    """Sizes of the parts, the receptive field, the rate."""
+    """Sizes of the parts, and of how many proposals the times are."""
     model = predictor.model
     count = {
         "convolutions": sum(layer.count_params() for layer in model.base_layers),
@@ -139,10 +148,21 @@ def _about(predictor: Predictor, network: str, found: PartTimes):
     paper = published.RPN_PARAMETERS.get(network)
     beside = f" (paper: RPN {paper / 1e6:.1f} M)" if paper else ""
     yield f"{network}: parameters: {sizes}{beside}."
-    if network != "resnet50":  # its branches make no chain
-        field = receptive_field([*model.base.layers, *model.rpn_head.layers])
-        expected = published.RECEPTIVE_FIELDS.get(network)
-        beside = f" (paper: {expected})" if expected else ""
-        yield f"{network}: the RPN's window sees {field} pixels of the input{beside}."
-    total = sum(found.median(part) for part in PARTS)
-    yield f"{network}: {1000 / total:.2f} images a second with {found.rois} proposals."
+    yield f"{network}: timed with {found.rois} proposals."
+
+
+def _fields():
+    """The receptive fields of the paper's networks; they need neither weights nor times."""
+    for network, build_base in BASES.items():
+        window = keras.layers.Conv2D(512, 3)
+        field = receptive_field([*build_base("float32", 0).layers, window])
+        expected = published.RECEPTIVE_FIELDS[network]
+        yield f"{network}: the RPN's window sees {field} pixels of the input (paper: {expected})."
+
+
+def _device() -> str:
+    gpus = tf.config.get_visible_devices("GPU")
+    if not gpus:
+        return "on this machine's processor"
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return f"on {details.get('device_name', 'a GPU')}"

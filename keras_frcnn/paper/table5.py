@@ -30,18 +30,19 @@ LABELS = {
 
 def make(workshop: Workshop) -> Sheet:
     """The three rows; the pyramid is scaled with the short side."""
-    network = workshop.budget.network_or("zf")
+    network, seeds = workshop.budget.network_or("zf"), workshop.budget.seeds
     found, rows, windows = {}, [], ""
     for key, labels in LABELS.items():
         paper = published.TABLE5[key]
         try:
-            system = _system(workshop, network, key)
-            result = found[key] = Repeated((evaluate(workshop, system),), system.iterations)
+            systems = [_system(workshop, network, key, seed) for seed in range(seeds)]
+            results = tuple(evaluate(workshop, system) for system in systems)
+            result = found[key] = Repeated(results, systems[0].length)
         except Absent as reason:
             rows.append((*labels, paper, None, None, str(reason)))
             continue
         if key != "two-stage":
-            windows = f", {system.proposals.mean_number():,.0f} an image"
+            windows = f", {systems[0].proposals.mean_number():,.0f} an image"
         rows.append((*labels, paper, result.mean, result.error, ""))
     stride = workshop.budget.window_stride
     thinned = "every position" if stride == 1 else f"one position in {stride} in both directions"
@@ -67,21 +68,26 @@ def make(workshop: Workshop) -> Sheet:
             Column("remark"),
         ),
         rows=tuple(rows),
-        caption=f"{workshop.caption()} {network}; windows at {thinned}{windows}, in training too; "
-        f"{len(workshop.detected(TEST_SETS['07']))} images of VOC 2007 test; {error_meaning(1)}.",
+        caption=f"{workshop.caption(seeds)} {network}; windows at {thinned}{windows}, in training "
+        f"too; 5 scales: short sides {', '.join(map(str, pyramid(workshop)))}; "
+        f"{len(workshop.detected(TEST_SETS['07']))} images of VOC 2007 test; "
+        f"{error_meaning(seeds)}.",
         remarks=tuple(remarks),
     )
 
 
-def _system(workshop: Workshop, network: str, key: str) -> System:
+def pyramid(workshop: Workshop) -> tuple[int, ...]:
+    """:data:`SCALES` in proportion to the short side of the recipe."""
+    factor = workshop.budget.recipe().image.short_side / 600
+    return tuple(round(side * factor) for side in SCALES)
+
+
+def _system(workshop: Workshop, network: str, key: str, seed: int) -> System:
     if key == "two-stage":
-        run = four_steps(workshop, network)
+        run = four_steps(workshop, network, seed=seed)
         proposals = rpn_proposals(workshop, run, TEST_SETS["07"], stage=1)
         return System(run, 2, proposals, 300)
-    run = fast_rcnn(workshop, network, "windows")
+    run = fast_rcnn(workshop, network, "windows", seed=seed)
     windows = external_proposals(workshop, "windows", TEST_SETS["07"])
-    scales = ()
-    if key == "one-stage-5":
-        factor = workshop.budget.recipe().image.short_side / 600
-        scales = tuple(round(side * factor) for side in SCALES)
+    scales = pyramid(workshop) if key == "one-stage-5" else ()
     return System(run, None, windows, None, scales)

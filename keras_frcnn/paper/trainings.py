@@ -21,6 +21,7 @@ from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.explosion import LossExploded
 from keras_frcnn.training.fitting import Fitting, TrainingOptions
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.stages import Trainer
@@ -117,7 +118,7 @@ def trained(
             "images": len(dataset),
             "ids_hash": dataset.ids_hash,
         },
-        recipe=recipe or workshop.budget.recipe(),
+        recipe=recipe or workshop.budget.recipe(dataset.sets),
     )
     _fit(workshop, run, config, dataset, initial, given)
     return run
@@ -156,6 +157,7 @@ def _fit(
     """Trains a run to its end, from where it stopped if it is there.
 
     Raises:
+        Absent: its loss exploded.
         UserError: another process trains it.
         TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
     """
@@ -179,3 +181,9 @@ def _fit(
         except TrainingStopped as stop:
             advice = "the same command goes on there"
             raise TrainingStopped(stop.received, stop.happened, advice) from stop
+        except LossExploded as explosion:
+            workshop.say(str(explosion))
+            raise Absent(
+                f"the training {run.path.name} diverged: its loss {explosion.what} at iteration "
+                f"{explosion.iteration:,} of stage {explosion.stage}"
+            ) from explosion

@@ -135,12 +135,17 @@ class Workshop:
             raise Absent(f"no ImageNet weights for {network} were given")
         return self.weights[network]
 
-    def caption(self) -> str:
-        """The budget, what trainings start from, whose lists they are, and the runs given."""
+    def caption(self, seeds: int = 1) -> str:
+        """The budget, what trainings start from, whose lists they are, and the runs given.
+
+        Args:
+            seeds: how many runs of each system the table or figure is made of.
+        """
         lists = {name: len(self._whole(name)) for name in PUBLISHED_SIZES}
         own = [name for name, size in lists.items() if size != PUBLISHED_SIZES[name]]
         random = None in self.weights.values()
-        parts = [self.budget.caption(reproduces=not (own or random or self.runs))]
+        reproduces = not (own or random or self.runs)
+        parts = [self.budget.caption(reproduces=reproduces, seeds=seeds)]
         files = [file.name for file in self.weights.values() if file is not None]
         if random or files:
             parts.append(f"Trainings start from {', '.join(files) or 'random weights'}.")
@@ -213,7 +218,8 @@ class Workshop:
                 f"No experiment would use {run.path}, {config.network} on {sets}: they are of "
                 f"{' and '.join(networks)}, on one of {', '.join(TRAINING_SETS.values())}."
             )
-        run.check_not_trained_on(self.data(TEST_SETS["07"]))
+        if TEST_SETS["07"] not in config.data["sets"]:  # 07++12 is tested on VOC 2012 alone
+            run.check_not_trained_on(self.data(TEST_SETS["07"]))
 
     def _setting(self) -> dict:
         budget = dataclasses.asdict(self.budget)
@@ -224,6 +230,11 @@ class Workshop:
             "runs": {str(run.path): digest_of([run.weights_file(FINAL)]) for run in self.runs},
             "edge_model": self.edge_model and digest_of([Path(self.edge_model)]),
         }
+
+
+def countable_objects(dataset: Dataset) -> int:
+    """Objects that recall is measured on: all but the difficult ones."""
+    return sum(int((~example.difficult).sum()) for example in dataset.examples)
 
 
 def devkit_of(path: Path) -> Path:

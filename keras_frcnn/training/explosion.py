@@ -12,12 +12,35 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from keras_frcnn.errors import UserError
+
 # A loss this many times the median of the last ones is none that an image could give.
 FACTOR = 100.0
 # Medians below this count as it: a network that has learnt its images is surprised by others.
 LEAST_MEDIAN = 0.1
 WINDOW = 200
 LEAST_KNOWN = 5
+
+
+class LossExploded(UserError):
+    """A loss is not finite or out of all proportion: the training has diverged.
+
+    Args:
+        what: the loss has done.
+        iteration: 1-based.
+        stage: of the four, 0 for joint training.
+        details: the values, and the images of the iteration.
+    """
+
+    def __init__(self, what: str, iteration: int, stage: int, details: str):
+        super().__init__(
+            f"The loss {what} at iteration {iteration} of stage {stage}: {details} Look at their "
+            "boxes in data_report.txt; else start again with a lower --learning_rate or with "
+            "--clip_gradients."
+        )
+        self.what = what
+        self.iteration = iteration
+        self.stage = stage
 
 
 class ExplosionGuard:

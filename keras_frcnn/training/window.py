@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.errors import UserError
-from keras_frcnn.training.explosion import FACTOR, ExplosionGuard
+from keras_frcnn.training.explosion import FACTOR, ExplosionGuard, LossExploded
 
 
 def check_state(state: Any) -> None:
@@ -82,7 +81,7 @@ class Window:
         """What goes into the checkpoint after ``done`` iterations, in types of JSON.
 
         Raises:
-            UserError: as :meth:`record`.
+            LossExploded: as :meth:`record`.
         """
         self._read(done)
         return {
@@ -97,7 +96,7 @@ class Window:
         """The means after ``done`` iterations; the window is empty then.
 
         Raises:
-            UserError: a loss is not finite or has exploded; the message names the images.
+            LossExploded: a loss is not finite or has exploded; the message names the images.
         """
         self._read(done)
         names = list(self._values[0])
@@ -134,9 +133,5 @@ class Window:
                 else f"is more than {FACTOR:g} times its median of {exploded[1]:.3g}"
             )
             names = [self.unit_name(int(unit)) for batch in units for unit in batch.numpy()]
-            raise UserError(
-                f"The loss {what} at iteration {done - before + 1} of stage {self.stage}: "
-                f"{values}. Images of this iteration: {', '.join(names)}. Look at their boxes in "
-                "data_report.txt; else start again with a lower --learning_rate or with "
-                "--clip_gradients."
-            )
+            details = f"{values}. Images of this iteration: {', '.join(names)}."
+            raise LossExploded(what, done - before + 1, self.stage, details)

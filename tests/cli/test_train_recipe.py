@@ -134,3 +134,11 @@ def test_every_rule_can_be_changed():
 def test_check_flags_needs_no_data():
     with pytest.raises(UserError, match="exclude each other"):
         check_flags(parse("--num_epochs", 1, "--iterations", "1,1,1,1"))
+
+
+def test_the_larger_sets_have_the_papers_longer_schedules():
+    sets = ("2007:trainval", "2012:trainval")
+    found = recipe_from(parse(), lambda images: 10, sets).stages
+    assert [(s.iterations, s.drop_at) for s in found[:2]] == [(80_000, 60_000), (60_000, 30_000)]
+    shorter = recipe_from(parse("--iterations", "8,4,8,4"), lambda images: 10, sets).stages
+    assert [(s.iterations, s.drop_at) for s in shorter[:2]] == [(8, 6), (4, 2)]

@@ -46,7 +46,7 @@ def test_everything_can_be_replaced():
     assert (recipe.image.short_side, recipe.image.long_side) == (300, 500)
     assert (recipe.anchors, recipe.detector.dropout) == (anchors, 0.0)
     assert budget.network_or("zf") == "tiny"
-    caption = budget.caption()
+    caption = budget.caption(seeds=budget.seeds)
     assert caption.startswith("Not a reproduction: 0.001 of the paper's schedule (80/40/80/40 ")
     for part in (
         "tiny in place",
@@ -71,6 +71,8 @@ def test_whatever_is_changed_is_no_reproduction(changed):
 
 
 def test_other_data_or_weights_are_no_reproduction():
+    assert Budget(seeds=3).caption().endswith("1 run.")  # of an experiment that repeats nothing
+    assert Budget(seeds=3).caption(seeds=3).endswith("3 runs each.")
     assert Budget().caption(reproduces=False).startswith("Not a reproduction")
 
 
@@ -93,3 +95,10 @@ def test_a_runs_recipe_is_kept_but_for_the_lengths():
     caption = Budget(fraction=0.0025, base=run).caption()
     assert "learning rate 0.002/0.003/0.003/0.003, background_iou_low 0, dropout 0," in caption
     assert Budget(base=run, dropout=0.5).recipe().detector.dropout == 0.5
+
+
+def test_detectors_see_the_larger_sets_for_longer():
+    larger = Budget(fraction=0.01).recipe(("2007:trainval", "2012:trainval"))
+    assert [(s.iterations, s.drop_at) for s in larger.stages] == [
+        (800, 600), (600, 300), (800, 600), (600, 300),
+    ]  # fmt: skip

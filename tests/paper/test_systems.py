@@ -14,6 +14,7 @@ from keras_frcnn.evaluation.uncertainty import Difference
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.paper.systems import (
     Evaluated,
+    Length,
     Repeated,
     claim,
     comparison,
@@ -81,12 +82,13 @@ def test_claims_go_no_further_than_twice_the_error():
 
 
 BASE = np.array([40.0, 50.0, 60.0])
+OF_40000 = Length(100, 40_000)
 
 
-def results(*means, replicates=BASE, iterations=100):
+def results(*means, replicates=BASE, length=OF_40000):
     """One system; its replicates lie about its mean as those of others do."""
     entries = (Evaluated(mean, (mean, None), replicates + mean, 10) for mean in means)
-    return Repeated(tuple(entries), iterations)
+    return Repeated(tuple(entries), length)
 
 
 def test_difference_is_paired():
@@ -110,6 +112,16 @@ def test_seeds_that_differ_widen_the_error():
 
 def test_nothing_is_claimed_of_detectors_trained_for_longer():
     assert comparison("A", "B", results(55.0), results(50.0)).startswith("A is above B by 5.0")
-    assert comparison("A", "B", results(55.0, iterations=1800), results(50.0)) == (
+    longer = results(55.0, length=Length(1800, 40_000))
+    assert comparison("A", "B", longer, results(50.0)) == (
         "A against B: no claim, as the detectors were trained for 1,800 and 100 iterations."
+    )
+
+
+def test_published_trainings_on_larger_sets_are_longer():
+    """60,000 iterations on 07+12 against 40,000 on 07, and a 400th of both."""
+    larger = results(55.0, length=Length(150, 60_000))
+    assert comparison("07+12", "07", larger, results(50.0)).startswith("07+12 is above 07")
+    assert "no claim" in comparison(
+        "07+12", "07", results(55.0, length=Length(153, 60_000)), results(50.0)
     )

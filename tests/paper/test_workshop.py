@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import shutil
 import signal
 
@@ -21,16 +22,16 @@ from keras_frcnn.cli.common import run_main
 from keras_frcnn.data.synthetic import write_demo_devkit
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.paper import kept_proposals, systems
+from keras_frcnn.paper import detection_sheets, kept_proposals, loss, systems
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals
-from keras_frcnn.paper.systems import System, detect_all, evaluate, kept_detections
+from keras_frcnn.paper.systems import Length, System, detect_all, evaluate, kept_detections
 from keras_frcnn.paper.trainings import four_steps, rpn_alone
 from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of
 from keras_frcnn.proposals.region_proposal_network import Ablation
 from keras_frcnn.recipes import AnchorConfig
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import loop
+from keras_frcnn.training import explosion, loop
 
 BUDGET = Budget(
     fraction=0.00005,
@@ -153,6 +154,49 @@ def test_given_runs_must_be_whole_and_of_other_images(make, trained, tmp_path):
         leaking.check()
 
 
+def test_a_run_on_the_test_images_of_2007_serves_those_of_2012(make, trained, tmp_path):
+    """07++12, which table 3 alone uses."""
+    _, run = trained
+    copy = RunFolder(tmp_path / "larger")
+    shutil.copytree(run.path, copy.path)
+    values = json.loads(copy.config_file.read_text())
+    values["data"]["sets"] = ["2007:trainval", "2007:test", "2012:trainval"]
+    copy.config_file.write_text(json.dumps(values))
+    workshop = make(runs=[copy, run])
+    workshop._datasets["2007:test"] = workshop.data("2007:trainval")
+    with pytest.raises(UserError, match=f"training set of {run.path}"):
+        workshop.check()
+    only = make(runs=[copy])
+    only._datasets["2007:test"] = only.data("2007:trainval")
+    only.check()
+    assert four_steps(only, "tiny", "07++12") == copy
+
+
+def test_a_training_that_diverges_leaves_its_row(make, monkeypatch):
+    """The paper expects one to: footnotes 2 and 3, and the rule of section 3.3."""
+    monkeypatch.setattr(explosion, "FACTOR", 1e-9)
+    monkeypatch.setattr(explosion, "LEAST_KNOWN", 1)
+    workshop = make()
+    rows = loss.make(workshop).rows
+    assert len(rows) == 4
+    for row in rows:
+        assert row[1:4] == (None, None, None)
+        assert "diverged: its loss is more than" in row[-1]
+        assert "at iteration 2 of stage 1" in row[-1]
+    assert "--clip_gradients" in workshop.console.file.getvalue()
+
+
+def test_pictures_without_a_network_say_why(make, monkeypatch):
+    workshop = make()
+    monkeypatch.setattr(workshop, "weights", {})
+    sheet = detection_sheets.make(workshop, "figure3")
+    assert (sheet.rows, sheet.figures) == (((0, 0),), ())
+    assert sheet.remarks == (
+        "Trained on 07+12: no ImageNet weights for tiny were given.",
+        "Trained on 07: no ImageNet weights for tiny were given.",
+    )
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
@@ -215,7 +259,7 @@ def test_a_system_is_detected_once_whatever_table_names_it(trained, monkeypatch)
     proposals = rpn_proposals(workshop, run, "2007:test", stage=1)
     system = System(run, 2, proposals, 5)
     found = evaluate(workshop, system)
-    assert (found.images, system.iterations) == (2, 2)
+    assert (found.images, system.length) == (2, Length(2, 40_000))
     monkeypatch.setattr(systems, "detect_all", None)
     again = System(run, 2, rpn_proposals(workshop, run, "2007:test", stage=1), 5)
     assert evaluate(workshop, again).mean == found.mean
