@@ -45,7 +45,7 @@ DATA_FLAGS = ("set", "images", "allow_bad")
 EPILOG = f"""\
 {ORIGINS}
 examples:
-  python -m keras_frcnn compress --run runs/vgg16 --out runs/vgg16-svd
+  python -m keras_frcnn compress --run runs/vgg16 --fc6 1024 --fc7 256
   python -m keras_frcnn compress --run runs/vgg16 --out runs/vgg16-svd \\
     --fc6 1024 --fc7 256 -p VOCdevkit --set 2007:test
 """
@@ -55,13 +55,15 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
     parser = HelpfulParser(
         prog="python -m keras_frcnn compress",
-        usage="python -m keras_frcnn compress --run DIR --out DIR [flags]",
+        usage="python -m keras_frcnn compress --run DIR [flags]",
         description="Split fc6 and fc7 of a run into two smaller layers each, by truncated SVD.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("from where to where")
     group.add_argument("--run", required=True, metavar="DIR", help="run folder of train_frcnn.py")
-    group.add_argument("--out", required=True, metavar="DIR", help="new run folder")
+    group.add_argument(
+        "--out", metavar="DIR", help="new run folder\ndefault: RUN-svd beside the run (ours)"
+    )
     ranks = Compression()
     group.add_argument(
         "--fc6",
@@ -97,7 +99,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    run, out = RunFolder(arguments.run), RunFolder(arguments.out)
+    run = RunFolder(arguments.run)
+    if arguments.out is None:
+        arguments.out = f"{run.path}-svd"
+    out = RunFolder(arguments.out)
     run.read_config()
     out.check_unused()
     if arguments.path is not None:

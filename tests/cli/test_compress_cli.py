@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -90,6 +91,19 @@ def test_flags_that_are_wrong(flags, words, trained, command, tmp_path, monkeypa
     outcome = command(compress.main, "--run", trained.path, "--out", "svd", *flags)
     assert outcome.refused(*words), outcome
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_without_out_the_new_run_lies_beside_the_old(trained, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained.path, run)
+    (tmp_path / "run-svd").mkdir()
+    (tmp_path / "run-svd" / "notes.txt").write_text("mine")
+    outcome = command(compress.main, "--run", run, "--fc6", "256", "--fc7", "256")
+    assert outcome.refused(f"{run}-svd exists and is not empty")
+    shutil.rmtree(tmp_path / "run-svd")
+    outcome = command(compress.main, "--run", run, "--fc6", "256", "--fc7", "256")
+    assert outcome.code == 0, outcome.err
+    assert RunFolder(tmp_path / "run-svd").read_config().compression is not None
 
 
 def test_the_run_itself_is_left_alone(trained, compressed):
