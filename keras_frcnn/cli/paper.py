@@ -17,6 +17,7 @@ from rich.console import Console
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
+    check_outside,
     choose_devices,
     existing_path,
     make_console,
@@ -199,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(arguments, flag) is None:
             raise UserError(f"--{flag} is needed; python -m keras_frcnn paper --help tells more.")
     path = existing_path(arguments.path, "The data path")
+    check_outside(Path(arguments.out), path, "--out")
     runs = tuple(RunFolder(existing_path(run, "--run")) for run in arguments.run)
     budget = budget_of(arguments, runs)
     quiet_tensorflow()
@@ -266,6 +268,7 @@ def make_all(
 ) -> None:
     """Makes the experiments one by one and says where each is."""
     from keras_frcnn.paper.catalogue import experiment
+    from keras_frcnn.paper.sheet import write_index
     from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of
 
     workshop = Workshop(
@@ -292,6 +295,7 @@ def make_all(
         written = sheet.write(workshop.folder)
         console.print(sheet.markdown(), soft_wrap=True)
         console.print(f"written to {written}", soft_wrap=True)
+        write_index(workshop.folder, EXPERIMENTS)
     if left_out and len(left_out) == len(names):
         raise UserError(f"Nothing could be made: {left_out[0]}.")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_frcnn.evaluation.recall import ProposalRecall, RecallContrast
-from keras_frcnn.files import write_text
+from keras_frcnn.files import parse_json, write_text
 
 Cell = str | float | int | None
 
@@ -92,6 +93,20 @@ class Sheet:
         values = dataclasses.asdict(self)
         write_text(path.with_suffix(".json"), json.dumps(values, indent=2) + "\n")
         return path
+
+
+def write_index(folder: Path, names: Iterable[str]) -> Path:
+    """Writes ``README.md``: the sheets that the folder has, in the order of ``names``."""
+    lines = ["# The tables and figures of the paper", ""]
+    for name in names:
+        file = folder / f"{name}.json"
+        if file.is_file():
+            title = parse_json(file.read_text(encoding="utf-8"))["title"]
+            lines.append(f"- [{title}]({name}.md)")
+    lines += ["", "Every caption says how much of the paper's work is behind it."]
+    path = folder / "README.md"
+    write_text(path, "\n".join(lines) + "\n")
+    return path
 
 
 def interval(low: float, high: float) -> str:

@@ -8,6 +8,7 @@ folder  what ``paper all --out`` made.
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -47,6 +48,12 @@ def test_every_experiment_writes_its_sheet(folder, name):
     assert values["rows"]
     for figure in values["figures"]:
         assert (folder / figure).stat().st_size > 1000
+
+
+def test_the_index_leads_to_every_sheet(folder):
+    text = (folder / "README.md").read_text()
+    links = re.findall(r"^- \[.+\]\((\w+)\.md\)$", text, re.MULTILINE)
+    assert links == list(EXPERIMENTS)
 
 
 def test_the_papers_numbers_stand_beside_ours(folder):

@@ -12,7 +12,7 @@ import json
 import pytest
 
 from keras_frcnn.evaluation.recall import RecallContrast
-from keras_frcnn.paper.sheet import Column, Sheet, points
+from keras_frcnn.paper.sheet import Column, Sheet, points, write_index
 
 COLUMNS = (Column("system"), Column("mAP %", 1))
 
@@ -58,3 +58,12 @@ def test_points_say_whether_they_are_resolved():
     assert points(RecallContrast(-0.01, -0.05, 0.02)) == (
         "-1.0 points (-5.0 to 2.0), not resolved at this budget"
     )
+
+
+def test_the_index_names_what_is_there(tmp_path):
+    for name in ("table5", "figure2"):
+        columns = (Column("x"),)
+        Sheet(name, f"Title of {name}", columns, (("1",),), "A caption.").write(tmp_path)
+    text = write_index(tmp_path, ("figure2", "table1", "table5")).read_text()
+    assert "- [Title of figure2](figure2.md)\n- [Title of table5](table5.md)\n" in text
+    assert "table1" not in text
