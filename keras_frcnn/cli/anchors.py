@@ -20,6 +20,7 @@ from keras_frcnn.anchor_files import read_anchors, write_anchors
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
+    check_outside,
     choose_devices,
     existing_path,
     make_console,
@@ -109,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     image = image_of_sides(PAPER.image, arguments.short_side, arguments.long_side)
     path = existing_path(arguments.path, "The data path")
     out = output_file(arguments.out, "--out")
+    check_outside(out, path, "--out")
     if out.suffix.lower() == ".png":
         raise UserError(f"--out {arguments.out} takes the JSON file; the PNG goes beside it.")
     given = None

@@ -47,7 +47,7 @@ origins of the defaults:
   *.m             ShaoqingRen/faster_rcnn @49ad099, the MATLAB code of the paper
   section         of the paper, arXiv:1506.01497
   lineage         yhenon/keras-frcnn and its forks
-  ours            a choice of this package
+  ours            a choice of this package, as defaults without an origin are
 """
 
 
@@ -259,6 +259,24 @@ def existing_path(text: str, what: str) -> Path:
     if not path.exists():
         raise UserError(f"{what} {text} does not exist (looked from {Path.cwd()}).")
     return path
+
+
+def check_outside(target: Path, data: Path, what: str) -> None:
+    """Makes sure that nothing is written into a folder of data.
+
+    Args:
+        target: the file or folder that is to be written.
+        data: a folder of data, or a file that names them.
+        what: the flag of the target, or what it is.
+
+    Raises:
+        UserError: the target lies in the folder.
+    """
+    if data.is_dir() and target.expanduser().resolve().is_relative_to(data.resolve()):
+        raise UserError(
+            f"{what} {target} lies in the data folder {data}, and nothing is ever written into "
+            "data; give a folder elsewhere with --out."
+        )
 
 
 def output_file(text: str, flag: str) -> Path:

@@ -15,7 +15,12 @@ from typing import Any
 
 from rich.console import Console
 
-from keras_frcnn.cli.common import existing_path, make_console, quiet_tensorflow
+from keras_frcnn.cli.common import (
+    check_outside,
+    existing_path,
+    make_console,
+    quiet_tensorflow,
+)
 from keras_frcnn.cli.evaluate_flags import SCORE_THRESHOLD, build_parser, check
 from keras_frcnn.cli.evaluated import Evaluated, evaluate_file, evaluate_run, read_file
 from keras_frcnn.data.dataset import Dataset
@@ -35,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     quiet_tensorflow()
     out, suffix = target_of(arguments)
+    check_outside(out, path, "The output folder")
     if arguments.run:
         part = out / f"detections{suffix}-part.json"
         evaluated = evaluate_run(arguments, path, console, part=part)

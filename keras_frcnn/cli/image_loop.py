@@ -229,7 +229,7 @@ def report(
         raise UserError(f"None of the {len(unreadable)} images could be read.")
     if not drawn:
         order = np.argsort(-best)
-        text = ", ".join(f"{detector.class_names[index]} {best[index]:.3f}" for index in order[:20])
+        text = ", ".join(f"{detector.class_names[index]} {best[index]:.3f}" for index in order)
         exported = arguments.saved_model or arguments.onnx
         note = " (0: none that the exported model returns)" if exported else ""
         console.print(

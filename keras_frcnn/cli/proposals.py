@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
+    check_outside,
     choose_devices,
     existing_path,
     make_console,
@@ -160,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check(arguments)
     path = existing_path(arguments.path, "The data path")
     out = output_file(arguments.out, "--out")
+    check_outside(out, path, "--out")
     if out.exists():
         raise UserError(f"--out {out} exists; give another file, or delete it.")
     console = make_console()

@@ -18,6 +18,7 @@ from rich.table import Table
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
+    check_outside,
     existing_path,
     make_console,
     numbers,
@@ -90,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     counts = numbers(arguments.numbers, int, "--numbers")
     path = existing_path(arguments.path, "The data path")
     out = None if arguments.out is None else output_file(arguments.out, "--out")
+    if out is not None:
+        check_outside(out, path, "--out")
     console = make_console()
     quiet_tensorflow()
     from keras_frcnn.cli.data import load_dataset, name_left_out

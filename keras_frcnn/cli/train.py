@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_frcnn.cli.common import (
+    check_outside,
     choose_devices,
     existing_path,
     make_console,
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_flags(arguments)
     path = existing_path(arguments.path, "The data path")
     run = existing_run(arguments) if arguments.resume else new_run(arguments)
+    check_outside(run.path, path, "The run folder")
     console = make_console()
     with ExitStack() as held:
         if arguments.resume:  # a new folder is made when all else is known to be right
@@ -127,9 +129,11 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
     """The checked training images.
 
     Raises:
-        UserError: as :func:`load_dataset`, or no object is left to train on.
+        UserError: as :func:`load_dataset`, no object is left to train on, or an image is in the
+            test list, too.
     """
     from keras_frcnn.cli.data import load_dataset
+    from keras_frcnn.data.voc import check_test_lists
 
     dataset = load_dataset(
         path,
@@ -146,6 +150,8 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
             f"is sound and not difficult{first}. There is nothing to learn from them."
         )
     check_class_names(dataset)
+    if arguments.parser == "pascal_voc":
+        check_test_lists(path, dataset)
     return dataset
 
 
@@ -265,15 +271,17 @@ def train(
 ) -> None:
     """Shows the start screen, trains, says where the result is."""
     from keras_frcnn.data.bad_images import left_out
-    from keras_frcnn.data.checks import write_report
+    from keras_frcnn.data.checks import without_objects, write_report
     from keras_frcnn.training.display import TrainingDisplay
     from keras_frcnn.training.fitting import Fitting, TrainingOptions
     from keras_frcnn.training.pictures import save_labels
     from keras_frcnn.training.stages import Trainer
 
-    run.keep_training_images(dataset)
-    write_report(dataset.problems, run.path / "data_report.txt")
-    shares = save_labels(dataset, config.recipe, run.path / "labels.png")
+    with console.status("reading the training images and their objects ..."):
+        run.keep_training_images(dataset)
+        notes = [*dataset.problems, *without_objects(dataset)]
+        write_report(notes, run.path / "data_report.txt")
+        shares = save_labels(dataset, config.recipe, run.path / "labels.png")
     show_start(console, config, dataset, run, initial, device, shares)
     plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
     options = TrainingOptions(

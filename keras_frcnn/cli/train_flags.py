@@ -75,7 +75,10 @@ def _add_data(group) -> None:
         help="see every image mirrored, too\ndefault: on (imdb.py:102-117; off in the lineage)",
     )
     group.add_argument(
-        "--no-hf", dest="flips", action="store_false", help="see images only as they are"
+        "--no-hf",
+        dest="flips",
+        action="store_false",
+        help="see images only as they are\ndefault: off (imdb.py:102-117)",
     )
     add_input_size_flags(group)
     add_strict_flag(group)
@@ -306,14 +309,20 @@ def _add_run(group) -> None:
         help="run folder runs/NAME, with the next number where it exists\n"
         "default: the network's name (ours)",
     )
-    group.add_argument("--out", metavar="DIR", help="run folder, instead of runs/NAME")
+    group.add_argument(
+        "--out", metavar="DIR", help="run folder\ndefault: the next free runs/NAME (ours)"
+    )
     group.add_argument(
         "--config_filename",
         metavar="FILE",
         help="write the configuration (JSON) there too; test_frcnn.py takes it\n"
         "default: only in the run folder (ours; config.pickle in the lineage)",
     )
-    group.add_argument("--resume", action="store_true", help="go on where the same command stopped")
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where the same command stopped\ndefault: off, a new run (ours)",
+    )
     group.add_argument(
         "--seed",
         type=whole_number(0, LARGEST_SEED),

@@ -230,6 +230,22 @@ def summary(dataset: Dataset) -> dict[str, int | dict[str, int]]:
     }
 
 
+def without_objects(dataset: Dataset) -> list[DataProblem]:
+    """A note on every image that has no object to train a detector on (recipe 4.9)."""
+    return [
+        DataProblem(
+            "no object",
+            str(example.path),
+            "",
+            "no object, or difficult ones only: the RPN learns from it, and by the paper's "
+            "background rule the detector does not",
+            "noted",
+        )
+        for example in dataset.examples
+        if not len(example.without_difficult().classes)
+    ]
+
+
 def report_text(problems: Sequence[DataProblem]) -> str:
     """The report: numbers per kind first, then one line a problem."""
     if not problems:

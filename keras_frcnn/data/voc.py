@@ -32,7 +32,7 @@ from keras_frcnn.data.checks import (
     build_dataset,
     names_found,
 )
-from keras_frcnn.data.dataset import DataProblem, Dataset, Example
+from keras_frcnn.data.dataset import DataProblem, Dataset
 from keras_frcnn.data.images import IMAGE_SUFFIXES
 from keras_frcnn.data.voc_layout import (
     available_sets,
@@ -157,32 +157,32 @@ def read_class_names(devkit: Path | str) -> tuple[str, ...]:
     return _class_list(names_found(objects), set(folders))
 
 
-def check_disjoint(train: Dataset, test: Dataset) -> None:
-    """Make sure that no image is in both.
+def check_test_lists(devkit: Path | str, train: Dataset) -> None:
+    """Make sure that no training image is in the ``test.txt`` of its year.
 
-    One image is one file, or one id of the same ``VOC<year>`` (or list) with the same contents: two
-    custom devkits may both have their own ``VOC2007/000001``.
+    Where ``test`` itself is trained on, as in the paper's 07++12, that is asked for by name.
 
     Raises:
         UserError: naming the first ids in both and their number.
     """
-    train_files = {example.path.resolve() for example in train.examples}
-    train_keys = {example.key: example for example in train.examples}
-
-    def in_train(example: Example) -> bool:
-        if example.path.resolve() in train_files:
-            return True
-        twin = train_keys.get(example.key)
-        return twin is not None and twin.path.read_bytes() == example.path.read_bytes()
-
-    both = [example.key for example in test.examples if in_train(example)]
-    if both:
-        more = f" and {len(both) - 5} more" if len(both) > 5 else ""
-        raise UserError(
-            f"Expected no image in both {' + '.join(train.sets)} (training) and "
-            f"{' + '.join(test.sets)} (test), found {len(both)}: {', '.join(both[:5])}{more}; "
-            "choose sets without a common image."
-        )
+    folders = year_folders(Path(devkit))
+    keys = {example.key for example in train.examples}
+    for year, split in dict.fromkeys((name.split(":")[0], "test") for name in train.sets):
+        file = list_file(folders[year], split)
+        if f"{year}:{split}" in train.sets or not file.is_file():
+            continue
+        both = [
+            f"VOC{year}/{image_id}"
+            for image_id in unique_ids(folders[year], [file], [])
+            if f"VOC{year}/{image_id}" in keys
+        ]
+        if both:
+            more = f" and {len(both) - 5} more" if len(both) > 5 else ""
+            raise UserError(
+                f"Expected no image in both {' + '.join(train.sets)} (training) and "
+                f"{year}:{split}, found {len(both)}: {', '.join(both[:5])}{more}; take them out of "
+                f"one of the lists in {file.parent}."
+            )
 
 
 def _read_annotation(file: Path, problems: list[DataProblem]) -> Element | None:

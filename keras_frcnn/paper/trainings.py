@@ -13,6 +13,7 @@ from pathlib import Path
 
 from keras_frcnn.compress import compress_run
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.data.voc import check_test_lists
 from keras_frcnn.paper.kept_proposals import external_proposals
 from keras_frcnn.paper.workshop import TRAINING_SETS, Absent, Workshop
 from keras_frcnn.proposals.given import GivenProposals
@@ -102,6 +103,7 @@ def trained(
         return run
     initial = workshop.initial_weights(network)
     dataset = workshop.data(TRAINING_SETS[training])
+    check_test_lists(workshop.devkit, dataset)
     config = RunConfig(
         network=network,
         precision=workshop.budget.precision,

@@ -230,13 +230,16 @@ class Fitting:
         if self.recipe.detector.background_iou_low <= 0:
             return np.arange(len(self.units))
         has_objects = np.array([len(unit.example.classes) > 0 for unit in self.units])
-        left_out = [
-            unit.key for unit, kept in zip(self.units, has_objects, strict=True) if not kept
+        empty = [
+            unit.example.key for unit, kept in zip(self.units, has_objects, strict=True) if not kept
         ]
+        left_out = list(dict.fromkeys(empty))  # once, not in each orientation
         if left_out:
+            more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
             self.display.say(
-                f"stage {stage}: {len(left_out)} images without objects give no RoI and are left "
-                f"out: {', '.join(left_out[:5])}{' ...' if len(left_out) > 5 else ''}"
+                f"stage {stage}: images without objects give no RoI and are left out, "
+                f"{len(left_out)} of them (named in data_report.txt): "
+                f"{', '.join(left_out[:5])}{more}"
             )
         if not has_objects.any():
             raise UserError(

@@ -20,6 +20,9 @@ CLASS_OUTPUTS = ("cls_score", "bbox_pred")
 def load_initial_weights(model: FasterRcnn, path: Path) -> LoadReport:
     """Loads every layer that the file has; class outputs only where the classes are the same.
 
+    The file must have every convolution of the base: one that starts at random among trained ones
+    (and stays so where it is frozen) would ruin the training without a word.
+
     A file of this package names its classes. With other ones, even if as many, the class outputs
     keep their initial weights: a row learnt for "cat" must not serve as "dog".
 
@@ -28,10 +31,11 @@ def load_initial_weights(model: FasterRcnn, path: Path) -> LoadReport:
     """
     with open_layers(path) as file:
         class_names = file.metadata.get("class_names")
+    base = [layer.name for layer in model.base_layers if layer.weights]
     if class_names is None or tuple(class_names) == model.class_names:
-        return load_layers(model.all_layers, path)
+        return load_layers(model.all_layers, path, required=base)
     kept = [layer for layer in model.all_layers if layer.name not in CLASS_OUTPUTS]
-    report = load_layers(kept, path)
+    report = load_layers(kept, path, required=base)
     return dataclasses.replace(
         report,
         new=(*report.new, *CLASS_OUTPUTS),

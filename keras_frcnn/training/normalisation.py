@@ -10,7 +10,7 @@ C  classes incl. background, A  anchors per position, F  inputs of the layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -29,7 +29,7 @@ _EPSILON = 1e-3
 
 
 def rpn_statistics(
-    model: FasterRcnn, units: Sequence[TrainingUnit]
+    model: FasterRcnn, units: Iterable[TrainingUnit]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (4,) of the deltas of all positive anchors of all training images."""
     config = model.recipe
@@ -67,7 +67,7 @@ def rpn_statistics(
 
 def detector_statistics(
     model: FasterRcnn,
-    units: Sequence[TrainingUnit],
+    units: Iterable[TrainingUnit],
     proposals_image_of: Callable[[int], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Per-class mean and deviation (C, 4) over all foreground RoIs of the data set.

@@ -15,7 +15,7 @@ unit   one training image in one orientation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ from keras_frcnn.training.step import (
     joint_objective,
     rpn_objective,
 )
+from keras_frcnn.training.units import TrainingUnit
 
 
 class Trainer:
@@ -233,12 +234,15 @@ class Trainer:
             f"({counts.min()} to {counts.max()}), written to {self.run.proposals_file(stage)}"
         )
 
+    def _units_with_progress(self) -> Iterator[TrainingUnit]:
+        return self.display.passes(self.units, "box targets of all training images")
+
     def _train_rpn(
         self, model: FasterRcnn, stage: int, trained, saved, loaded: frozenset[str]
     ) -> None:
         normalisation = DeltaNormalisation.identity(model.number_of_classes)
         if self.recipe.rpn.normalise_targets:
-            mean, std = normalise.rpn_statistics(model, self.units)
+            mean, std = normalise.rpn_statistics(model, self._units_with_progress())
             normalisation.rpn_mean[:], normalisation.rpn_std[:] = mean, std
         bbox_pred = model.rpn_layers[-1]
         if bbox_pred.name in loaded:
@@ -270,7 +274,9 @@ class Trainer:
         store = ProposalStore.load(proposals, [unit.key for unit in self.units])
         pictures.save_sampled_rois(self.run.path, model, self.units, store, self.config.seed, stage)
         normalisation = DeltaNormalisation.identity(model.number_of_classes)
-        means, stds = normalise.detector_statistics(model, self.units, store.boxes_of)
+        means, stds = normalise.detector_statistics(
+            model, self._units_with_progress(), store.boxes_of
+        )
         normalisation.detector_means[:], normalisation.detector_stds[:] = means, stds
         bbox_pred = model.head_layers[-1]
         if bbox_pred.name in loaded:

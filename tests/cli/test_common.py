@@ -33,8 +33,6 @@ WITHOUT_DEFAULT = {
         "--saved_model",
         "--onnx",
         "--detections",
-        "--no-hf",
-        "--resume",
     ),
     *("--config_filename", "--network", "--out", "--no-nms", "--no-cls", "--no-reg", "--list"),
 }
@@ -223,7 +221,7 @@ def test_every_flag_is_in_a_group_and_tells_its_default(name):
         flag = action.option_strings[-1]
         if action.required:
             continue
-        if flag not in WITHOUT_DEFAULT or (flag == "--network" and name == "train"):
+        if flag not in WITHOUT_DEFAULT or (flag in ("--network", "--out") and name == "train"):
             assert re.search(r"(^|\n)default: \S", action.help), flag
 
 
@@ -321,3 +319,16 @@ def test_xla_compiles_where_it_is_asked_to(jit):
 def test_brackets_in_names_are_shown_as_they_are(capsys):
     common.make_console().print("photos/IMG [edited] :car: [/b].jpg", style="yellow")
     assert capsys.readouterr().out == "photos/IMG [edited] :car: [/b].jpg\n"
+
+
+def test_nothing_is_written_into_data(tmp_path, monkeypatch):
+    data = tmp_path / "VOCdevkit"
+    (data / "VOC2007").mkdir(parents=True)
+    common.check_outside(tmp_path / "runs", data, "--out")
+    common.check_outside(tmp_path / "VOCdevkit-runs", data, "--out")
+    monkeypatch.chdir(data)
+    for target in (data / "runs", data, Path("runs"), tmp_path / "x" / ".." / "VOCdevkit" / "a.h5"):
+        with pytest.raises(UserError, match="lies in the data folder .*give a folder elsewhere"):
+            common.check_outside(target, data, "--out")
+    (data / "boxes.txt").write_text("")
+    common.check_outside(data / "runs", data / "boxes.txt", "--out")  # a list is no folder of data

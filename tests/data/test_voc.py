@@ -8,6 +8,7 @@ Generated images are 40 x 60 pixels (height x width); boxes_image (G, 4) half-op
 from __future__ import annotations
 
 import codecs
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from keras_frcnn.data.checks import summary
-from keras_frcnn.data.voc import VOC_CLASSES, check_disjoint, load_voc, read_class_names
+from keras_frcnn.data.voc import VOC_CLASSES, check_test_lists, load_voc, read_class_names
 from keras_frcnn.data.voc_layout import available_sets, parse_sets
 from keras_frcnn.errors import UserError
 
@@ -370,18 +371,14 @@ def test_progress(devkit):
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_check_disjoint(devkit, tmp_path):
+def test_training_images_must_not_be_in_the_test_list(devkit):
     train = load_voc(devkit.root, "2007:train")
-    check_disjoint(train, load_voc(devkit.root, "2007:val"))
-    with pytest.raises(UserError, match=r"found 2: VOC2007/1, VOC2007/2;"):
-        check_disjoint(train, load_voc(devkit.root, "2007:trainval"))
-    copy = Devkit(tmp_path / "copy")
-    copy.add("2")
-    copy.list("test", "2")
-    with pytest.raises(UserError, match=r"found 1: VOC2007/2;"):
-        check_disjoint(train, load_voc(copy.root, "2007:test"))
-    copy.image("2.jpg", colour=200)  # another data set that numbers its images alike
-    check_disjoint(train, load_voc(copy.root, "2007:test"))
+    check_test_lists(devkit.root, train)
+    devkit.list("test", "2", "7")
+    with pytest.raises(UserError, match=r"\(training\) and 2007:test, found 1: VOC2007/2; take"):
+        check_test_lists(devkit.root, train)
+    both = dataclasses.replace(train, sets=("2007:train", "2007:test"))
+    check_test_lists(devkit.root, both)  # trained on the test set by name, as 07++12 is
 
 
 def test_nothing_is_written_into_the_devkit(devkit):
@@ -397,7 +394,8 @@ def test_nothing_is_written_into_the_devkit(devkit):
 def test_real_voc():
     devkit = SHARED / "voc" / "VOCdevkit"
     train, test = (load_voc(devkit, f"2007:{split}") for split in ("trainval", "test"))
-    check_disjoint(train, test)
+    check_test_lists(devkit, train)
+    assert not {e.key for e in train.examples} & {e.key for e in test.examples}
     counts = [summary(dataset) for dataset in (train, test)]
     assert [count["images"] for count in counts] == [800, 200]
     assert train.class_names == test.class_names == VOC_CLASSES

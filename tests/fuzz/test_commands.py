@@ -77,6 +77,7 @@ class Place:
 
     def train(self, *flags: object, weights=("--weights", "random")) -> tuple[int, str, str]:
         run = self.out / "run"
+        self.list("test").unlink(missing_ok=True)  # it names the training images
         return self.do(train.main, "-p", self.devkit, "--out", run, *TINY, *weights, *flags)
 
     def test(self, *flags: object) -> tuple[int, str, str]:
