@@ -165,7 +165,7 @@ def test_a_batch_gives_what_its_images_give(predictor):
         alone = predictor.predict(images[index : index + 1])
         for name, values in alone._asdict().items():
             ours = getattr(together, name)[index].numpy()
-            np.testing.assert_allclose(ours, values[0], rtol=1e-4, atol=1e-3, err_msg=name)
+            np.testing.assert_allclose(ours, values[0], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 300, 5000])
