@@ -24,7 +24,7 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.plots import save_curves
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.run_config import RunConfig
+from keras_frcnn.run_config import RunConfig, identity
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
@@ -276,7 +276,7 @@ class Fitting:
         ]
         optimizer = MomentumOptimizer(variables, self.recipe.optimizer)
         loss_scale = LossScale(dynamic=self.config.precision == "float16")
-        checkpoints = Checkpoints(self.run.checkpoints, stage)
+        checkpoints = Checkpoints(self.run.checkpoints, stage, identity(self.config))
         first, window, notes = checkpoints.restore(optimizer, loss_scale)
         for note in notes:
             self.display.say(note)
