@@ -21,7 +21,7 @@ from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.explosion import LossExploded
+from keras_frcnn.training.explosion import TrainingDiverged
 from keras_frcnn.training.fitting import Fitting, TrainingOptions
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.stages import Trainer
@@ -157,7 +157,7 @@ def _fit(
     """Trains a run to its end, from where it stopped if it is there.
 
     Raises:
-        Absent: its loss exploded.
+        Absent: it diverged.
         UserError: another process trains it.
         TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
     """
@@ -181,9 +181,9 @@ def _fit(
         except TrainingStopped as stop:
             advice = "the same command goes on there"
             raise TrainingStopped(stop.received, stop.happened, advice) from stop
-        except LossExploded as explosion:
-            workshop.say(str(explosion))
+        except TrainingDiverged as diverged:
+            workshop.say(str(diverged))
             raise Absent(
-                f"the training {run.path.name} diverged: its loss {explosion.what} at iteration "
-                f"{explosion.iteration:,} of stage {explosion.stage}"
-            ) from explosion
+                f"the training {run.path.name} diverged: {diverged.what} at iteration "
+                f"{diverged.iteration:,} of stage {diverged.stage}"
+            ) from diverged
