@@ -54,6 +54,8 @@ class RunConfig:
             mode ``fast-rcnn`` also the given proposals.
         recipe: every hyper-parameter.
         compression: ranks of fc6 and fc7 if they are compressed; such a run cannot be trained on.
+        initial_weights_digest: of the contents of that file; ``None``: random weights, or a run of
+            an earlier version, of which it is not known.
     """
 
     network: str
@@ -67,6 +69,7 @@ class RunConfig:
     data: dict
     recipe: Recipe
     compression: Compression | None = field(default=None, metadata=ADDED_LATER)
+    initial_weights_digest: str | None = field(default=None, metadata=ADDED_LATER)
 
     @property
     def schedules(self) -> dict[int, StageSchedule]:

@@ -145,6 +145,23 @@ def test_resuming_needs_the_same_configuration(run, config):
         run.resume(dataclasses.replace(config, data={**config.data, "ids_hash": "other"}))
 
 
+def test_resuming_gives_the_runs_own_configuration(config, tmp_path):
+    """The command need not read half a gigabyte to say what its initial weights are."""
+    known = dataclasses.replace(config, stages=(1,), initial_weights_digest="a" * 32)
+    run = RunFolder(tmp_path / "known")
+    run.create(known, [])
+    expected = dataclasses.replace(known, stages=(1, 2, 3, 4))
+    assert run.resume(config) == run.read_config() == expected
+
+
+def test_a_run_that_does_not_know_its_initial_weights_is_resumed(run, config):
+    """As earlier versions wrote it."""
+    values = json.loads(run.config_file.read_text())
+    del values["initial_weights_digest"]
+    run.config_file.write_text(json.dumps(values))
+    assert run.resume(config).initial_weights_digest is None
+
+
 def test_resuming_may_go_further_but_not_less_far(config, tmp_path):
     run = RunFolder(tmp_path / "unshared")
     unshared = dataclasses.replace(config, stages=(1, 2))
@@ -179,6 +196,7 @@ def test_the_identity_of_a_run_survives_an_update(config):
     for part, name in (
         (values, "stages"),
         (values, "compression"),
+        (values, "initial_weights_digest"),
         (recipe["anchors"], "shapes"),
         (recipe["rpn"], "objectness"),
         (recipe["detector"], "dropout"),

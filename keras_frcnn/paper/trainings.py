@@ -23,6 +23,7 @@ from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.explosion import TrainingDiverged
 from keras_frcnn.training.fitting import Fitting, TrainingOptions
+from keras_frcnn.training.initial_weights import with_digest
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.stages import Trainer
 from keras_frcnn.training.units import training_units
@@ -165,8 +166,9 @@ def _fit(
         if note is not None:
             workshop.say(note)
         if run.config_file.exists():
-            run.resume(config)
+            config = run.resume(config)
         else:
+            config = with_digest(config, initial)
             run.create(config, command_line())
         run.keep_training_images(dataset)
         if given is not None and not run.given_proposals_file.exists():
