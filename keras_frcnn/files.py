@@ -7,13 +7,14 @@ partial  the file while it is being written, beside its final place and hidden.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -114,6 +115,16 @@ def _write_zeros(stream: BinaryIO, size: int) -> None:
     block = bytes(min(size, BLOCK_BYTES))
     for start in range(0, size, BLOCK_BYTES):
         stream.write(block[: size - start])
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """Hexadecimal digest of the contents of files, by which a run knows them again."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        with open(path, "rb") as stream:
+            while block := stream.read(BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def check_bounded(path: Path | str, most: int) -> None:

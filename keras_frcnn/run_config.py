@@ -7,6 +7,8 @@ stage  1 to 4; 0 is joint training.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import platform
 import sys
@@ -52,6 +54,8 @@ class RunConfig:
             mode ``fast-rcnn`` also the given proposals.
         recipe: every hyper-parameter.
         compression: ranks of fc6 and fc7 if they are compressed; such a run cannot be trained on.
+        initial_weights_digest: of the contents of that file; ``None``: random weights, or a run of
+            an earlier version, of which it is not known.
     """
 
     network: str
@@ -65,6 +69,7 @@ class RunConfig:
     data: dict
     recipe: Recipe
     compression: Compression | None = field(default=None, metadata=ADDED_LATER)
+    initial_weights_digest: str | None = field(default=None, metadata=ADDED_LATER)
 
     @property
     def schedules(self) -> dict[int, StageSchedule]:
@@ -135,6 +140,32 @@ def plain(config: RunConfig) -> dict[str, Any]:
     """The values of a configuration as JSON has them."""
     # A round trip, so that tuples compare equal to the lists of the file.
     return json.loads(json.dumps(to_json(config)))
+
+
+def identity(config: RunConfig) -> str:
+    """Hexadecimal digest of what a run is from its first stop to its last.
+
+    Which stages are asked for may change between two stops. A field that was added later counts
+    only where it is not what earlier versions did, so that an update leaves the digest as it is.
+    """
+    # As the file gives it back: a whole number on the command line is the same there as a float.
+    stored = from_json(plain(dataclasses.replace(config, stages=())), RunConfig)
+    text = json.dumps(_as_first_versions(stored), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _as_first_versions(value: Any) -> Any:
+    """The values of a configuration without fields that were added later and have their default."""
+    if isinstance(value, tuple):
+        return [_as_first_versions(entry) for entry in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    values = {item.name: (item, getattr(value, item.name)) for item in dataclasses.fields(value)}
+    return {
+        name: _as_first_versions(entry)
+        for name, (item, entry) in values.items()
+        if not ("added_later" in item.metadata and entry == item.default)
+    }
 
 
 def differences(stored: Any, asked: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

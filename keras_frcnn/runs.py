@@ -202,8 +202,15 @@ class RunFolder:
                 "it was made from, and compress that again."
             )
 
-    def resume(self, config: RunConfig) -> None:
+    def resume(self, config: RunConfig) -> RunConfig:
         """Makes sure that a command has the run's own configuration; it may ask for more stages.
+
+        Args:
+            config: of the command. The digest of its initial weights is not compared: whoever loads
+                them does that.
+
+        Returns:
+            The run's own, with the stages that are asked for.
 
         Raises:
             UserError: naming the first field that differs, or as :meth:`check_trainable`.
@@ -213,7 +220,9 @@ class RunFolder:
         goes_further = 0 < len(stored.stages) < len(config.stages)
         if goes_further:
             stored = dataclasses.replace(stored, stages=config.stages)
-        found = list(differences(plain(stored), plain(config)))
+        digest = stored.initial_weights_digest
+        asked = dataclasses.replace(config, initial_weights_digest=digest)
+        found = list(differences(plain(stored), plain(asked)))
         if found:
             name, was, now = found[0]
             raise UserError(
@@ -224,6 +233,7 @@ class RunFolder:
             values = parse_json(self.config_file.read_text(encoding="utf-8"))
             values["stages"] = list(config.stages)
             write_text(self.config_file, json.dumps(values, indent=2) + "\n")
+        return stored
 
 
 def new_run_folder(parent: Path, name: str) -> RunFolder:

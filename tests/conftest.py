@@ -127,7 +127,7 @@ def trainer_of(repeatable):
     def make(config, dataset, run, **options):
         said = io.StringIO()
         display = TrainingDisplay(Console(file=said, width=1000), [])
-        options = TrainingOptions(initial_weights=None, **options)
+        options = TrainingOptions(**{"initial_weights": None, **options})
         return Trainer(Fitting(config, dataset, run, options, display)), said
 
     return make

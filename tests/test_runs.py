@@ -8,12 +8,13 @@ run  a folder of the layout of :mod:`keras_frcnn.runs`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.run_config import versions
+from keras_frcnn.run_config import identity, plain, versions
 from keras_frcnn.runs import RunFolder, find_run, latest_run_folder, new_run_folder
 
 
@@ -144,6 +145,23 @@ def test_resuming_needs_the_same_configuration(run, config):
         run.resume(dataclasses.replace(config, data={**config.data, "ids_hash": "other"}))
 
 
+def test_resuming_gives_the_runs_own_configuration(config, tmp_path):
+    """The command need not read half a gigabyte to say what its initial weights are."""
+    known = dataclasses.replace(config, stages=(1,), initial_weights_digest="a" * 32)
+    run = RunFolder(tmp_path / "known")
+    run.create(known, [])
+    expected = dataclasses.replace(known, stages=(1, 2, 3, 4))
+    assert run.resume(config) == run.read_config() == expected
+
+
+def test_a_run_that_does_not_know_its_initial_weights_is_resumed(run, config):
+    """As earlier versions wrote it."""
+    values = json.loads(run.config_file.read_text())
+    del values["initial_weights_digest"]
+    run.config_file.write_text(json.dumps(values))
+    assert run.resume(config).initial_weights_digest is None
+
+
 def test_resuming_may_go_further_but_not_less_far(config, tmp_path):
     run = RunFolder(tmp_path / "unshared")
     unshared = dataclasses.replace(config, stages=(1, 2))
@@ -152,6 +170,41 @@ def test_resuming_may_go_further_but_not_less_far(config, tmp_path):
     assert run.read_config() == config
     with pytest.raises(UserError, match="stages"):
         run.resume(unshared)
+
+
+def test_the_identity_of_a_run_is_that_of_what_resuming_keeps(run, config):
+    same = (run.read_config(), dataclasses.replace(config, stages=(1,)))
+    assert {identity(one) for one in same} == {identity(config)}
+    # 10 is 10.0 in the file.
+    whole = dataclasses.replace(config.recipe.rpn, box_weight=10)
+    recipe = dataclasses.replace(config.recipe, rpn=whole)
+    assert identity(dataclasses.replace(config, recipe=recipe)) == identity(config)
+    rpn = dataclasses.replace(config.recipe.rpn, objectness="logistic")
+    others = (
+        dataclasses.replace(config, seed=6),
+        dataclasses.replace(config, data={**config.data, "ids_hash": "other"}),
+        dataclasses.replace(config, precision="float16"),
+        dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, rpn=rpn)),
+    )
+    assert len({identity(one) for one in (config, *others)}) == 5
+
+
+def test_the_identity_of_a_run_survives_an_update(config):
+    """It is the digest of what the first versions wrote, which lacked these fields."""
+    values = plain(config)
+    recipe = values["recipe"]
+    for part, name in (
+        (values, "stages"),
+        (values, "compression"),
+        (values, "initial_weights_digest"),
+        (recipe["anchors"], "shapes"),
+        (recipe["rpn"], "objectness"),
+        (recipe["detector"], "dropout"),
+        (recipe["optimizer"], "clip_norm"),
+    ):
+        del part[name]
+    text = json.dumps({**values, "stages": []}, sort_keys=True)
+    assert identity(config) == hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def test_a_copied_configuration_leads_back(run, config, tmp_path):

@@ -43,7 +43,7 @@ def given_record(
     """
     if given is None:
         return {}
-    from keras_frcnn.proposals.files import digest_of
+    from keras_frcnn.files import digest_of
 
     files = [Path(text).expanduser() for text in texts]
     record = {

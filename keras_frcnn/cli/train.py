@@ -70,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         given = load_given(arguments.proposals, dataset)
         config = run_config(arguments, dataset, given)
         if arguments.resume:
-            run.resume(config)
+            config = run.resume(config)
         else:
-            check_weights(config, initial)
+            config = checked_weights(config, initial)
             claim(run, held, console)
             run.create(config, command_line())
         if given is not None and not run.given_proposals_file.exists():
@@ -246,18 +246,22 @@ def new_run(arguments: argparse.Namespace) -> RunFolder:
     return run
 
 
-def check_weights(config: RunConfig, initial: Path | None) -> None:
+def checked_weights(config: RunConfig, initial: Path | None) -> RunConfig:
     """Loads the initial weights once before there is a run folder: they may not fit.
+
+    Returns:
+        The configuration, which knows the file by its contents.
 
     Raises:
         UserError: they do not.
     """
     from keras_frcnn.network.faster_rcnn import FasterRcnn
-    from keras_frcnn.training.initial_weights import load_initial_weights
+    from keras_frcnn.training.initial_weights import load_initial_weights, with_digest
 
     if initial is not None:
         model = FasterRcnn(config.network, config.class_names, config.recipe)
         load_initial_weights(model, initial)
+    return with_digest(config, initial)
 
 
 def train(

@@ -166,6 +166,7 @@ def prepare_image(
     short_side: int,
     long_side: int,
     pixel_means_rgb: Sequence[float],
+    on_host: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Resize an image, or a batch of one size, to the network's input and subtract the means.
 
@@ -177,16 +178,21 @@ def prepare_image(
         image: (H, W, 3) or (N, H, W, 3), uint8, RGB; H and W may be unknown when traced.
         short_side, long_side: see ``input_size``.
         pixel_means_rgb: three means in the order R, G, B.
+        on_host: whether this runs on the CPU for certain, which resizes bytes as they are, to the
+            same values: a large image is then not held as float32, four times its size. GPUs have
+            no such kernel, and would leave the resize to the CPU.
 
     Returns:
         image_input, (h, w, 3) or (N, h, w, 3) float32, and scale, (2,) float32, (h / H, w / W).
     """
     size = tf.shape(image, out_type=tf.int64)[-3:-1]
     size_input = _input_size_tensor(size, short_side, long_side)
-    resized = tf.image.resize(
-        tf.cast(image, tf.float32), tf.cast(size_input, tf.int32), method="bilinear"
+    pixels = image if on_host else tf.cast(image, tf.float32)
+    resized = tf.image.resize(pixels, tf.cast(size_input, tf.int32), method="bilinear")
+    # Where nothing is to be resized TensorFlow may give the bytes back.
+    image_input = tf.cast(resized, tf.float32) - tf.constant(
+        pixel_means_rgb, tf.float32, shape=(3,)
     )
-    image_input = resized - tf.constant(pixel_means_rgb, tf.float32, shape=(3,))
     return image_input, tf.cast(size_input, tf.float32) / tf.cast(size, tf.float32)
 
 

@@ -162,6 +162,7 @@ def batches(
                 short_side=config.short_side,
                 long_side=config.long_side,
                 pixel_means_rgb=config.pixel_means_rgb,
+                on_host=True,  # as everything in tf.data
             )
             record["image"].set_shape((None, None, 3))
         else:

@@ -22,8 +22,9 @@ from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.explosion import LossExploded
+from keras_frcnn.training.explosion import TrainingDiverged
 from keras_frcnn.training.fitting import Fitting, TrainingOptions
+from keras_frcnn.training.initial_weights import with_digest
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.stages import Trainer
 from keras_frcnn.training.units import training_units
@@ -159,7 +160,7 @@ def _fit(
     """Trains a run to its end, from where it stopped if it is there.
 
     Raises:
-        Absent: its loss exploded.
+        Absent: it diverged.
         UserError: another process trains it.
         TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
     """
@@ -167,8 +168,9 @@ def _fit(
         if note is not None:
             workshop.say(note)
         if run.config_file.exists():
-            run.resume(config)
+            config = run.resume(config)
         else:
+            config = with_digest(config, initial)
             run.create(config, command_line())
         run.keep_training_images(dataset)
         if given is not None and not run.given_proposals_file.exists():
@@ -183,9 +185,9 @@ def _fit(
         except TrainingStopped as stop:
             advice = "the same command goes on there"
             raise TrainingStopped(stop.received, stop.happened, advice) from stop
-        except LossExploded as explosion:
-            workshop.say(str(explosion))
+        except TrainingDiverged as diverged:
+            workshop.say(str(diverged))
             raise Absent(
-                f"the training {run.path.name} diverged: its loss {explosion.what} at iteration "
-                f"{explosion.iteration:,} of stage {explosion.stage}"
-            ) from explosion
+                f"the training {run.path.name} diverged: {diverged.what} at iteration "
+                f"{diverged.iteration:,} of stage {diverged.stage}"
+            ) from diverged

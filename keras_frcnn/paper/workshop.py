@@ -24,10 +24,9 @@ from keras_frcnn.data.bad_images import about_left_out, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
+from keras_frcnn.files import digest_of, write_text
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
-from keras_frcnn.proposals.files import digest_of
 from keras_frcnn.run_config import differences
 from keras_frcnn.runs import FINAL, RunFolder
 

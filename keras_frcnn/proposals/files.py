@@ -16,7 +16,6 @@ U  entries, T  proposals of all of them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,16 +62,6 @@ def read_proposals(paths: Path | Sequence[Path]) -> GivenProposals:
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
     return merge([_read_one(path) for path in paths])
-
-
-def digest_of(paths: Sequence[Path]) -> str:
-    """Hexadecimal digest of the contents of files, by which a run knows its proposals again."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        with open(path, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_one(path: Path) -> GivenProposals:

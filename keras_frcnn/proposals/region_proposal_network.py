@@ -16,11 +16,11 @@ import tensorflow as tf
 
 from keras_frcnn.data.images import prepare_image
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import digest_of
 from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.network.weights import load_layers
-from keras_frcnn.proposals.files import digest_of
 from keras_frcnn.proposals.given import ScoredBoxes, ranked
 from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs import FINAL, RunFolder

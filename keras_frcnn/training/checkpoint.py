@@ -3,7 +3,8 @@
 A stage's start is rebuilt from the ImageNet file or from the weights of earlier stages, and all
 randomness is a function of the seed and the iteration, so that a checkpoint holds only the trained
 variables, their velocities, the iteration and what the next record needs, in one HDF5 file that is
-written whole or not at all and begins with a checksum of the rest.
+written whole or not at all and begins with a checksum of the rest. It names the run that it belongs
+to by a digest of its configuration.
 
 Shapes and names
 ----------------
@@ -22,7 +23,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
-import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
@@ -38,6 +38,20 @@ HEAD_BYTES = 512
 BLOCK_BYTES = 2**20
 
 
+class _Foreign(UserError):
+    """The checkpoint is whole, and of another run.
+
+    Args:
+        path: the file.
+        reason: by which it is known.
+        advice: whose it is, and what to do where there is no other.
+    """
+
+    def __init__(self, path: Path, reason: str, advice: str):
+        super().__init__(f"{path} {reason}: {advice}")
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints of one stage in a folder of the run.
@@ -45,10 +59,13 @@ class Checkpoints:
     Attributes:
         folder: where they lie.
         stage: 1 to 4, 0 for joint training.
+        identity: of the run, see :func:`keras_frcnn.run_config.identity`; ``None``: nothing is
+            known of it, and nothing compared.
     """
 
     folder: Path
     stage: int
+    identity: str | None = None
 
     def files(self) -> list[Path]:
         """Existing checkpoints of this stage, newest first."""
@@ -68,6 +85,7 @@ class Checkpoints:
         """
         path = self.folder / f"stage{self.stage}-{iteration:08d}.h5"
         header = {
+            "run": self.identity,
             "iteration": iteration,
             "loss_scale": float(loss_scale.scale.numpy()),
             "good_steps": int(loss_scale.good_steps.numpy()),
@@ -90,26 +108,32 @@ class Checkpoints:
     def restore(
         self, optimizer: MomentumOptimizer, loss_scale: LossScale
     ) -> tuple[int, dict[str, Any], list[str]]:
-        """Loads the newest good checkpoint.
+        """Loads the newest good checkpoint of the run.
 
         Returns:
             ``(iteration, window, notes)``: 0 and nothing without a checkpoint; ``notes`` has one
-            sentence for each damaged file that was passed over.
+            sentence for each damaged or foreign file that was passed over.
 
         Raises:
-            UserError: the newest good checkpoint is of another network or recipe, or of another
-                format.
+            UserError: none is good, and one of them is of another run; or the newest good one is
+                of another format.
         """
         notes: list[str] = []
+        foreign: _Foreign | None = None
         files = self.files()
         for path, older in zip(files, [*files[1:], None], strict=False):
+            instead = f"{older.name} is used" if older else "the stage starts again"
             try:
-                return *_read(path, optimizer, loss_scale), notes
+                return *_read(path, self.identity, optimizer, loss_scale), notes
+            except _Foreign as error:
+                foreign = foreign or error
+                notes.append(f"{path} is of another run (it {error.reason}); {instead}.")
             except UserError:  # a ValueError, but not a damaged file
                 raise
             except (OSError, ValueError) as error:
-                instead = f"{older.name} is used" if older else "the stage starts again"
                 notes.append(f"{path} is damaged ({error}); {instead}.")
+        if foreign is not None:
+            raise foreign
         return 0, {}, notes
 
     def clear(self) -> None:
@@ -123,11 +147,12 @@ def _pairs(optimizer: MomentumOptimizer):
 
 
 def _read(
-    path: Path, optimizer: MomentumOptimizer, loss_scale: LossScale
+    path: Path, identity: str | None, optimizer: MomentumOptimizer, loss_scale: LossScale
 ) -> tuple[int, dict[str, Any]]:
     """Reads the file as a whole, then assigns; see :meth:`Checkpoints.restore`.
 
     Raises:
+        _Foreign: it is of another run.
         ValueError, OSError: the file is damaged.
     """
     _check_head(path)
@@ -135,7 +160,9 @@ def _read(
     try:
         with h5py.File(path, "r") as file:
             header = _read_header(file)
-            values = _read_variables(path, file, [variable for variable, _ in pairs])
+            arrays = _find_variables(path, file, [variable for variable, _ in pairs])
+            _check_run(path, header["run"], identity)
+            values = [(weight[()], velocity[()]) for weight, velocity in arrays]
     except UserError:
         raise
     # What h5py raises where a member is missing, unreadable or of another type.
@@ -159,36 +186,53 @@ def _read_header(file: h5py.File) -> dict[str, Any]:
         raise ValueError(f"its loss_scale is no number above 0: {scale!r:.80}")
     # Checkpoints of the first versions have no window; their next record is a mean of fewer.
     check_state(header.setdefault("window", {}))
+    # Earlier ones do not say which run they are of.
+    run = header.setdefault("run", None)
+    if not (run is None or isinstance(run, str)):
+        raise ValueError(f"its run is no digest: {run!r:.80}")
     return header
 
 
-def _read_variables(
-    path: Path, file: h5py.File, variables: Sequence[tf.Variable]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weight and velocity of each variable; every shape is compared before any is read.
+def _check_run(path: Path, found: str | None, identity: str | None) -> None:
+    """Compares the run that a checkpoint names with this one.
 
     Raises:
-        UserError: they are those of another network or recipe.
+        _Foreign: they are two.
+    """
+    if found is not None and identity is not None and found != identity:
+        raise _Foreign(
+            path,
+            "was written with another configuration",
+            "it belongs to another run. Take it out of the folder, or start a new run.",
+        )
+
+
+def _find_variables(
+    path: Path, file: h5py.File, variables: Sequence[tf.Variable]
+) -> list[tuple[h5py.Dataset, h5py.Dataset]]:
+    """Weight and velocity of each variable, not read yet; every shape is compared.
+
+    Raises:
+        _Foreign: they are those of another network or recipe.
         ValueError: as :func:`find_array`.
     """
+    advice = "it belongs to another network or recipe. Start a new run."
     if len(file) != len(variables):
-        raise UserError(
-            f"{path} holds {len(file)} variables, this stage trains {len(variables)}: it belongs "
-            "to another network or recipe. Start a new run."
-        )
+        reason = f"holds {len(file)} variables, this stage trains {len(variables)}"
+        raise _Foreign(path, reason, advice)
     found = []
     for index, (name, variable) in enumerate(zip(sorted(file), variables, strict=True)):
         group = find_member(file, name, "group")
         arrays = tuple(find_array(path, group, part, "f", None) for part in ("weight", "velocity"))
         for array in arrays:
             if array.shape != tuple(variable.shape):
-                raise UserError(
-                    f"{path}: variable {index} ({variable.name}) has the shape {array.shape}, "
-                    f"expected {tuple(variable.shape)}. It belongs to another network or recipe. "
-                    "Start a new run."
+                reason = (
+                    f"holds as variable {index} ({variable.name}) one that has the shape "
+                    f"{array.shape}, expected {tuple(variable.shape)}"
                 )
+                raise _Foreign(path, reason, advice)
         found.append(arrays)
-    return [(weight[()], velocity[()]) for weight, velocity in found]
+    return found
 
 
 def _check_head(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Telling an exploding loss from a hard image, long before it is infinite.
+"""Telling a training that has diverged: by its losses, long before they are infinite, and weights.
 
 Shapes and names
 ----------------
@@ -8,9 +8,10 @@ loss  the objective of one iteration.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 
@@ -22,8 +23,25 @@ WINDOW = 200
 LEAST_KNOWN = 5
 
 
-class LossExploded(UserError):
-    """A loss is not finite or out of all proportion: the training has diverged.
+class TrainingDiverged(UserError):
+    """What the training computes is of no use any more.
+
+    Args:
+        message: the whole sentence.
+        what: has happened to what, as ``"its loss is not finite"``.
+        iteration: 1-based.
+        stage: of the four, 0 for joint training.
+    """
+
+    def __init__(self, message: str, what: str, iteration: int, stage: int):
+        super().__init__(message)
+        self.what = what
+        self.iteration = iteration
+        self.stage = stage
+
+
+class LossExploded(TrainingDiverged):
+    """A loss is not finite or out of all proportion.
 
     Args:
         what: the loss has done.
@@ -36,11 +54,50 @@ class LossExploded(UserError):
         super().__init__(
             f"The loss {what} at iteration {iteration} of stage {stage}: {details} Look at their "
             "boxes in data_report.txt; else start again with a lower --learning_rate or with "
-            "--clip_gradients."
+            "--clip_gradients.",
+            f"its loss {what}",
+            iteration,
+            stage,
         )
-        self.what = what
-        self.iteration = iteration
-        self.stage = stage
+
+
+class WeightsNotFinite(TrainingDiverged):
+    """Trained weights are NaN or infinite, which no loss has told.
+
+    Args:
+        names: of the variables.
+        iteration: after which it was seen, 1-based.
+        stage: of the four, 0 for joint training.
+    """
+
+    def __init__(self, names: Sequence[str], iteration: int, stage: int):
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        super().__init__(
+            f"The weights {names[0]}{more} are not finite after iteration {iteration} of stage "
+            f"{stage}, and nothing of them is kept: a gradient was not finite since the last "
+            "checkpoint, though the loss was. Go on from there with --resume; if it happens again, "
+            "start anew with a lower --learning_rate or with --clip_gradients.",
+            f"its weights are not finite ({names[0]}{more})",
+            iteration,
+            stage,
+        )
+
+
+def check_weights(variables: Sequence[tf.Variable], iteration: int, stage: int) -> None:
+    """Makes sure that weights are fit to be kept.
+
+    Args:
+        variables: the trained ones.
+        iteration, stage: for the message.
+
+    Raises:
+        WeightsNotFinite: one of them has an element that is not.
+    """
+    # Waited for once, not after each variable.
+    finite = tf.stack([tf.reduce_all(tf.math.is_finite(variable)) for variable in variables])
+    bad = [variable for variable, sound in zip(variables, finite.numpy(), strict=True) if not sound]
+    if bad:
+        raise WeightsNotFinite([variable.name.split(":")[0] for variable in bad], iteration, stage)
 
 
 class ExplosionGuard:

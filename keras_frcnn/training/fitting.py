@@ -24,10 +24,11 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.plots import save_curves
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.run_config import RunConfig
+from keras_frcnn.run_config import RunConfig, identity
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.explosion import check_weights
 from keras_frcnn.training.feature_cache import (
     CachePlan,
     FeatureCache,
@@ -271,6 +272,10 @@ class Fitting:
             batches_per_step: batches whose gradients are averaged.
             make_record: of :meth:`records`.
             eligible: units that this stage sees.
+
+        Raises:
+            TrainingDiverged: a loss or a weight is not finite, or a loss has exploded. What is
+                kept is sound.
         """
         variables = [
             tensorflow_variable(weight)
@@ -279,7 +284,7 @@ class Fitting:
         ]
         optimizer = MomentumOptimizer(variables, self.recipe.optimizer)
         loss_scale = LossScale(dynamic=self.config.precision == "float16")
-        checkpoints = Checkpoints(self.run.checkpoints, stage)
+        checkpoints = Checkpoints(self.run.checkpoints, stage, identity(self.config))
         first, window, notes = checkpoints.restore(optimizer, loss_scale)
         for note in notes:
             self.display.say(note)
@@ -327,6 +332,7 @@ class Fitting:
             check_memory(step, lambda found: batches_of(lambda: iter(found)), largest, names, stage)
 
         def save_checkpoint(done: int, window: dict) -> None:
+            check_weights(variables, done, stage)
             checkpoints.save(done, optimizer, loss_scale, window)
             if done < schedule.iterations:
                 self._draw_curves()
@@ -348,6 +354,8 @@ class Fitting:
                 checkpoint_seconds=self.options.checkpoint_seconds,
                 state=window,
             )
+        # A checkpoint of an earlier version may be one of the last iteration, and not be sound.
+        check_weights(variables, schedule.iterations, stage)
         self._draw_curves()
         if schedule.iterations > first:
             self.display.say(f"traces of the step: {step.traces} for all image sizes")

@@ -10,9 +10,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import digest_of
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.network.weights import LoadReport, load_layers
+from keras_frcnn.run_config import RunConfig
 
 CLASS_OUTPUTS = ("cls_score", "bbox_pred")
 
@@ -45,3 +48,24 @@ def load_initial_weights(model: FasterRcnn, path: Path) -> LoadReport:
             f"are {', '.join(model.class_names)}",
         ),
     )
+
+
+def with_digest(config: RunConfig, path: Path | None) -> RunConfig:
+    """The configuration of a new run, which knows the contents of the file that it starts from."""
+    if path is None:
+        return config
+    return dataclasses.replace(config, initial_weights_digest=digest_of([path]))
+
+
+def check_unchanged(config: RunConfig, path: Path) -> None:
+    """Makes sure that a file is what the run began with: layers that are not trained come from it.
+
+    Raises:
+        UserError: its contents are others.
+    """
+    digest = config.initial_weights_digest
+    if digest is not None and digest_of([path]) != digest:
+        raise UserError(
+            f"The initial weights {path} changed since the run was started, and a training goes on "
+            "with what it began with. Put the file back, or start a new run."
+        )

@@ -28,7 +28,7 @@ from keras_frcnn.training import normalisation as normalise
 from keras_frcnn.training import pictures
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.fitting import Fitting
-from keras_frcnn.training.initial_weights import load_initial_weights
+from keras_frcnn.training.initial_weights import check_unchanged, load_initial_weights
 from keras_frcnn.training.loop import BETWEEN
 from keras_frcnn.training.passes import make_proposals
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -186,10 +186,15 @@ class Trainer:
         )
 
     def initial_model(self) -> tuple[FasterRcnn, frozenset[str]]:
-        """The network that stages 1 and 2 start from, and the layers that came from a file."""
+        """The network that stages 1 and 2 start from, and the layers that came from a file.
+
+        Raises:
+            UserError: the file does not fit, or is not what the run began with.
+        """
         model = self.new_model()
         if self.options.initial_weights is None:
             return model, frozenset()
+        check_unchanged(self.config, self.options.initial_weights)
         report = load_initial_weights(model, self.options.initial_weights)
         self.display.say(report.text())
         return model, frozenset(report.loaded)

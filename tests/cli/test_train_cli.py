@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_the_configuration_is_complete(trained):
     assert (values["mode"], values["stages"], values["precision"]) == (
         "alternating", [1, 2, 3, 4], "float32",
     )  # fmt: skip
-    assert values["initial_weights"] == "random"
+    assert (values["initial_weights"], values["initial_weights_digest"]) == ("random", None)
     assert values["data"]["sets"] == ["2007:trainval"]
     assert values["data"]["images"] == 9
     assert set(values["versions"]) >= {"keras_frcnn", "python", "tensorflow", "keras", "numpy"}
@@ -180,6 +181,9 @@ def test_joint_training_from_another_runs_weights(trained, devkit, command, tmp_
     assert "joint training 2/2" in outcome.out
     values = json.loads((joint / "config.json").read_text())
     assert (values["mode"], values["recipe"]["name"]) == ("joint", "py-faster-rcnn")
+    weights = (trained.path / "weights" / "final.weights.h5").read_bytes()
+    digest = hashlib.blake2b(weights, digest_size=16).hexdigest()
+    assert values["initial_weights_digest"] == digest
     assert (joint / "weights" / "final.weights.h5").is_file()
     refused = command(evaluate_main(), "--run", joint, "-p", devkit, "--stage", "2")
     assert refused.refused("was trained with --mode joint, which has no stage 2")

@@ -380,6 +380,41 @@ def test_prepare_image_of_an_unchanged_size_is_exact():
     assert scale.numpy().tolist() == [1.0, 1.0]
 
 
+def prepared(image: tf.Tensor, on_host: bool) -> tf.Tensor:
+    options = {"short_side": 90, "long_side": 150, "pixel_means_rgb": MEANS_RGB}
+    return prepare_image(image, **options, on_host=on_host)[0]
+
+
+@pytest.fixture(scope="module")
+def traced():
+    """:func:`prepared` for images of any size, by ``on_host``."""
+    image = tf.TensorSpec((None, None, 3), tf.uint8)
+    return {
+        on_host: tf.function(prepared).get_concrete_function(image, on_host)
+        for on_host in (False, True)
+    }
+
+
+def test_bytes_are_resized_on_the_host_to_the_same_bits(traced):
+    """Down, up, and where one side or both stay as they are."""
+    random = np.random.default_rng(4)
+    sides = random.integers(1, 250, (100, 2)).tolist()
+    for height, width in [*sides, (90, 90), (90, 130), (130, 90), (1, 1), (1, 200), (200, 1)]:
+        image = tf.constant(random.integers(0, 256, (height, width, 3), np.uint8))
+        expected = prepared(image, on_host=False)
+        # A size that is known is not resized where nothing changes; one that is traced is.
+        for found in (prepared(image, on_host=True), traced[False](image), traced[True](image)):
+            assert found.dtype == expected.dtype == tf.float32
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_whole_image_is_not_held_as_floats_on_the_host(traced):
+    for on_host, dtype in ((False, tf.float32), (True, tf.uint8)):
+        operations = traced[on_host].graph.get_operations()
+        (resize,) = (entry for entry in operations if entry.type == "ResizeBilinear")
+        assert resize.inputs[0].dtype == dtype
+
+
 def test_reading_writes_nothing(tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(oriented("JPEG", 6, noise(20, 30, 3)))

@@ -110,26 +110,37 @@ def only_touched(*places: Path) -> Iterator[None]:
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[None]:
-    """Fails if the block takes too long or too much memory, changes anything in ``folder`` or
-    touches any file elsewhere."""
+def limited(seconds: int, memory_bytes: int) -> Iterator[None]:
+    """Fails if the block takes longer, or if its process then held that much more at any time."""
+    hung = f"a case took more than {seconds} seconds"
+    hangs = []
 
     def hang(number, frame):
-        raise TimeoutError(f"a case took more than {SECONDS} seconds")
+        hangs.append(number)
+        raise TimeoutError(hung)
 
-    before = snapshot(folder)
     previous = signal.signal(signal.SIGALRM, hang)
     reset_peak()
     at_start = peak_memory()
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     try:
-        with only_touched():
-            yield
+        yield
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)
+    # A command makes a sentence of it, as of every error of the system.
+    assert not hangs, hung
     grown = peak_memory() - at_start
-    assert grown < MEMORY_BYTES, f"a case took {grown / 2**20:.0f} MiB"
+    assert grown < memory_bytes, f"a case took {grown / 2**20:.0f} MiB"
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """Fails if the block takes too long or too much memory, changes anything in ``folder`` or
+    touches any file elsewhere."""
+    before = snapshot(folder)
+    with limited(SECONDS, MEMORY_BYTES), only_touched():
+        yield
     assert snapshot(folder) == before, "a case touched the data"
 
 

@@ -29,12 +29,15 @@ from keras_frcnn.network.weights import write_layers
 from keras_frcnn.proposals.files import write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.runs import RunFolder
-from tests.fuzz.harness import only_touched, snapshot
+from tests.fuzz.harness import limited, only_touched, snapshot
 
 ROOT = Path(__file__).parents[2]
 XML = """<annotation><object><name>{name}</name><bndbox><xmin>5</xmin><ymin>3</ymin>
 <xmax>30</xmax><ymax>20</ymax></bndbox></object></annotation>"""
 IMAGES = 12
+# TensorFlow is slow to trace, and keeps the memory that it once had.
+SECONDS = 120
+MEMORY_BYTES = 1536 * 2**20
 TINY = (
     *("--network", "tiny", "--short_side", "64", "--long_side", "96", "--seed", "3"),
     *("--gpu", "cpu", "--mode", "joint", "--iterations", "1"),
@@ -60,10 +63,15 @@ class Place:
         return self.devkit / f"VOC2007/ImageSets/Main/{split}.txt"
 
     def do(self, main, *flags: object) -> tuple[int, str, str]:
-        """Runs a command; all but ``out`` must be as before."""
+        """Runs a command within its limits; all but ``out`` must be as before."""
         before = self.rest()
         out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err), only_touched(self.out):
+        with (
+            limited(SECONDS, MEMORY_BYTES),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            only_touched(self.out),
+        ):
             code = run_main(main, [str(flag) for flag in flags])
         assert self.rest() == before, "the command touched a file outside its output"
         assert "Traceback" not in out.getvalue() + err.getvalue()
@@ -322,7 +330,7 @@ def test_anchors_name_what_they_leave_out(place):
     ],
 )
 def test_as_processes_of_their_own(place, command, words):
-    """Code 2, one line, within a minute, though nothing of this process is shared."""
+    """Code 2, one line, in time, though nothing of this process is shared."""
     (place.run / "config.json").write_text("[" * 100_000)
     for number in (1, 2):
         place.image(number).write_bytes(b"")
@@ -334,7 +342,7 @@ def test_as_processes_of_their_own(place, command, words):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=SECONDS,
     )
     place.refused((done.returncode, done.stdout, done.stderr), words)
     assert place.rest() == before

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -55,6 +56,12 @@ def test_what_changes_without_python_is_seen_in_the_data(tmp_path):
 def test_a_hang_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "SECONDS", 1)
     with pytest.raises(TimeoutError, match="more than 1 seconds"), watched(tmp_path):
+        time.sleep(20)
+
+
+def test_a_hang_that_is_taken_for_another_error_fails():
+    hung = pytest.raises(AssertionError, match="more than 1 seconds")
+    with hung, harness.limited(1, 2**40), suppress(OSError):
         time.sleep(20)
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import digest_of
 from keras_frcnn.proposals import mat_format
-from keras_frcnn.proposals.files import digest_of, read_proposals, write_proposals
+from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
 from keras_frcnn.proposals.mat_format import read_variables
 

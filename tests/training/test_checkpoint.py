@@ -216,6 +216,7 @@ def group_elsewhere(file):
         (set_header(window=sound_window(last_losses=[float("inf")])), "its window is none"),
         (set_header(loss_scale=float("nan")), "no number above 0"),
         (set_header(loss_scale=None), "no number above 0"),
+        (set_header(run=["a"]), "its run is no digest"),
     ],
 )
 def test_a_hostile_one_with_the_right_checksum_is_passed_over(saved, change, reason):
@@ -236,8 +237,8 @@ def test_the_same_array_under_many_names_is_not_read_again_and_again(saved):
             file[f"9{index:04d}"] = file["0000"]
 
     spoil(checkpoints.files()[0], many)
-    with pytest.raises(UserError, match="holds 1002 variables, this stage trains 2"):
-        checkpoints.restore(optimizer_of((3, 4), (4,)), LossScale(dynamic=True))
+    _, _, notes = checkpoints.restore(optimizer_of((3, 4), (4,)), LossScale(dynamic=True))
+    assert "is of another run (it holds 1002 variables, this stage trains 2)" in notes[0]
 
 
 def test_any_flipped_byte_is_survived(saved):
@@ -285,6 +286,70 @@ def test_another_network_is_refused_and_nothing_assigned(saved, shapes, message)
         checkpoints.restore(optimizer, LossScale(dynamic=True))
     for old, new in zip(before, values(optimizer), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def checkpoint_of(folder, identity, iteration, *shapes, seed=0):
+    """Writes a checkpoint of a run; returns the optimizer as it was."""
+    optimizer = optimizer_of(*shapes, seed=seed)
+    scale = LossScale(dynamic=False)
+    Checkpoints(folder, 2, identity).save(iteration, optimizer, scale, {})
+    return optimizer
+
+
+def test_one_of_another_run_is_passed_over_for_an_older_one_of_this(tmp_path):
+    """The network is the same, so that only the configuration tells them apart."""
+    own = checkpoint_of(tmp_path, "own", 10, (3, 4), seed=1)
+    checkpoint_of(tmp_path, "other", 20, (3, 4), seed=2)
+    optimizer = optimizer_of((3, 4))
+    found = Checkpoints(tmp_path, 2, "own").restore(optimizer, LossScale(dynamic=False))
+    assert found[:2] == (10, {})
+    assert_same(optimizer, own)
+    (note,) = found[2]
+    assert "00000020.h5 is of another run (it was written with another configuration)" in note
+    assert note.endswith("stage2-00000010.h5 is used.")
+
+
+def test_one_of_another_network_is_passed_over_for_an_older_one_of_this(tmp_path):
+    own = checkpoint_of(tmp_path, "own", 10, (3, 4), seed=1)
+    checkpoint_of(tmp_path, "other", 20, (3, 5))
+    optimizer = optimizer_of((3, 4))
+    iteration, _, notes = Checkpoints(tmp_path, 2, "own").restore(
+        optimizer, LossScale(dynamic=False)
+    )
+    assert (iteration, len(notes)) == (10, 1)
+    assert_same(optimizer, own)
+    assert "has the shape (3, 5), expected (3, 4)" in notes[0]
+
+
+@pytest.mark.parametrize("older", [None, "foreign", "damaged"])
+def test_nothing_but_another_runs_is_refused_and_nothing_assigned(tmp_path, older):
+    if older is not None:
+        checkpoint_of(tmp_path, "third", 10, (3, 4), seed=1)
+    if older == "damaged":
+        truncate(tmp_path / "stage2-00000010.h5")
+    checkpoint_of(tmp_path, "other", 20, (3, 4), seed=2)
+    optimizer = optimizer_of((3, 4))
+    before = values(optimizer)
+    with pytest.raises(UserError, match=r"00000020\.h5 was written with another conf.*Take it out"):
+        Checkpoints(tmp_path, 2, "own").restore(optimizer, LossScale(dynamic=False))
+    for old, new in zip(before, values(optimizer), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def no_run(file):
+    header = json.loads(file.attrs["header"])
+    del header["run"]
+    file.attrs["header"] = json.dumps(header)
+
+
+def test_one_that_does_not_say_whose_it_is_is_read(tmp_path):
+    """As versions before wrote them."""
+    written = checkpoint_of(tmp_path, "own", 20, (3, 4), seed=1)
+    spoil(tmp_path / "stage2-00000020.h5", no_run)
+    optimizer = optimizer_of((3, 4))
+    checkpoints = Checkpoints(tmp_path, 2, "own")
+    assert checkpoints.restore(optimizer, LossScale(dynamic=False)) == (20, {}, [])
+    assert_same(optimizer, written)
 
 
 def test_a_save_that_fails_leaves_the_older_ones(saved, monkeypatch):

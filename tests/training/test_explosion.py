@@ -1,4 +1,4 @@
-"""An exploding loss is told from a hard image.
+"""An exploding loss is told from a hard image, and weights that are not finite are never kept.
 
 Shapes and names
 ----------------
@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_frcnn.training.explosion import ExplosionGuard
+from keras_frcnn.network.weights import read_layers
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.training import fitting
+from keras_frcnn.training.checkpoint import Checkpoints
+from keras_frcnn.training.explosion import ExplosionGuard, WeightsNotFinite, check_weights
+from keras_frcnn.training.step import TrainingStep
 
 
 def test_the_first_loss_above_a_hundred_medians():
@@ -41,3 +47,61 @@ def test_what_a_training_that_exploded_had_logged():
     # Means of 20 iterations of an RPN whose learning rate was twice too high.
     losses = [0.617, 1.505, 0.901, 0.9, 0.88, 5.488, 1.7e32, 6.0e13, 0.88]
     assert ExplosionGuard().first_explosion(losses) == (6, pytest.approx(0.9005))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_weight_that_is_not_finite_is_named(value):
+    kernels = [tf.Variable(np.ones((3, 4), "f"), name=f"layer{index}/kernel") for index in (1, 2)]
+    check_weights(kernels, 7, 1)
+    kernels[1][2, 3].assign(value)
+    with pytest.raises(
+        WeightsNotFinite, match=r"weights layer2/kernel are .* 7 of stage 1"
+    ) as told:
+        check_weights(kernels, 7, 1)
+    assert (told.value.iteration, told.value.stage) == (7, 1)
+    kernels[0][0, 0].assign(value)
+    with pytest.raises(WeightsNotFinite, match="weights layer1/kernel and 1 more are not finite"):
+        check_weights(kernels, 7, 1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "hit", "checkpoint_seconds", "kept"),
+    [("float32", 3, -1.0, [2, 1]), ("bfloat16", 4, 600.0, [])],
+    ids=["before a checkpoint", "in the last iteration"],
+)
+def test_a_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
+    run_config,
+    demo_dataset,
+    trainer_of,
+    tmp_path,
+    monkeypatch,
+    precision,
+    hit,
+    checkpoint_seconds,
+    kept,
+):
+    """The loss of the iteration is finite; only the next one would tell, if there were one."""
+    gradients_of = TrainingStep._gradients
+
+    def with_nan(self, batches, seed):
+        metrics, gradients = gradients_of(self, batches, seed)
+        bad = tf.where(tf.equal(seed[1], hit - 1), np.float32(np.nan), np.float32(0))
+        return metrics, [gradients[0] + tf.cast(bad, gradients[0].dtype), *gradients[1:]]
+
+    monkeypatch.setattr(fitting, "save_curves", lambda *arguments: None)
+    config = run_config(stages=(1,), precision=precision)
+    run = RunFolder(tmp_path / "run")
+    run.create(config, [])
+    trainer, _ = trainer_of(config, demo_dataset, run, checkpoint_seconds=checkpoint_seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingStep, "_gradients", with_nan)
+        with pytest.raises(WeightsNotFinite, match=f"after iteration {hit} of stage 1"):
+            trainer.train()
+    assert not run.weights_file("stage1").exists()
+    files = Checkpoints(run.checkpoints, 1).files()
+    assert [int(file.stem.split("-")[1]) for file in files] == kept
+    trainer, said = trainer_of(config, demo_dataset, run)
+    trainer.train()
+    assert ("going on after iteration 2" in said.getvalue()) == bool(kept)
+    for layer in read_layers(run.weights_file("stage1")).layers.values():
+        assert all(np.isfinite(weight).all() for weight in layer.values())

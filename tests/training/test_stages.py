@@ -295,6 +295,23 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert iterations == [(1, 4), (2, 4), (3, 4), (4, 4)]  # means that no stop has cut in two
 
 
+def test_a_checkpoint_of_another_seed_is_refused(run_config, demo_dataset, trainer_of, tmp_path):
+    """Its network is the same, and so are its shapes."""
+    run, other = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "other")
+    for folder, seed in ((other, 6), (run, 5)):
+        folder.create(run_config(seed=seed, stages=(1,)), [])
+    trainer, _ = trainer_of(other.read_config(), demo_dataset, other, checkpoint_seconds=-1.0)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="killed"):
+        patch.setattr(fitting, "save_curves", lambda *arguments: None)
+        interrupt(patch, 1, 2, "after saving")
+        trainer.train()
+    shutil.copytree(other.checkpoints, run.checkpoints)
+    trainer, _ = trainer_of(run.read_config(), demo_dataset, run)
+    with pytest.raises(UserError, match=r"stage1-00000002\.h5 was written with another config"):
+        trainer.train()
+    assert not run.weights_file("stage1").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("during", ["make_proposals", "fill_feature_cache", "write_layers"])
 def test_a_signal_between_the_stages_is_one_sentence(
