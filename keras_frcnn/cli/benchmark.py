@@ -159,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_available()
     console = make_console()
     quiet_tensorflow()
-    device = choose_devices(arguments.gpu, deterministic=True)
+    # As training has it; on a GPU determinism refuses the gradient of the default RoI pooling.
+    device = choose_devices(arguments.gpu, deterministic=False)
     from keras_frcnn.benchmark.report import print_tables, record
 
     if arguments.compare:

@@ -124,6 +124,19 @@ def test_distance_to_the_limit():
     assert measured(**{"float32/pooling": 6.0}).times_limit("float32/pooling") is None
 
 
+def test_no_determinism_is_asked_for(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def chosen(gpu, deterministic, *, jit=False):
+        raise Asked(deterministic)
+
+    monkeypatch.setattr(command, "choose_devices", chosen)
+    with pytest.raises(Asked) as asked:
+        command.main(["--network", "tiny"])
+    assert asked.value.args == (False,)
+
+
 def test_the_command_writes_everything(tmp_path, capsys):
     out = tmp_path / "b.json"
     command.main(
