@@ -29,16 +29,22 @@ class Measured:
         operations: by key; 0 where nothing is counted.
         rates: operations a second, by precision.
         memory: GB, by key.
+        images: that a call sees, by key.
     """
 
     timings: Mapping[str, Timing]
     operations: Mapping[str, int]
     rates: Mapping[str, float]
     memory: Mapping[str, float]
+    images: Mapping[str, int]
 
     def cpu(self, key: str) -> float | None:
         """Median CPU seconds; ``None`` where it was not timed."""
         return self.timings[key].median_cpu if key in self.timings else None
+
+    def images_per_second(self, key: str) -> float:
+        """Images of a call over its median seconds."""
+        return self.images[key] / self.timings[key].median_wall
 
     def times_limit(self, key: str) -> float | None:
         """Median seconds over the limit; ``None`` without counted operations."""
@@ -96,7 +102,7 @@ def print_tables(measured: Measured, console: Console) -> None:
     for group, keys in groups.items():
         table = Table(title=_title(group, measured), title_justify="left")
         table.add_column("part")
-        headings = ("ms", "+-", "CPU ms", "a second", "GFLOP", "x limit", "peak GB")
+        headings = ("ms", "+-", "CPU ms", "images/s", "GFLOP", "x limit", "peak GB")
         for heading in headings:
             table.add_column(heading, justify="right")
         for key in keys:
@@ -107,7 +113,7 @@ def print_tables(measured: Measured, console: Console) -> None:
                 f"{1000 * timing.median_wall:.1f}",
                 f"{1000 * timing.spread:.1f}",
                 f"{1000 * timing.median_cpu:.1f}",
-                f"{1 / timing.median_wall:.2f}",
+                f"{measured.images_per_second(key):.2f}",
                 f"{measured.operations[key] / 1e9:.1f}" if limit else "",
                 f"{limit:.2f}" if limit else "",
                 f"{memory:.2f}" if memory else "",
@@ -133,6 +139,8 @@ def record(measured: Measured) -> dict:
         "parts": {
             key: {
                 **timing.to_json(),
+                "images": measured.images[key],
+                "images_per_second": measured.images_per_second(key),
                 "operations": measured.operations.get(key, 0),
                 "times_limit": measured.times_limit(key),
                 "peak_gb": measured.memory.get(key),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import tensorflow as tf
 
@@ -43,11 +44,19 @@ class Part:
 
     Attributes:
         call: runs it and waits for the result.
-        operations: of its convolutions and matrix products; 0 where it has none.
+        count: counts the operations of its convolutions and matrix products; 0 where it has none,
+            or none that can be counted.
+        images: that one call sees.
     """
 
     call: Call
-    operations: int
+    count: Callable[[], int] = lambda: 0
+    images: int = 1
+
+    @cached_property
+    def operations(self) -> int:
+        """Counted when it is asked for: where memory is measured, nothing else may need any."""
+        return self.count()
 
 
 def parts_of_testing(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str, Part]:
@@ -60,7 +69,9 @@ def parts_of_testing(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str,
         parts["decode"] = _decode(jpeg_of(photo), config)
     if "whole" in names:
         predictor = Predictor(model, model.recipe.test_filter)
-        parts["whole"] = Part(lambda: predictor.predict(images).count.numpy(), 0)
+        parts["whole"] = Part(
+            lambda: predictor.predict(images).count.numpy(), lambda: _operations_of_whole(model)
+        )
     if set(names) - set(parts):
         parts |= _inner_parts(model, network_input(images, config)[0])
     return {name: parts[name] for name in names}
@@ -68,7 +79,19 @@ def parts_of_testing(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str,
 
 def _decode(jpeg: bytes, config: ImageConfig) -> Part:
     prepare = tf.function(lambda pixels: network_input(pixels, config)[0])
-    return Part(lambda: prepare(read_image(jpeg)[None])[0, 0, 0, 0].numpy(), 0)
+    return Part(lambda: prepare(read_image(jpeg)[None])[0, 0, 0, 0].numpy())
+
+
+def _operations_of_whole(model: FasterRcnn) -> int:
+    """Those of conv, rpn and fc, with as many RoIs as there may be."""
+    config, backbone = model.recipe.image, model.backbone
+    sides = (config.short_side, config.long_side)
+    cells = (backbone.roi_size, backbone.roi_size, backbone.channels)
+    return count_operations(
+        _functions(model, tf.constant([sides]))["bare"],
+        tf.TensorSpec((1, *sides, 3)),
+        tf.TensorSpec((model.recipe.test_proposals.after_nms, *cells)),
+    )
 
 
 def _inner_parts(model: FasterRcnn, inputs: tf.Tensor) -> dict[str, Part]:
@@ -88,13 +111,12 @@ def _inner_parts(model: FasterRcnn, inputs: tf.Tensor) -> dict[str, Part]:
         "detections": (*scores, rois),
         "bare": (inputs, pooled),
     }
-    return {
-        name: Part(
-            _waiting(functions[name], values),
-            count_operations(functions[name], *values) if name in WITH_WEIGHTS else 0,
-        )
-        for name, values in arguments.items()
-    }
+    parts = {}
+    for name, values in arguments.items():
+        function = functions[name]
+        count = partial(count_operations, function, *values) if name in WITH_WEIGHTS else int
+        parts[name] = Part(_waiting(function, values), count)
+    return parts
 
 
 def _functions(model: FasterRcnn, sizes: tf.Tensor) -> dict[str, Callable]:

@@ -59,7 +59,7 @@ def peer_parts(setting: Setting) -> dict[str, Part]:
         sum(model([image], [target]).values()).backward()
         optimizer.step()
 
-    return {"torchvision testing": Part(test, 0), "torchvision joint": Part(step, 0)}
+    return {"torchvision testing": Part(test), "torchvision joint": Part(step)}
 
 
 def _build(setting: Setting):

@@ -61,64 +61,116 @@ def joint_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
     return _step(model, joint_objective(model, _no_normalisation(model)), layers, batch)
 
 
-def _part(step_of: Callable[[FasterRcnn, Batch], TrainingStep], *, cached: bool = False):
+StepOf = Callable[[FasterRcnn, Batch], TrainingStep]
+
+# Which heads each of them trains.
+HEADS: dict[StepOf, tuple[str, ...]] = {
+    rpn_step: ("rpn",),
+    detector_step: ("detector",),
+    joint_step: ("rpn", "detector"),
+}
+
+
+def _part(step_of: StepOf, *, cached: bool = False):
     """A builder of :data:`_BUILDERS`: the step on a random batch, or on its features."""
 
     def build(model: FasterRcnn) -> Part:
-        images = model.recipe.detector.images_per_step if step_of is detector_step else 1
+        images = _images(model, step_of)
         batch = random_batch(model.recipe.image, images)
         batch = _with_features(model, batch) if cached else batch
         step, seed = step_of(model, batch), tf.constant([0, 0])
-        return Part(lambda: step.run((batch,), tf.constant(RATE), seed)["loss"].numpy(), 0)
+        return Part(
+            lambda: step.run((batch,), tf.constant(RATE), seed)["loss"].numpy(),
+            lambda: _count(model, step_of, step, batch),
+            images,
+        )
 
     return build
 
 
-def _bare1(model: FasterRcnn) -> Part:
-    optimizer = optimizer_of(model, _rpn_layers(model))
+def _bare(step_of: StepOf):
+    """A builder of :data:`_BUILDERS`: the arithmetic of a step and its update."""
 
-    @tf.function
-    def bare(images):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(optimizer.variables_trained)
-            outputs = model.rpn_head(model.base(images, training=False))
-        optimizer.apply(tape.gradient(outputs, optimizer.variables_trained), tf.constant(RATE))
-        return outputs[0][0, 0, 0]
+    def build(model: FasterRcnn) -> Part:
+        images = _images(model, step_of)
+        batch = random_batch(model.recipe.image, images)
+        step = step_of(model, batch)
+        arithmetic = _arithmetic(model, step_of, step, cached=False)
+        shape = _pooled_shape(model, step_of)
+        pooled = tf.constant(np.random.default_rng(0).random(shape, np.float32))
 
-    images = random_batch(model.recipe.image, 1)["image"]
-    return Part(lambda: bare(images).numpy(), count_operations(bare, images))
+        @tf.function
+        def bare(pixels, pooled):
+            gradients, *kept = arithmetic(pixels, pooled)
+            step.optimizer.apply(gradients, tf.constant(RATE))
+            return [tf.reshape(value, (-1,))[0] for value in tf.nest.flatten(kept)]
+
+        return Part(
+            lambda: bare(batch["image"], pooled)[-1].numpy(),
+            lambda: _count(model, step_of, step, batch),
+            images,
+        )
+
+    return build
 
 
-def _bare2(model: FasterRcnn) -> Part:
-    """The head on what was pooled; its gradient toward that is computed, too."""
-    optimizer = optimizer_of(model, _fast_rcnn_layers(model))
-    backbone, detector = model.backbone, model.recipe.detector
-    side = backbone.roi_size
-    shape = (detector.rois_per_step, side, side, backbone.channels)
-    pooled = tf.constant(np.random.default_rng(0).random(shape, np.float32))
-    output_layers = model.head_layers[-2:]
+def _count(model: FasterRcnn, step_of: StepOf, step: TrainingStep, batch: Batch) -> int:
+    """Operations of a step, its RoIs as many as it samples at most."""
+    cached = "features" in batch
+    return count_operations(
+        tf.function(_arithmetic(model, step_of, step, cached=cached)),
+        batch["features" if cached else "image"],
+        tf.TensorSpec(_pooled_shape(model, step_of)),
+    )
 
-    @tf.function
-    def bare(images, pooled):
-        variables = optimizer.variables_trained
+
+def _arithmetic(
+    model: FasterRcnn, step_of: StepOf, step: TrainingStep, *, cached: bool
+) -> Callable:
+    """``(images or features, pooled) -> gradients, [gradient toward pooled], outputs``.
+
+    The detector's head works on what was pooled. The gradient toward that is computed where a step
+    goes on to the base with it, but nothing of RoI pooling.
+    """
+    variables, heads = step.optimizer.variables_trained, HEADS[step_of]
+
+    def run(inputs, pooled):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([*variables, pooled])
-            features = model.base(images, training=False)
-            hidden = backbone.head(pooled)
-            outputs = [features, *(layer(hidden) for layer in output_layers)]
+            features = inputs if cached else model.base(inputs, training=False)
+            outputs = [features]
+            if "rpn" in heads:
+                outputs += model.rpn_head(features)
+            if "detector" in heads:
+                hidden = model.backbone.head(pooled)
+                outputs += [layer(hidden) for layer in model.head_layers[-2:]]
         gradients = tape.gradient(outputs, [*variables, pooled])
-        optimizer.apply(gradients[:-1], tf.constant(RATE))
-        return gradients[-1][0, 0, 0, 0]
+        toward_pooled = [] if cached or "detector" not in heads else gradients[-1:]
+        return gradients[:-1], toward_pooled, outputs
 
-    images = random_batch(model.recipe.image, detector.images_per_step)["image"]
-    return Part(lambda: bare(images, pooled).numpy(), count_operations(bare, images, pooled))
+    return run
+
+
+def _images(model: FasterRcnn, step_of: StepOf) -> int:
+    return model.recipe.detector.images_per_step if step_of is detector_step else 1
+
+
+def _pooled_shape(model: FasterRcnn, step_of: StepOf) -> tuple[int, ...]:
+    """Of what is pooled in a step: (RoIs, p, p, F)."""
+    recipe, backbone = model.recipe, model.backbone
+    rois = {
+        rpn_step: 0,
+        detector_step: recipe.detector.rois_per_step,
+        joint_step: recipe.joint_rois_per_image,
+    }[step_of]
+    return rois, backbone.roi_size, backbone.roi_size, backbone.channels
 
 
 _BUILDERS: dict[str, Callable[[FasterRcnn], Part]] = {
     "stage1": _part(rpn_step),
-    "bare1": _bare1,
+    "bare1": _bare(rpn_step),
     "stage2": _part(detector_step),
-    "bare2": _bare2,
+    "bare2": _bare(detector_step),
     "stage3": _part(rpn_step, cached=True),
     "stage4": _part(detector_step, cached=True),
     "joint": _part(joint_step),

@@ -38,7 +38,9 @@ MEMORY_OF = {"whole": "testing", "stage1": "stage1", "stage2": "stage2", "joint"
 EPILOG = """\
 All parts are timed in turns, so that another load of the machine falls on all
 of them; compare CPU seconds within one run. "x limit": seconds over those that
-the part's multiplications and additions take in large matrix products.
+the part's multiplications and additions take in large matrix products; what of
+a step is counted: keras_frcnn/benchmark/operations.py. "images/s": stages 2 and
+4 see two images a step.
 
 examples:
   python -m keras_frcnn benchmark --precision float32,bfloat16
@@ -159,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_available()
     console = make_console()
     quiet_tensorflow()
-    device = choose_devices(arguments.gpu, deterministic=True)
+    # As training has it; on a GPU determinism refuses the gradient of the default RoI pooling.
+    device = choose_devices(arguments.gpu, deterministic=False)
     from keras_frcnn.benchmark.report import print_tables, record
 
     if arguments.compare:
@@ -246,7 +249,10 @@ def measure(arguments: argparse.Namespace, console: Console):
                 precision, _, name = key.partition("/")
                 if name in MEMORY_OF and precision in PRECISIONS:
                     memory[key] = peak_memory(MEMORY_OF[name], setting, precision)
-    return Measured(timings, {key: part.operations for key, part in parts.items()}, rates, memory)
+    with console.status("counting operations ..."):
+        operations = {key: part.operations for key, part in parts.items()}
+    images = {key: part.images for key, part in parts.items()}
+    return Measured(timings, operations, rates, memory, images)
 
 
 def processor() -> str:

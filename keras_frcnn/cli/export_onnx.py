@@ -42,7 +42,7 @@ def export_onnx(
     from keras_frcnn.onnx_format.convert import to_onnx, write_onnx
     from keras_frcnn.onnx_format.detector import OnnxDetector, load_onnx
 
-    examples = calibration_examples(arguments, console) if arguments.int8 else ()
+    examples, others = int8_examples(arguments, console) if arguments.int8 else ((), ())
     predictor = load_run(arguments, precision="float32")
     with console.status("converting ..."):
         model = to_onnx(predictor)
@@ -60,7 +60,7 @@ def export_onnx(
     console.print(f"exported to {out} ({out.stat().st_size / 2**20:.0f} MiB)", soft_wrap=True)
     written = load_onnx(out)
     if arguments.int8:
-        compare_int8(float32, written, examples, console)
+        compare_int8(float32, written, others or examples, console, calibrated=not others)
     else:
         text, equal = comparison(found, written.detect(pixels).detections)
         if not equal:
@@ -68,8 +68,10 @@ def export_onnx(
     console.print(f"use it: test_frcnn.py -p IMAGES --onnx {out}", soft_wrap=True)
 
 
-def calibration_examples(arguments: argparse.Namespace, console: Console) -> Sequence[Example]:
-    """The images to calibrate on, evenly spread over the sets.
+def int8_examples(
+    arguments: argparse.Namespace, console: Console
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """The images to calibrate on, evenly spread over the sets, and all others.
 
     Raises:
         UserError: as :func:`keras_frcnn.cli.data.load_dataset`.
@@ -90,8 +92,17 @@ def calibration_examples(arguments: argparse.Namespace, console: Console) -> Seq
         console.print(
             f"there are {len(dataset)} images to calibrate on, not {asked}", style="yellow"
         )
-    places = np.linspace(0, len(dataset), min(asked, len(dataset)), endpoint=False).astype(int)
-    return [dataset.examples[place] for place in places]
+    chosen = set(spread(len(dataset), asked))
+    examples = tuple(enumerate(dataset.examples))
+    return (
+        [example for place, example in examples if place in chosen],
+        [example for place, example in examples if place not in chosen],
+    )
+
+
+def spread(number: int, asked: int) -> list[int]:
+    """So many places among a number of them, or all, evenly spread from the first on."""
+    return np.linspace(0, number, min(asked, number), endpoint=False).astype(int).tolist()
 
 
 def quantised(arguments: argparse.Namespace, model, examples: Sequence[Example], console: Console):
@@ -107,11 +118,19 @@ def quantised(arguments: argparse.Namespace, model, examples: Sequence[Example],
     return quantise(model, images, seven_bit_weights=bits == 7)
 
 
-def compare_int8(float32, int8, examples: Sequence[Example], console: Console) -> None:
-    """Says how many detections of some calibration images int8 kept."""
+def compare_int8(
+    float32, int8, examples: Sequence[Example], console: Console, *, calibrated: bool
+) -> None:
+    """Says how many detections of some images int8 kept.
+
+    Args:
+        examples: at most :data:`COMPARED` of them are taken, evenly spread.
+        calibrated: whether they are those that int8 was calibrated on, which flatters it.
+    """
     from keras_frcnn.data.images import read_image
 
-    images = {example.key: read_image(example.path) for example in examples[:COMPARED]}
+    taken = [examples[place] for place in spread(len(examples), COMPARED)]
+    images = {example.key: read_image(example.path) for example in taken}
     kept = agreement(
         *(
             {key: detector.detect(image).detections for key, image in images.items()}
@@ -119,7 +138,8 @@ def compare_int8(float32, int8, examples: Sequence[Example], console: Console) -
         ),
         ROUGH,
     )
-    console.print(f"int8 beside float32 on {len(images)} images: {kept}", soft_wrap=True)
+    which = "it was calibrated on (there are no others)" if calibrated else "not calibrated on"
+    console.print(f"int8 beside float32 on {len(images)} images {which}: {kept}", soft_wrap=True)
     if kept.share is not None and kept.share < LEAST_INT8:
         console.print(
             f"that is less than {100 * LEAST_INT8:.0f} %: evaluate the file before you use it",

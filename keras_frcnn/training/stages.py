@@ -31,6 +31,7 @@ from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import check_unchanged, load_initial_weights
 from keras_frcnn.training.loop import BETWEEN
 from keras_frcnn.training.passes import make_proposals
+from keras_frcnn.training.probe import probe_stage2
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.step import (
     DeltaNormalisation,
@@ -94,6 +95,8 @@ class Trainer:
             pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
             trained = [*model.trained_base_layers(), *model.rpn_layers]
             saved = [*model.base_layers, *model.rpn_layers]
+            if 2 in self.config.stages:
+                probe_stage2(self.fitting, model)
             self._train_rpn(model, 1, trained, saved, loaded)
         if 2 in self.config.stages and not self.run.proposals_file(1).exists():
             model = self._model_from("stage1", base=True, rpn=True)

@@ -2,15 +2,19 @@
 
 Shapes and names
 ----------------
-part  a call and the operations of its convolutions and products.
+part     a call and the operations of its convolutions and products.
+forward  operations of each layer on one image of 96 x 128 pixels, or on one RoI.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from keras_frcnn.benchmark import report, training
 from keras_frcnn.benchmark.measure import Timing
@@ -35,9 +39,50 @@ def test_the_parts_of_testing_run_and_their_operations_are_counted_by_hand(model
     # fc6, fc7 and both outputs on 20 RoIs of 7 x 7 cells.
     channels, classes = model.backbone.channels, model.number_of_classes
     products = 49 * channels * 256 + 256 * 256 + 256 * 5 * classes
-    assert parts["fc"].operations == pytest.approx(2 * 20 * products, rel=0.01)
+    assert parts["fc"].operations == 2 * 20 * products
     inner = [parts[name].operations for name in ("conv", "rpn", "fc")]
-    assert parts["bare"].operations == pytest.approx(sum(inner), rel=0.01)
+    assert parts["bare"].operations == sum(inner) == parts["whole"].operations
+    assert parts["decode"].operations == parts["pooling"].operations == 0
+    assert {part.images for part in parts.values()} == {1}
+
+
+# Kernel times cells: 48 x 64, 24 x 32 and so on; the RPN's nine anchors; 21 classes.
+BASE_FORWARD = [
+    2 * 9 * 3 * 32 * (48 * 64),
+    2 * 9 * 32 * 64 * (24 * 32),
+    2 * 9 * 64 * 96 * (12 * 16),
+    2 * 9 * 96 * 128 * (6 * 8),
+    2 * 9 * 128 * 128 * (6 * 8),
+]
+RPN_FORWARD = [2 * 9 * 128 * 128 * 48, 2 * 128 * 18 * 48, 2 * 128 * 36 * 48]
+ROI_FORWARD = [2 * 49 * 128 * 256, 2 * 256 * 256, 2 * 256 * 21, 2 * 256 * 84]
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_the_operations_of_the_steps_by_hand(frozen, monkeypatch):
+    model = random_model(SMALL, "float32")
+    names = [name for i in range(1, frozen + 1) for name in (f"conv{i}", f"conv{i}_norm")]
+    backbone = dataclasses.replace(model.backbone, frozen=tuple(names))
+    monkeypatch.setattr(model, "backbone", backbone)
+    # Forward, once more for the weights, once more for what is below the first trained layer.
+    base = (
+        sum(BASE_FORWARD[:frozen]) + 2 * BASE_FORWARD[frozen] + 3 * sum(BASE_FORWARD[frozen + 1 :])
+    )
+    rpn, roi = 3 * sum(RPN_FORWARD), 3 * sum(ROI_FORWARD)
+    expected = {
+        "stage1": base + rpn,
+        "bare1": base + rpn,
+        "stage2": 2 * base + 128 * roi,
+        "bare2": 2 * base + 128 * roi,
+        "stage3": rpn - RPN_FORWARD[0],
+        "stage4": 128 * (roi - ROI_FORWARD[0]),
+        "joint": base + rpn + 128 * roi,
+    }
+    parts = parts_of_training(model)
+    assert {name: part.operations for name, part in parts.items()} == expected
+    two = {name for name, part in parts.items() if part.images == 2}
+    assert two == {"stage2", "bare2", "stage4"}
+    assert {part.images for part in parts.values()} == {1, 2}
 
 
 def test_the_steps_change_only_the_layers_of_their_stage(model, monkeypatch):
@@ -82,7 +127,11 @@ def test_proposals_of_the_batch_give_foreground_and_background():
 def measured(**seconds):
     timings = {key: Timing(np.array([value]), np.array([value])) for key, value in seconds.items()}
     return report.Measured(
-        timings, {"float32/conv": 3_000_000_000}, {"float32": 1e9, "bfloat16": 2e9}, {}
+        timings,
+        {"float32/conv": 3_000_000_000},
+        {"float32": 1e9, "bfloat16": 2e9},
+        {},
+        {key: 2 if key.endswith("stage2") else 1 for key in seconds},
     )
 
 
@@ -122,6 +171,30 @@ def test_ratios_by_hand():
 def test_distance_to_the_limit():
     assert measured(**{"float32/conv": 6.0}).times_limit("float32/conv") == pytest.approx(2.0)
     assert measured(**{"float32/pooling": 6.0}).times_limit("float32/pooling") is None
+
+
+def test_images_a_second_are_not_calls():
+    found = measured(**{"float32/stage1": 4.0, "float32/stage2": 4.0})
+    parts = report.record(found)["parts"]
+    assert [parts[key]["images_per_second"] for key in parts] == [0.25, 0.5]
+    assert [parts[key]["images"] for key in parts] == [1, 2]
+    console = Console(width=120, record=True, file=io.StringIO())
+    report.print_tables(found, console)
+    rows = [line for line in console.export_text().splitlines() if "stage2" in line]
+    assert "0.50" in rows[0]
+
+
+def test_no_determinism_is_asked_for(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def chosen(gpu, deterministic, *, jit=False):
+        raise Asked(deterministic)
+
+    monkeypatch.setattr(command, "choose_devices", chosen)
+    with pytest.raises(Asked) as asked:
+        command.main(["--network", "tiny"])
+    assert asked.value.args == (False,)
 
 
 def test_the_command_writes_everything(tmp_path, capsys):

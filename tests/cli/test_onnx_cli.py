@@ -5,17 +5,30 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from keras_frcnn.cli import benchmark, export
+from keras_frcnn.cli import benchmark, data, export, export_onnx
 from keras_frcnn.cli import test as test_command
+from keras_frcnn.cli.common import make_console
+from keras_frcnn.evaluation.detection_files import NO_DETECTIONS
 from keras_frcnn.onnx_format import packages
 
 needs_onnx = pytest.mark.skipif(
     any(packages.find_spec(name) is None for name in packages.TO_MAKE),
     reason="needs requirements-onnx.txt",
 )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A dataset, as far as images are chosen from it."""
+
+    examples: list
+
+    def __len__(self) -> int:
+        return len(self.examples)
 
 
 @dataclass(frozen=True)
@@ -54,10 +67,53 @@ def test_the_export_says_how_far_it_is_from_the_run(int8, trained):
 @needs_onnx
 def test_int8_says_what_it_was_calibrated_on_and_what_it_kept(int8):
     assert "int8: calibrated on 6 images, weights of " in int8.text
-    assert "int8 beside float32 on 6 images: " in int8.text
+    assert "int8 beside float32 on 3 images not calibrated on: " in int8.text
     assert "(IoU >= 0.8, score within 0.1)" in int8.text
     assert f"exported to {int8.path} (" in int8.text
     assert [file.name for file in int8.path.parent.iterdir()] == ["int8.onnx"]
+
+
+class Watched:
+    """A detector that finds nothing and remembers the pixels it was shown."""
+
+    def __init__(self):
+        self.seen = []
+
+    def detect(self, pixels):
+        self.seen.append(pixels)
+        return SimpleNamespace(detections=NO_DETECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("images", "asked", "calibrated", "compared", "words"),
+    [
+        (6, 3, [0, 2, 4], [1, 3, 5], "on 3 images not calibrated on: "),
+        (9, 3, [0, 3, 6], [1, 5], "on 2 images not calibrated on: "),
+        (3, 5, [0, 1, 2], [0, 1], "on 2 images it was calibrated on (there are no others): "),
+    ],
+)
+def test_int8_is_compared_on_images_that_were_not_calibrated_on(
+    images, asked, calibrated, compared, words, monkeypatch, capsys
+):
+    examples = [SimpleNamespace(key=str(place), path=place) for place in range(images)]
+    monkeypatch.setattr(export_onnx, "COMPARED", 3 if images == 6 else 2)
+    monkeypatch.setattr(data, "load_dataset", lambda *_, **__: Examples(examples))
+    monkeypatch.setattr(data, "name_left_out", lambda *_: None)
+    monkeypatch.setattr("keras_frcnn.data.images.read_image", lambda path: path)
+    monkeypatch.setattr(
+        export_onnx.RunFolder, "read_config", lambda self: SimpleNamespace(class_names=())
+    )
+    arguments = export.build_parser().parse_args(
+        ["--run", "r", "--out", "o.onnx", "--int8", "-p", "p", "--calibration_images", str(asked)]
+    )
+    found = export_onnx.int8_examples(arguments, make_console())
+    assert [example.path for example in found[0]] == calibrated
+    detectors = Watched(), Watched()
+    export_onnx.compare_int8(
+        *detectors, found[1] or found[0], make_console(), calibrated=not found[1]
+    )
+    assert [detector.seen for detector in detectors] == [compared, compared]
+    assert words in capsys.readouterr().out
 
 
 @needs_onnx

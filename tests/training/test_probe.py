@@ -8,6 +8,8 @@ unit  one training image in one orientation.
 from __future__ import annotations
 
 import dataclasses
+import json
+import weakref
 
 import numpy as np
 import pytest
@@ -59,15 +61,104 @@ def test_a_probed_run_has_the_weights_of_one_that_was_not(
         check_memory(*arguments)
 
     monkeypatch.setattr(fitting, "check_memory", counted)
+    monkeypatch.setattr(probe, "check_memory", counted)
+    logs = []
     for name, least in (("plain", 1000), ("probed", 1)):
         monkeypatch.setattr(fitting, "PROBED_ITERATIONS", least)
+        monkeypatch.setattr(probe, "PROBED_ITERATIONS", least)
         run = RunFolder(tmp_path / name)
         config = run_config(stages=(1, 2))
         run.create(config, [])
         trainer_of(config, demo_dataset, run)[0].train()
         found.append(read_layers(run.weights_file("stage2")).layers)
-    assert probed == [1, 2]
+        records = map(json.loads, run.metrics_file.read_text().splitlines())
+        logs.append([{k: v for k, v in record.items() if "loss" in k} for record in records])
+    assert probed == [2, 1, 2]  # stage 2 before stage 1, too
+    assert logs[0] == logs[1]
     for layer, weights in found[0].items():
         for weight, values in weights.items():
             np.testing.assert_array_equal(values, found[1][layer][weight])
-    assert probe.PROBED_ITERATIONS == 1000
+
+
+def test_stage_2_that_does_not_fit_is_refused_before_stage_1(
+    trainer_of, run_config, demo_dataset, tmp_path, monkeypatch
+):
+    from keras_frcnn.runs import RunFolder
+    from keras_frcnn.training.step import TrainingStep
+
+    def exhausted(self, batches, seed):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    monkeypatch.setattr(probe, "PROBED_ITERATIONS", 1)
+    monkeypatch.setattr(TrainingStep, "_probe", exhausted)
+    run = RunFolder(tmp_path / "run")
+    config = run_config(stages=(1, 2))
+    run.create(config, [])
+    with pytest.raises(UserError, match="Stage 2 needs more memory"):
+        trainer_of(config, demo_dataset, run)[0].train()
+    assert not run.metrics_file.exists()
+    assert not run.weights_file("stage1").exists()
+
+
+def test_the_step_ahead_samples_all_its_rois_and_leaves_nothing(
+    trainer_of, run_config, demo_dataset, tmp_path, monkeypatch
+):
+    from keras_frcnn.runs import RunFolder
+
+    run = RunFolder(tmp_path / "run")
+    config = run_config(stages=(1, 2))
+    recipe = config.recipe
+    many = dataclasses.replace(recipe.training_proposals, after_nms=2000)
+    config = dataclasses.replace(
+        config, recipe=dataclasses.replace(recipe, training_proposals=many)
+    )
+    run.create(config, [])
+    trainer = trainer_of(config, demo_dataset, run)[0]
+    model = trainer.new_model()
+    before = [layer.get_weights() for layer in model.all_layers]
+    steps, metrics = [], []
+
+    def watched(step, batches_of, largest, names, stage):
+        steps.extend((weakref.ref(step), weakref.ref(step.optimizer.velocities[0])))
+        (batch,) = batches_of(largest)
+        metrics.append(step.objective(batch, tf.constant([0, 2])))
+        check_memory(step, batches_of, largest, names, stage)
+
+    monkeypatch.setattr(probe, "check_memory", watched)
+    monkeypatch.setattr(probe, "PROBED_ITERATIONS", 1)
+    probe.probe_stage2(trainer.fitting, model)
+    rois = metrics[0]["foreground_rois"] + metrics[0]["background_rois"]
+    assert float(rois) == recipe.detector.rois_per_step
+    assert [reference() for reference in steps] == [None, None]
+    for layer, weights in zip(model.all_layers, before, strict=True):
+        for value, old in zip(layer.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(value, old)
+
+
+def test_made_up_proposals_by_hand(demo_dataset):
+    example = dataclasses.replace(
+        demo_dataset.examples[0],
+        height=100,
+        width=200,
+        boxes_image=np.array([[10, 20, 30, 60]], np.float32),
+        classes=np.array([1]),
+        difficult=np.array([False]),
+    )
+    (unit,) = training_units([example], flips=False)
+    found = probe.made_up_proposals(unit, 7, 0.25)
+    expected = [
+        [10, 20, 30, 60],
+        [10, 20, 15, 60],
+        [25, 20, 30, 60],
+        [10, 20, 30, 30],
+        [10, 50, 30, 60],
+    ]
+    np.testing.assert_array_equal(found, [*expected, *expected[:2]])
+    empty = dataclasses.replace(
+        example,
+        boxes_image=np.zeros((0, 4), np.float32),
+        classes=np.zeros(0, int),
+        difficult=np.zeros(0, bool),
+    )
+    (unit,) = training_units([empty], flips=False)
+    np.testing.assert_array_equal(probe.made_up_proposals(unit, 1, 0.25), [[0, 0, 100, 200]])
