@@ -288,9 +288,13 @@ def from_json(values: Any, kind: type = Recipe, where: str = "recipe") -> Any:
     missing = [name for name in needed if name not in values]
     if missing:
         raise UserError(f"{where} lacks the field {missing[0]!r}.")
-    return kind(
-        **{name: _convert(value, hints[name], f"{where}.{name}") for name, value in values.items()}
-    )
+    converted = {
+        name: _convert(value, hints[name], f"{where}.{name}") for name, value in values.items()
+    }
+    try:
+        return kind(**converted)
+    except UserError as error:  # values that are of the right type and none of those allowed
+        raise UserError(f"{where}: {error}") from error
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

@@ -83,7 +83,7 @@ def test_the_command_line_refuses_at_once(holder, tmp_path, run_config, capsys):
     values.create(run_config(), [])
     run.config_file.write_bytes(values.config_file.read_bytes())
     before = (tmp_path / LOCK_FILE).read_text()
-    flags = ["-p", str(tmp_path), "--resume", "--out", str(tmp_path)]
+    flags = ["-p", str(tmp_path / "other"), "--resume", "--out", str(tmp_path)]
     assert run_main(train.main, flags) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "in use" in line and f"process {holder.pid} on" in line

@@ -216,3 +216,11 @@ def test_a_copied_configuration_leads_back(run, config, tmp_path):
     copy.write_text('{"run": 5}')
     with pytest.raises(UserError, match="not the configuration"):
         find_run(copy)
+
+
+def test_a_value_that_is_not_allowed_is_named_with_its_file(run):
+    values = json.loads(run.config_file.read_text())
+    values["recipe"]["rpn"]["objectness"] = "cat"
+    rewrite(run, recipe=values["recipe"])
+    with pytest.raises(UserError, match=r"config\.json\.recipe\.rpn: .*one of softmax.*'cat'"):
+        run.read_config()

@@ -137,4 +137,4 @@ def test_what_is_wrong_is_said_at_once(words, message):
 
 def test_a_folder_without_voc_2007_is_refused(tmp_path):
     with pytest.raises(UserError, match="need a VOCdevkit with VOC2007"):
-        paper.main(["table1", "-p", str(tmp_path), "--out", str(tmp_path / "o"), *FLAGS])
+        paper.main(["table1", "-p", str(tmp_path), "--out", f"{tmp_path}-out", *FLAGS])
