@@ -19,7 +19,7 @@ from keras_frcnn.visualize import class_colour, contact_sheet, draw_detections
 SCORE = 0.6  # figure 3
 # Figure 1 shows eight images with the proposals' detections, figure 3 twenty-four.
 COUNTS = {"figure1": (8, 4), "figure3": (24, 4)}
-CELL = 300  # pixels of a picture's longer side
+CELL = 256  # pixels of a picture's longer side
 TITLES = {
     "figure1": "Example detections using RPN proposals (figure 1, right)",
     "figure3": "Selected examples of detections (figure 3): here the first ones, not selected",
