@@ -13,7 +13,7 @@ from pathlib import Path
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
+from keras_frcnn.files import digest_of, write_text
 
 # What the fields after the key are called where they differ.
 _PARTS = ("the name of its file", "its file", "its objects")
@@ -75,14 +75,11 @@ def _read(file: Path) -> list[list[str]]:
 
 def _identity(example: Example) -> tuple[str, str]:
     """Name of the file and digest of its bytes."""
-    return example.path.name, _digest(example.path.read_bytes())
+    return example.path.name, digest_of([example.path])
 
 
 def _objects_digest(example: Example) -> str:
     boxes = example.boxes_image.astype("<f4").tobytes()
     classes = example.classes.astype("<i4").tobytes()
-    return _digest(boxes + classes + example.difficult.astype("u1").tobytes())
-
-
-def _digest(data: bytes) -> str:
+    data = boxes + classes + example.difficult.astype("u1").tobytes()
     return hashlib.blake2b(data, digest_size=16).hexdigest()
