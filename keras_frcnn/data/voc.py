@@ -167,20 +167,17 @@ def check_test_lists(devkit: Path | str, train: Dataset) -> None:
     """
     folders = year_folders(Path(devkit))
     keys = {example.key for example in train.examples}
-    for year, split in dict.fromkeys((name.split(":")[0], "test") for name in train.sets):
-        file = list_file(folders[year], split)
-        if f"{year}:{split}" in train.sets or not file.is_file():
+    for year in dict.fromkeys(name.split(":")[0] for name in train.sets):
+        file = list_file(folders[year], "test")
+        if f"{year}:test" in train.sets or not file.is_file():
             continue
-        both = [
-            f"VOC{year}/{image_id}"
-            for image_id in unique_ids(folders[year], [file], [])
-            if f"VOC{year}/{image_id}" in keys
-        ]
+        tested = [f"VOC{year}/{image_id}" for image_id in unique_ids(folders[year], [file], [])]
+        both = [key for key in tested if key in keys]
         if both:
             more = f" and {len(both) - 5} more" if len(both) > 5 else ""
             raise UserError(
                 f"Expected no image in both {' + '.join(train.sets)} (training) and "
-                f"{year}:{split}, found {len(both)}: {', '.join(both[:5])}{more}; take them out of "
+                f"{year}:test, found {len(both)}: {', '.join(both[:5])}{more}; take them out of "
                 f"one of the lists in {file.parent}."
             )
 
