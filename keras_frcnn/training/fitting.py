@@ -222,17 +222,20 @@ class Fitting:
                 style="yellow",
             )
 
+    def gives_rois(self) -> np.ndarray:
+        """Of each unit: with a lower background IoU above 0, whether it has objects."""
+        everything = self.recipe.detector.background_iou_low <= 0
+        return np.array([everything or len(unit.example.classes) > 0 for unit in self.units])
+
     def eligible(self, stage: int) -> np.ndarray:
-        """Units that can give RoIs: with a lower background IoU above 0, those with objects.
+        """Units that can give RoIs, saying which cannot.
 
         Raises:
             UserError: there is none.
         """
-        if self.recipe.detector.background_iou_low <= 0:
-            return np.arange(len(self.units))
-        has_objects = np.array([len(unit.example.classes) > 0 for unit in self.units])
+        gives_rois = self.gives_rois()
         empty = [
-            unit.example.key for unit, kept in zip(self.units, has_objects, strict=True) if not kept
+            unit.example.key for unit, kept in zip(self.units, gives_rois, strict=True) if not kept
         ]
         left_out = list(dict.fromkeys(empty))  # once, not in each orientation
         if left_out:
@@ -242,13 +245,13 @@ class Fitting:
                 f"{len(left_out)} of them (named in data_report.txt): "
                 f"{', '.join(left_out[:5])}{more}"
             )
-        if not has_objects.any():
+        if not gives_rois.any():
             raise UserError(
                 f"None of the {len(self.units)} training images has an object that is not "
                 "difficult, so the detector has nothing to learn from; look at data_report.txt, "
                 "or give images with objects."
             )
-        return np.flatnonzero(has_objects)
+        return np.flatnonzero(gives_rois)
 
     def fit(
         self,

@@ -93,8 +93,8 @@ def _probe_stage2(fitting: Fitting, model: FasterRcnn) -> None:
     recipe, units = fitting.recipe, fitting.units
     number = recipe.detector.images_per_step
     low, high = recipe.detector.background_iou_low, recipe.detector.background_iou_high
-    eligible = [i for i, unit in enumerate(units) if low <= 0 or len(unit.example.classes) > 0]
-    if not eligible:  # stage 2 will say so
+    eligible = np.flatnonzero(fitting.gives_rois())
+    if not len(eligible):  # stage 2 will say so
         return
     largest = largest_units(units, eligible, recipe.image, number)
     count = recipe.training_proposals.after_nms
