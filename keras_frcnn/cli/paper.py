@@ -323,7 +323,11 @@ def initial_weights(
         except UserError as error:
             if not runs:
                 raise
-            console.print(f"{error} Experiments that the given runs do not serve are left out.")
+            console.print(
+                f"{error} Experiments that the given runs do not serve are left out.",
+                markup=False,
+                soft_wrap=True,
+            )
     if arguments.zf_weight_path is not None:
         found["zf"] = existing_path(arguments.zf_weight_path, "--zf_weight_path")
     return found
