@@ -307,6 +307,18 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(network):
     assert difference.max() > 0
 
 
+@pytest.mark.parametrize("network", ["vgg16", "zf", "resnet50", "tiny"])
+@pytest.mark.parametrize("half_weights", [False, True])
+def test_what_sees_the_image_computes_in_float32_in_every_precision(network, half_weights):
+    base = build_backbone(network, "bfloat16", seed=None, half_weights=half_weights).base
+    layers = [layer for layer in base.layers if not isinstance(layer, keras.layers.InputLayer)]
+    first = [isinstance(layer, keras.layers.Conv2D) for layer in layers].index(True)
+    assert {layer.compute_dtype for layer in layers[: first + 1]} == {"float32"}
+    kernels = [layer for layer in layers[first + 1 :] if isinstance(layer, keras.layers.Conv2D)]
+    assert {layer.compute_dtype for layer in kernels} == {"bfloat16"}
+    assert {layer.dtype for layer in kernels} == {"bfloat16" if half_weights else "float32"}
+
+
 def test_unknown_names_are_user_errors():
     with pytest.raises(UserError, match="--network must be one of vgg16, zf, resnet50, tiny"):
         build_backbone("alexnet")

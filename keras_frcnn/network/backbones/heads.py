@@ -23,6 +23,10 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+# Of the layers that see the image, in every precision. In bfloat16 a pixel of 150 is off by up to
+# half a grey level: a fifth of the error of VGG-16's features, for 1 % of their time.
+IMAGE_POLICY = "float32"
+
 
 def layer_seed(seed: int, layer_name: str) -> int:
     """A seed of its own for each layer, independent of the order in which layers are made."""

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.backbones.heads import he_normal
+from keras_frcnn.network.backbones.heads import IMAGE_POLICY, he_normal
 
 # stage: (filters of the bottleneck, blocks, stride)
 STAGES = {"conv2": (64, 3, 1), "conv3": (128, 4, 2), "conv4": (256, 6, 2)}
@@ -148,7 +148,7 @@ def feature_size(side: int) -> int:
 def build_base(policy: str, seed: int | None) -> keras.Model:
     """Build conv1_conv to conv4_block6_out with random weights."""
     image = keras.Input((None, None, 3), name="image")
-    x = keras.layers.ZeroPadding2D(3, name="conv1_pad", dtype=policy)(image)
+    x = keras.layers.ZeroPadding2D(3, name="conv1_pad", dtype=IMAGE_POLICY)(image)
     x = keras.layers.Conv2D(
         64,
         7,
@@ -156,7 +156,7 @@ def build_base(policy: str, seed: int | None) -> keras.Model:
         # Pixels have a standard deviation of about 64; features start near unit size.
         kernel_initializer=he_normal(seed, "conv1_conv", 1 / 64**2),
         name="conv1_conv",
-        dtype=policy,
+        dtype=IMAGE_POLICY,
     )(x)
     x = FrozenBatchNormalization(name="conv1_bn", dtype="float32")(x)
     x = keras.layers.Activation("relu", name="conv1_relu", dtype=policy)(x)

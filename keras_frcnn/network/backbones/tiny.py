@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_frcnn.network.backbones.heads import FullyConnectedHead, he_normal
+from keras_frcnn.network.backbones.heads import IMAGE_POLICY, FullyConnectedHead, he_normal
 
 WIDTHS = (32, 64, 96, 128, 128)
 STRIDES = (2, 2, 2, 2, 1)
@@ -39,12 +39,13 @@ def build_base(policy: str, seed: int | None) -> keras.Model:
     """
     image = keras.Input((None, None, 3), name="image")
     # Weights drawn for inputs of unit size: pixels have a standard deviation of about 64.
-    x = keras.layers.Rescaling(1 / 64, name="unit_scale", dtype=policy)(image)
+    x = keras.layers.Rescaling(1 / 64, name="unit_scale", dtype=IMAGE_POLICY)(image)
     for index, (filters, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True), start=1):
         name = f"conv{index}"
+        convolution_policy = IMAGE_POLICY if index == 1 else policy
         if stride == 2:
             # Explicit, so that a window is centred on the same pixel whatever the image's size.
-            x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad", dtype=policy)(x)
+            x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad", dtype=convolution_policy)(x)
         x = keras.layers.Conv2D(
             filters,
             3,
@@ -52,7 +53,7 @@ def build_base(policy: str, seed: int | None) -> keras.Model:
             padding="valid" if stride == 2 else "same",
             kernel_initializer=he_normal(seed, name),
             name=name,
-            dtype=policy,
+            dtype=convolution_policy,
         )(x)
         x = keras.layers.GroupNormalization(
             NORMALISATION_GROUPS, name=f"{name}_norm", dtype=policy

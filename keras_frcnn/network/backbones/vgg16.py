@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_frcnn.network.backbones.heads import FullyConnectedHead, he_normal, normal
+from keras_frcnn.network.backbones.heads import IMAGE_POLICY, FullyConnectedHead, he_normal, normal
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 CHANNELS = 512
@@ -39,16 +39,16 @@ def build_base(policy: str, seed: int | None) -> keras.Model:
         for index, filters in enumerate(widths, start=1):
             name = f"block{block}_conv{index}"
             # Pixels have a standard deviation of about 64; only the first layer sees them, and
-            # with this gain a network that starts at random has features of about unit size.
-            gain = 1 / 64**2 if name == "block1_conv1" else 1.0
+            # with its gain a network that starts at random has features of about unit size.
+            first = name == "block1_conv1"
             x = keras.layers.Conv2D(
                 filters,
                 3,
                 padding="same",
                 activation="relu",
-                kernel_initializer=he_normal(seed, name, gain),
+                kernel_initializer=he_normal(seed, name, 1 / 64**2 if first else 1.0),
                 name=name,
-                dtype=policy,
+                dtype=IMAGE_POLICY if first else policy,
             )(x)
         if block < len(BLOCKS):
             # Caffe rounds the size of a pooled map up, keras.applications down ("valid"):

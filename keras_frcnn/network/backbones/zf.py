@@ -16,7 +16,12 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from keras_frcnn.network.backbones.heads import FullyConnectedHead, he_normal, normal
+from keras_frcnn.network.backbones.heads import (
+    IMAGE_POLICY,
+    FullyConnectedHead,
+    he_normal,
+    normal,
+)
 
 CHANNELS = 256
 RPN_CHANNELS = 256
@@ -75,7 +80,8 @@ def build_base(policy: str, seed: int | None) -> keras.Model:
     """Build conv1 to conv5 (ZF stage1_fast_rcnn_train.pt:28-161) with random weights."""
     image = keras.Input((None, None, 3), name="image")
     # Pixels have a standard deviation of about 64; with this gain features start near unit size.
-    x = _padded_convolution(image, 96, 7, 2, "conv1", policy, he_normal(seed, "conv1", 1 / 64**2))
+    initializer = he_normal(seed, "conv1", 1 / 64**2)
+    x = _padded_convolution(image, 96, 7, 2, "conv1", IMAGE_POLICY, initializer)
     x = WithinChannelNormalization(name="norm1", dtype="float32")(x)
     x = _ceil_pool(x, "pool1", policy)
     x = _padded_convolution(x, 256, 5, 2, "conv2", policy, he_normal(seed, "conv2"))
