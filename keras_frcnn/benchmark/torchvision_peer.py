@@ -37,9 +37,7 @@ def peer_parts(setting: Setting) -> dict[str, Part]:
     model = _build(setting)
     photo = torch.from_numpy(random_photo(setting.recipe.image).copy())
     image = photo.permute(2, 0, 1).float() / 255
-    batch = {
-        name: np.array(value) for name, value in random_batch(setting.recipe.image, 1).items()
-    }
+    batch = {name: np.array(value) for name, value in random_batch(setting.recipe.image, 1).items()}
     y1, x1, y2, x2 = torch.from_numpy(batch["gt_boxes"][0]).unbind(1)
     target = {
         "boxes": torch.stack((x1, y1, x2, y2), 1),
