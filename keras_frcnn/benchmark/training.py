@@ -21,14 +21,14 @@ from keras_frcnn.benchmark.testing import Part
 from keras_frcnn.data.pipeline import batch_signature
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.variables import tensorflow_variable
-from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
-from keras_frcnn.training.step import (
+from keras_frcnn.training.objectives import (
     DeltaNormalisation,
-    TrainingStep,
     detector_objective,
     joint_objective,
     rpn_objective,
 )
+from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
+from keras_frcnn.training.step import TrainingStep, variable_taken_last
 
 Batch = dict[str, tf.Tensor]
 
@@ -215,4 +215,5 @@ def _step(model: FasterRcnn, objective: Callable, layers: Sequence, batch: Batch
         ),
         batches_per_step=1,
         loss_scale=LossScale(dynamic=model.precision == "float16"),
+        taken_last=variable_taken_last(model, layers),
     )

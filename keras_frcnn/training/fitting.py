@@ -42,7 +42,7 @@ from keras_frcnn.training.passes import fill_feature_cache
 from keras_frcnn.training.probe import PROBED_ITERATIONS, check_memory, largest_units
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.room import check_room
-from keras_frcnn.training.step import TrainingStep
+from keras_frcnn.training.step import TrainingStep, variable_taken_last
 from keras_frcnn.training.units import training_units, unit_order
 
 TITLES = {
@@ -269,7 +269,7 @@ class Fitting:
         """Trains some layers for one stage, from its newest checkpoint on.
 
         Args:
-            objective: ``(batch, seed) -> metrics``, see :mod:`keras_frcnn.training.step`.
+            objective: ``(batch, seed) -> metrics``, see :mod:`keras_frcnn.training.objectives`.
             trained_layers: what the optimizer changes; everything else stays as it is.
             images_per_step: images of a batch.
             batches_per_step: batches whose gradients are averaged.
@@ -326,6 +326,7 @@ class Fitting:
             batch_signature(images_per_step, channels, feature_dtype),
             batches_per_step=batches_per_step,
             loss_scale=loss_scale,
+            taken_last=variable_taken_last(model, trained_layers),
         )
 
         if schedule.iterations - first >= PROBED_ITERATIONS:

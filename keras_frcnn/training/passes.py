@@ -15,8 +15,8 @@ from keras_frcnn.data.pipeline import batch_signature, batches
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.training.feature_cache import FeatureCache
+from keras_frcnn.training.objectives import features_of
 from keras_frcnn.training.proposal_store import ProposalStore
-from keras_frcnn.training.step import features_of
 from keras_frcnn.training.units import TrainingUnit
 
 Passes = Callable[[Sequence[int], str], Iterable[int]]

@@ -19,9 +19,10 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.recipes import ImageConfig
+from keras_frcnn.training.objectives import DeltaNormalisation, detector_objective
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.proposal_store import ProposalStore
-from keras_frcnn.training.step import DeltaNormalisation, TrainingStep, detector_objective
+from keras_frcnn.training.step import TrainingStep, variable_taken_last
 from keras_frcnn.training.units import TrainingUnit
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def _probe_stage2(fitting: Fitting, model: FasterRcnn) -> None:
         batch_signature(number, None, None),
         batches_per_step=1,
         loss_scale=LossScale(dynamic=fitting.config.precision == "float16"),
+        taken_last=variable_taken_last(model, layers),
     )
 
     def batches_of(found: list[int]):

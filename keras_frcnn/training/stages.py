@@ -30,15 +30,15 @@ from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import check_unchanged, load_initial_weights
 from keras_frcnn.training.loop import BETWEEN
-from keras_frcnn.training.passes import make_proposals
-from keras_frcnn.training.probe import probe_stage2
-from keras_frcnn.training.proposal_store import ProposalStore
-from keras_frcnn.training.step import (
+from keras_frcnn.training.objectives import (
     DeltaNormalisation,
     detector_objective,
     joint_objective,
     rpn_objective,
 )
+from keras_frcnn.training.passes import make_proposals
+from keras_frcnn.training.probe import probe_stage2
+from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import TrainingUnit
 
 

@@ -1,8 +1,8 @@
-"""The training step: one trace, mean gradients, loss scale, and what each objective sees.
+"""The training step: one trace, mean gradients, loss scale, and which gradient comes last.
 
 Shapes and names
 ----------------
-N  images of a batch, R  sampled RoIs of all of them.
+N  images of a batch.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ import tensorflow as tf
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.recipes import PY_FASTER_RCNN, OptimizerConfig
-from keras_frcnn.targets.rpn import rpn_targets
-from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
-from keras_frcnn.training.step import (
+from keras_frcnn.training.objectives import (
     DeltaNormalisation,
-    TrainingStep,
     detector_objective,
-    features_of,
-    fold,
     joint_objective,
     rpn_objective,
 )
+from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
+from keras_frcnn.training.step import TrainingStep, variable_taken_last
+from tests.training.batches import make_batch
 
 SEED = tf.constant([3, 4])
 PLAIN_SGD = OptimizerConfig(momentum=0.0, weight_decay=0.0)
@@ -35,39 +33,6 @@ PLAIN_SGD = OptimizerConfig(momentum=0.0, weight_decay=0.0)
 @pytest.fixture(scope="module")
 def model(tiny_recipe):
     return FasterRcnn("tiny", ("a", "b"), tiny_recipe, seed=2)
-
-
-def make_batch(counts=(2,), size=(96, 128), padded=None, seed=0):
-    """A batch of noise with random objects, and for each object twelve proposals near it."""
-    rng = np.random.default_rng(seed)
-    height, width = padded or size
-    images = len(counts)
-    gt_boxes = np.zeros((images, max(counts), 4), np.float32)
-    proposals = np.zeros((images, 12 * max(counts) + 4, 4), np.float32)
-    proposal_counts = []
-    for image, count in enumerate(counts):
-        corner = rng.uniform(0, 50, (count, 2))
-        gt_boxes[image, :count] = np.concatenate(
-            (corner, corner + rng.uniform(25, 45, (count, 2))), 1
-        )
-        near = np.repeat(gt_boxes[image, :count], 12, axis=0)
-        near = near + rng.uniform(-12, 12, near.shape)
-        own = np.concatenate((near, [[0, 0, 30, 30], [60, 80, 96, 128], [5, 60, 40, 120]]))
-        proposals[image, : len(own)] = own
-        proposal_counts.append(len(own))
-    pixels = np.zeros((images, height, width, 3), np.float32)
-    pixels[:, : size[0], : size[1]] = rng.normal(0, 60, (images, *size, 3))
-    return {
-        "image": tf.constant(pixels),
-        "size": tf.constant([size] * images),
-        "scale": tf.ones((images, 2)) * 0.5,
-        "gt_boxes": tf.constant(gt_boxes),
-        "gt_classes": tf.ones((images, max(counts)), tf.int32),
-        "gt_count": tf.constant(counts),
-        "proposals": tf.constant(proposals),
-        "proposal_count": tf.constant(proposal_counts),
-        "unit": tf.range(images),
-    }
 
 
 def signature_of(images=1):
@@ -132,12 +97,6 @@ def test_batches_of_one_step_draw_differently():
     assert drawn(1, SEED) != drawn(1, SEED + 1)
 
 
-def test_seeds_of_other_paths_differ():
-    paths = [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (2,)]
-    seeds = {tuple(fold(SEED, *path).numpy().tolist()) for path in paths}
-    assert len(seeds) == len(paths)
-
-
 def test_one_trace_for_all_sizes():
     step, _ = toy()
     for count in (1, 2, 5):
@@ -168,97 +127,6 @@ def test_overflowing_gradients_skip_the_update_and_halve_the_scale():
     assert float(scale.scale) == before / 2
     step.run((rows([1, 1]),), 0.1, SEED)
     assert np.all(weight.numpy() != kept)
-
-
-def numpy_smooth_l1(difference, sigma):
-    size = np.abs(difference)
-    return np.where(size < 1 / sigma**2, 0.5 * (sigma * size) ** 2, size - 0.5 / sigma**2).sum()
-
-
-@pytest.mark.parametrize("recipe_name", ["paper", "py-faster-rcnn"])
-def test_rpn_losses_against_numpy(model, recipe_name):
-    recipe = model.recipe
-    if recipe_name != "paper":
-        recipe = dataclasses.replace(recipe, rpn=PY_FASTER_RCNN.rpn)
-    own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
-    normalisation = DeltaNormalisation.identity(3)
-    normalisation.rpn_mean[:] = [0.1, -0.1, 0.2, 0.0]
-    normalisation.rpn_std[:] = [0.2, 0.3, 0.4, 0.5]
-    # The batch is padded: anchors beyond the image's true size must not be drawn.
-    batch = make_batch(padded=(112, 160))
-    metrics = rpn_objective(own, normalisation)(batch, SEED)
-    logits, deltas = (output.numpy()[0] for output in own.region_proposal_network(batch["image"]))
-    targets = rpn_targets(
-        own.anchors(7, 10),
-        96,
-        128,
-        batch["gt_boxes"][0],
-        fold(SEED, 0, 0),
-        positive_iou=0.7,
-        negative_iou=0.3,
-        minibatch_size=256,
-        positive_fraction=0.5,
-        delta_mean=normalisation.rpn_mean,
-        delta_std=normalisation.rpn_std,
-    )
-    labels = targets.labels.numpy()
-    sampled, positive = labels >= 0, labels == 1
-    assert positive.sum() > 0
-    exponents = np.exp(logits.astype(float))
-    chosen = exponents[np.arange(len(labels)), np.maximum(labels, 0)] / exponents.sum(axis=1)
-    assert float(metrics["rpn_class_loss"]) == pytest.approx(-np.log(chosen[sampled]).mean())
-    sigma, factor = (1, 10 / (7 * 10)) if recipe_name == "paper" else (3, 1 / sampled.sum())
-    difference = (deltas - targets.deltas.numpy())[positive].astype(float)
-    expected = numpy_smooth_l1(difference, sigma) * factor
-    assert float(metrics["rpn_box_loss"]) == pytest.approx(expected, rel=1e-4)
-    assert float(metrics["positive_anchors"]) == positive.sum()
-
-
-def test_detector_sees_its_share_of_rois_from_each_image(model):
-    recipe = dataclasses.replace(
-        model.recipe, detector=dataclasses.replace(model.recipe.detector, rois_per_step=16)
-    )
-    own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
-    batch = make_batch(counts=(2, 3))
-    metrics = detector_objective(own, DeltaNormalisation.identity(3), 2)(batch, SEED)
-    # Eight an image, a quarter of them foreground: plenty of both are there.
-    assert float(metrics["foreground_rois"]) == 4
-    assert float(metrics["background_rois"]) == 12
-    assert 0.1 < float(metrics["detector_class_loss"]) < 10
-
-
-def test_images_without_objects_are_all_background(model):
-    """RPN: a minibatch of negatives. Detector of py-faster-rcnn: background RoIs only."""
-    empty = make_batch(counts=(2,))
-    empty["gt_count"] = tf.constant([0])
-    metrics = rpn_objective(model, DeltaNormalisation.identity(3))(empty, SEED)
-    assert float(metrics["positive_anchors"]) == 0
-    assert float(metrics["rpn_box_loss"]) == 0
-    assert 0 < float(metrics["rpn_class_loss"]) < 5
-    recipe = dataclasses.replace(model.recipe, detector=PY_FASTER_RCNN.detector)
-    own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
-    metrics = detector_objective(own, DeltaNormalisation.identity(3), 1)(empty, SEED)
-    assert float(metrics["foreground_rois"]) == 0
-    assert float(metrics["background_rois"]) == int(empty["proposal_count"][0])
-    assert float(metrics["detector_box_loss"]) == 0
-
-
-def test_no_roi_at_all_gives_losses_and_gradients_of_zero(model):
-    batch = make_batch()
-    batch["gt_count"] = batch["proposal_count"] = tf.constant([0])
-    variables = [tensorflow_variable(weight) for weight in model.head_layers[-2].weights]
-    with tf.GradientTape() as tape:
-        tape.watch(variables)
-        metrics = detector_objective(model, DeltaNormalisation.identity(3), 1)(batch, SEED)
-        loss = metrics["detector_class_loss"] + metrics["detector_box_loss"]
-    assert float(loss) == 0
-    for gradient in tape.gradient(loss, variables):
-        np.testing.assert_array_equal(gradient, np.zeros(gradient.shape))
-
-
-def test_features_of_a_batch_are_used_as_they_are(model):
-    features = tf.ones((1, 2, 3, 128))
-    assert features_of(model, {"features": features}) is features
 
 
 def test_joint_training_of_two_images(model):
@@ -326,3 +194,74 @@ def test_only_the_given_variables_change(model):
             for new, old in zip(layer.get_weights(), before[layer.name], strict=True)
         ]
         assert changed == [id(layer) in trained] * 2, layer.name
+
+
+def detector_step(recipe, *, batches_per_step, late):
+    """(network, step of stage 2), fc6's gradient taken last or with the others."""
+    own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
+    layers = [*own.trained_base_layers(), *own.head_layers]
+    variables = [tensorflow_variable(w) for layer in layers for w in layer.trainable_weights]
+    step = TrainingStep(
+        detector_objective(own, DeltaNormalisation.identity(3), 1),
+        MomentumOptimizer(variables, recipe.optimizer),
+        signature_of(),
+        batches_per_step=batches_per_step,
+        loss_scale=LossScale(dynamic=False),
+        taken_last=variable_taken_last(own, layers) if late else None,
+    )
+    return own, step
+
+
+@pytest.mark.parametrize("batches_per_step", [1, 2])
+def test_a_gradient_taken_last_is_the_same(tiny_recipe, batches_per_step):
+    batches = tuple(make_batch(seed=seed) for seed in range(batches_per_step))
+    weights = []
+    for late in (False, True):
+        own, step = detector_step(tiny_recipe, batches_per_step=batches_per_step, late=late)
+        for _ in range(3):
+            step.run(batches, 0.01, SEED)
+        assert step.traces == 1
+        weights.append([value for layer in own.all_layers for value in layer.get_weights()])
+    for at_once, last in zip(*weights, strict=True):
+        np.testing.assert_allclose(last, at_once, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_gradient_taken_last_waits_for_all_others(tiny_recipe, late):
+    own, step = detector_step(tiny_recipe, batches_per_step=1, late=late)
+    graph = step.run.get_concrete_function().graph
+    updates = [op for op in graph.get_operations() if op.type == "ResourceApplyKerasMomentum"]
+    # Inputs: variable, velocity, rate, gradient, momentum.
+    gradients = {update.inputs[0].name: update.inputs[3].op for update in updates}
+    kernel = tensorflow_variable(own.head_layers[0].kernel)
+    handles = {id(outer): inner.name for outer, inner in graph.captures}
+    fc6 = gradients.pop(handles[id(kernel.handle)])
+    assert len(gradients) == len(step.optimizer.variables_trained) - 1
+    awaited = operations_before(fc6)
+    assert all(other.name in awaited for other in gradients.values()) == late
+
+
+def operations_before(operation):
+    """Names of all operations that run before this one."""
+    found, left = set(), [operation]
+    while left:
+        current = left.pop()
+        before = [*current.control_inputs, *(tensor.op for tensor in current.inputs)]
+        left.extend(op for op in before if op.name not in found)
+        found.update(op.name for op in before)
+    return found
+
+
+def test_fc6_is_taken_last_only_above_a_trained_base(model):
+    base, rpn, head = model.trained_base_layers(), model.rpn_layers, model.head_layers
+    fc6 = tensorflow_variable(model.head_layers[0].kernel)
+    for layers in ([*base, *head], [*base, *rpn, *head]):  # stage 2, joint training
+        assert variable_taken_last(model, layers) is fc6
+    for layers in ([*base, *rpn], rpn, head):  # stages 1, 3 and 4
+        assert variable_taken_last(model, layers) is None
+
+
+def test_nothing_is_taken_last_where_the_base_has_more_weights(tiny_recipe):
+    """ResNet-50: the widest layer of its head has 2.4 million weights, its base 8.3 million."""
+    own = FasterRcnn("resnet50", ("a",), tiny_recipe, seed=None)
+    assert variable_taken_last(own, [*own.trained_base_layers(), *own.head_layers]) is None
