@@ -1,4 +1,4 @@
-"""``train_frcnn.py``: flags to a run configuration, the screen before training, the training.
+"""``train_frcnn.py``: flags to a run, its data, the training.
 
 Shapes and names
 ----------------
@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from keras_frcnn.cli.common import (
     check_outside,
@@ -25,16 +24,23 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     run_main,
 )
-from keras_frcnn.cli.given import given_record, keep_given, load_given
+from keras_frcnn.cli.given import keep_given, load_given
 from keras_frcnn.cli.train_flags import build_parser
-from keras_frcnn.cli.train_recipe import check_flags, mode_from, recipe_from, stages_of
+from keras_frcnn.cli.train_recipe import check_flags, mode_from
+from keras_frcnn.cli.train_run import (
+    checked_weights,
+    chosen_precision,
+    claim,
+    existing_run,
+    initial_weights,
+    new_run,
+    run_config,
+)
+from keras_frcnn.cli.train_screen import show_start
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.run_config import RunConfig, command_line, versions
-from keras_frcnn.runs import FINAL, RunFolder, latest_run_folder, new_run_folder
-
-RUNS = Path("runs")
+from keras_frcnn.run_config import RunConfig, command_line
+from keras_frcnn.runs import FINAL, RunFolder
 
 
 def entry_point() -> int:
@@ -103,28 +109,6 @@ def pooling_from(arguments: argparse.Namespace) -> str | None:
     return "max"
 
 
-def claim(run: RunFolder, held: ExitStack, console: Console) -> None:
-    """Holds the run folder until ``held`` is closed.
-
-    Raises:
-        UserError: another process trains there.
-    """
-    note = held.enter_context(run.claimed())
-    if note is not None:
-        console.print(note, style="yellow", soft_wrap=True)
-
-
-def chosen_precision(run: RunFolder, console: Console) -> str:
-    """What ``--precision auto`` means: the precision of a run that goes on, else measured."""
-    if run.config_file.is_file():
-        return run.read_config().precision
-    from keras_frcnn.precision import fastest_precision
-
-    precision, reason = fastest_precision()
-    console.print(reason, soft_wrap=True)
-    return precision
-
-
 def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Dataset:
     """The checked training images.
 
@@ -172,96 +156,6 @@ def check_class_names(dataset: Dataset) -> None:
             "whether objects have names of their own where their class belongs; else shorten the "
             "names."
         )
-
-
-def run_config(
-    arguments: argparse.Namespace, dataset: Dataset, given: GivenProposals | None = None
-) -> RunConfig:
-    """Everything that makes the run."""
-    from keras_frcnn.training.units import steps_per_epoch
-
-    units = len(dataset) * (2 if arguments.flips else 1)
-    recipe = recipe_from(arguments, lambda images: steps_per_epoch(units, images), dataset.sets)
-    return RunConfig(
-        network=arguments.network,
-        precision=arguments.precision,
-        mode=arguments.mode,
-        seed=arguments.seed,
-        flips=arguments.flips,
-        class_names=dataset.class_names,
-        initial_weights=arguments.input_weight_path or arguments.weights or "imagenet",
-        stages=stages_of(arguments),
-        data={
-            "path": str(arguments.path),
-            "parser": arguments.parser,
-            "sets": list(dataset.sets),
-            "images": len(dataset),
-            "ids_hash": dataset.ids_hash,
-            **given_record(arguments.proposals, given),
-        },
-        recipe=recipe,
-    )
-
-
-def initial_weights(arguments: argparse.Namespace) -> Path | None:
-    """The file that training starts from; ``None`` for random weights.
-
-    Raises:
-        UserError: it does not exist or cannot be fetched.
-    """
-    if arguments.input_weight_path is not None:
-        path = existing_path(arguments.input_weight_path, "--input_weight_path")
-        if not path.is_dir():
-            return path
-        file = RunFolder(path).weights_file(FINAL)
-        if not file.exists():
-            raise UserError(f"--input_weight_path {path} is a folder without {file.name}.")
-        if RunFolder(path).config_file.is_file():
-            RunFolder(path).check_trainable()
-        return file
-    if arguments.weights == "random":
-        return None
-    from keras_frcnn.network.weights import imagenet_file
-
-    return imagenet_file(arguments.network)
-
-
-def existing_run(arguments: argparse.Namespace) -> RunFolder:
-    """The run that ``--resume`` goes on with: the newest of the command's name, or ``--out``."""
-    if arguments.out:
-        run = RunFolder(arguments.out)
-    else:
-        run = latest_run_folder(RUNS, arguments.name or arguments.network)
-    run.check_trainable()
-    return run
-
-
-def new_run(arguments: argparse.Namespace) -> RunFolder:
-    """The folder of a new run: ``--out``, or the next number of the command's name."""
-    if arguments.out:
-        run = RunFolder(arguments.out)
-    else:
-        run = new_run_folder(RUNS, arguments.name or arguments.network)
-    run.check_unused()
-    return run
-
-
-def checked_weights(config: RunConfig, initial: Path | None) -> RunConfig:
-    """Loads the initial weights once before there is a run folder: they may not fit.
-
-    Returns:
-        The configuration, which knows the file by its contents.
-
-    Raises:
-        UserError: they do not.
-    """
-    from keras_frcnn.network.faster_rcnn import FasterRcnn
-    from keras_frcnn.training.initial_weights import load_initial_weights, with_digest
-
-    if initial is not None:
-        model = FasterRcnn(config.network, config.class_names, config.recipe)
-        load_initial_weights(model, initial)
-    return with_digest(config, initial)
 
 
 def train(
@@ -317,57 +211,3 @@ def train(
         console.print(
             f"Try it: python test_frcnn.py -p IMAGES --run {run.path}{given}", soft_wrap=True
         )
-
-
-def show_start(
-    console: Console,
-    config: RunConfig,
-    dataset: Dataset,
-    run: RunFolder,
-    initial: Path | None,
-    device: str,
-    shares: tuple[float, float],
-) -> None:
-    """One screen: versions, device, recipe, data, stages, run folder."""
-    from keras_frcnn.data.checks import summary
-
-    recipe = config.recipe
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("versions", ", ".join(f"{name} {text}" for name, text in versions().items()))
-    table.add_row("device", f"{device}; {config.precision}")
-    table.add_row(
-        "recipe",
-        f"{recipe.name}, {config.mode}; {config.network} from {initial or 'random weights'}; "
-        f"short side {recipe.image.short_side}, long side up to {recipe.image.long_side}; "
-        f"{recipe.anchors.per_position} anchors a position",
-    )
-    counts = summary(dataset)
-    kinds = counts["problems"]
-    table.add_row(
-        "data",
-        f"{config.data['path']}, {' + '.join(dataset.sets)}: {counts['images']} images "
-        f"({counts['images_without_objects']} without objects), {counts['objects']} objects "
-        f"({counts['difficult']} difficult, left out), "
-        f"{len(dataset.class_names)} classes; mirrored images {'on' if config.flips else 'off'}",
-    )
-    if "proposals" in config.data:
-        record = config.data["proposals"]
-        table.add_row("proposals", f"{record['method']}: {', '.join(record['files'])}")
-    problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
-    table.add_row("problems", f"{problems}; see {run.path / 'data_report.txt'}")
-    if config.mode != "fast-rcnn":
-        table.add_row(
-            "anchors",
-            f"{shares[0]:.1%} of the objects have no anchor at IoU 0.5, {shares[1]:.1%} at 0.7 "
-            f"({run.path / 'labels.png'})",
-        )
-    for stage, schedule in config.schedules.items():
-        table.add_row(
-            f"stage {stage}" if stage else "joint",
-            f"{schedule.iterations} iterations, learning rate {schedule.learning_rate:g}, a tenth "
-            f"after {schedule.drop_at}",
-        )
-    table.add_row("run folder", str(run.path))
-    console.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_frcnn.cli import train
+from keras_frcnn.cli import train_run
 from keras_frcnn.cli.train_flags import build_parser
 from keras_frcnn.cli.train_recipe import check_flags, recipe_from, stages_from
 from keras_frcnn.errors import UserError
@@ -77,7 +77,7 @@ def test_num_epochs_counts_both_orientations_or_one():
     dataset = FakeDataset()
     for flag, units in (("--hf", 20), ("--no-hf", 10)):
         arguments = parse("--num_epochs", 1, flag)
-        stages = train.run_config(arguments, dataset, None).recipe.stages
+        stages = train_run.run_config(arguments, dataset, None).recipe.stages
         assert [stage.iterations for stage in stages] == [units, units // 2] * 2
 
 
