@@ -28,7 +28,7 @@ def variable_taken_last(
 ) -> tf.Variable | None:
     """The weights whose gradient a step that trains these layers takes last: fc6's.
 
-    It is larger (0.4 GB at VGG-16) than all that is kept for the backward pass of the base, which
+    It is as large (0.4 GB at VGG-16) as all that is kept for the backward pass of the base, which
     has been given back by then; otherwise both are held at the same time. What lies between the
     losses and fc6 is computed twice for it, 0.3 % of a step at 600 x 800. None where the base is
     not trained, or has more weights than any layer of the head.
