@@ -34,6 +34,7 @@ import keras
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.network.bilinear_samples import bilinear_samples
 
 
 class RoiPooling(keras.layers.Layer):
@@ -92,8 +93,8 @@ def _crop(
     Fastest of the three (one ``crop_and_resize``); bins lie exactly where the box puts them. Where
     samples of a bin are equal the gradient goes to one of them, as in ``tf.nn.max_pool2d``.
 
-    Not deterministic in its gradient on the CPU unless op determinism is enabled; on a GPU op
-    determinism refuses this gradient (the same holds for ``_align``).
+    Deterministic on the CPU; on a GPU op determinism refuses this gradient (the same holds for
+    ``_align``).
     """
     # The gradient of an empty max_pool2d aborts the process (oneDNN, tensorflow issue 126128):
     # where there is no RoI, pool one and drop it.
@@ -101,7 +102,7 @@ def _crop(
     missing = tf.maximum(1 - count, 0)
     rois_input = tf.pad(rois_input, [[0, missing], [0, 0]])
     roi_image = tf.pad(roi_image, [[0, missing]])
-    samples = _bilinear_samples(features, rois_input / stride, roi_image, 2 * size)
+    samples = bilinear_samples(features, rois_input / stride, roi_image, 2 * size)
     return tf.nn.max_pool2d(samples, 2, 2, "VALID")[:count]
 
 
@@ -109,7 +110,7 @@ def _align(
     features: tf.Tensor, rois_input: tf.Tensor, roi_image: tf.Tensor, size: int, stride: int
 ) -> tf.Tensor:
     """RoIAlign: mean of 2x2 bilinear samples per bin; equals torchvision's ``aligned=True``."""
-    samples = _bilinear_samples(features, rois_input / stride, roi_image, 2 * size)
+    samples = bilinear_samples(features, rois_input / stride, roi_image, 2 * size)
     return tf.nn.avg_pool2d(samples, 2, 2, "VALID")
 
 
@@ -143,32 +144,6 @@ def _positive(name: str, value: int) -> int:
             f"{value!r}; pass such a number."
         )
     return int(value)
-
-
-def _bilinear_samples(
-    features: tf.Tensor, rois_feature: tf.Tensor, roi_image: tf.Tensor, crop: int
-) -> tf.Tensor:
-    """Bilinear samples at the centres of ``crop`` x ``crop`` equal parts of each box.
-
-    ``crop_and_resize`` puts its first and last sample on the corners of its box, in units of the
-    map's size less one. The map is padded by one cell first (border repeated): that makes samples
-    in the outer half of border cells right, and that size never 0 (a map of height 1).
-
-    Args:
-        rois_feature: (R, 4) float32, half-open, in cells (input pixels / stride).
-
-    Returns:
-        (R, crop, crop, F) float32.
-    """
-    padded = tf.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
-    corner1, corner2 = rois_feature[:, :2], rois_feature[:, 2:]
-    half_part = (corner2 - corner1) / (2 * crop)
-    last_cell = tf.cast(tf.shape(padded)[1:3] - 1, tf.float32)
-    # -0.5: from edges of cells to their centres; +1: the padding.
-    first_sample = (corner1 + half_part - 0.5 + 1.0) / last_cell
-    last_sample = (corner2 - half_part - 0.5 + 1.0) / last_cell
-    corners = tf.concat([first_sample, last_sample], axis=1)
-    return tf.image.crop_and_resize(padded, corners, roi_image, [crop, crop])
 
 
 def _round_half_away(values: tf.Tensor) -> tf.Tensor:
