@@ -20,7 +20,7 @@ from keras_frcnn.benchmark.setting import random_batch
 from keras_frcnn.benchmark.testing import Part
 from keras_frcnn.data.pipeline import batch_signature
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.variables import tensorflow_variable
+from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.training.objectives import (
     DeltaNormalisation,
     detector_objective,
@@ -179,8 +179,7 @@ _BUILDERS: dict[str, Callable[[FasterRcnn], Part]] = {
 
 def optimizer_of(model: FasterRcnn, layers: Sequence) -> MomentumOptimizer:
     """Momentum for the weights of some layers."""
-    weights = [tensorflow_variable(w) for layer in layers for w in layer.trainable_weights]
-    return MomentumOptimizer(weights, model.recipe.optimizer)
+    return MomentumOptimizer(trained_variables(layers), model.recipe.optimizer)
 
 
 def _rpn_layers(model: FasterRcnn) -> list:

@@ -21,7 +21,7 @@ from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
 from keras_frcnn.errors import UserError
 from keras_frcnn.metrics import append_record, forget_after
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.variables import tensorflow_variable
+from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.plots import save_curves
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.run_config import RunConfig, identity
@@ -280,11 +280,7 @@ class Fitting:
             TrainingDiverged: a loss or a weight is not finite, or a loss has exploded. What is
                 kept is sound.
         """
-        variables = [
-            tensorflow_variable(weight)
-            for layer in trained_layers
-            for weight in layer.trainable_weights
-        ]
+        variables = trained_variables(trained_layers)
         optimizer = MomentumOptimizer(variables, self.recipe.optimizer)
         loss_scale = LossScale(dynamic=self.config.precision == "float16")
         checkpoints = Checkpoints(self.run.checkpoints, stage, identity(self.config))

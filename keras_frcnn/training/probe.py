@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_frcnn.data.pipeline import batch_signature, batches, image_scale
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.variables import tensorflow_variable
+from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.recipes import ImageConfig
 from keras_frcnn.training.objectives import DeltaNormalisation, detector_objective
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
@@ -107,11 +107,10 @@ def _probe_stage2(fitting: Fitting, model: FasterRcnn) -> None:
     store = ProposalStore.from_lists(keys, boxes, [np.zeros(len(entry)) for entry in boxes])
     make_record = fitting.records(store)
     layers = [*model.trained_base_layers(), *model.head_layers]
-    weights = [tensorflow_variable(w) for layer in layers for w in layer.trainable_weights]
     normalisation = DeltaNormalisation.identity(model.number_of_classes)
     step = TrainingStep(
         detector_objective(model, normalisation, number),
-        MomentumOptimizer(weights, recipe.optimizer),
+        MomentumOptimizer(trained_variables(layers), recipe.optimizer),
         batch_signature(number, None, None),
         batches_per_step=1,
         loss_scale=LossScale(dynamic=fitting.config.precision == "float16"),

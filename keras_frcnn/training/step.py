@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.variables import tensorflow_variable
+from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.training.objectives import Metrics, fold
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer, all_finite
 
@@ -36,12 +36,7 @@ def variable_taken_last(
     names = {layer.name for layer in layers}
 
     def trained(candidates):
-        return [
-            tensorflow_variable(weight)
-            for layer in candidates
-            if layer.name in names
-            for weight in layer.trainable_weights
-        ]
+        return trained_variables(layer for layer in candidates if layer.name in names)
 
     def size(variable):
         return variable.shape.num_elements()

@@ -1,4 +1,4 @@
-"""Writing some rows of a variable leaves it as cheap to read as it was.
+"""The variables of layers; writing some rows of one leaves it as cheap to read as it was.
 
 Shapes and names
 ----------------
@@ -7,11 +7,23 @@ read  a tensor of the variable's value; on the CPU it is the variable's own memo
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.network.variables import assign_rows
+from keras_frcnn.network.variables import assign_rows, trained_variables
+
+
+def test_the_trained_variables_of_layers_in_their_order():
+    layers = [keras.layers.Dense(2), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    layers[2].trainable = False
+    for layer in layers:
+        layer.build((None, 3))
+    found = trained_variables(layers)
+    assert all(isinstance(variable, tf.Variable) for variable in found)
+    # Kernel and bias; gamma and beta, not the moving mean and variance; nothing of a frozen layer.
+    assert [tuple(variable.shape) for variable in found] == [(3, 2), (2,), (3,), (3,)]
 
 
 @pytest.fixture

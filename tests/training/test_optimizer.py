@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.network.variables import tensorflow_variable
+from keras_frcnn.network.variables import tensorflow_variable, trained_variables
 from keras_frcnn.recipes import OptimizerConfig
 from keras_frcnn.training.optimizer import (
     LossScale,
@@ -27,7 +27,7 @@ def dense(units=3, inputs=4):
         units, bias_initializer="ones", kernel_initializer=keras.initializers.RandomNormal(seed=1)
     )
     layer.build((None, inputs))
-    return layer, [tensorflow_variable(weight) for weight in layer.trainable_weights]
+    return layer, trained_variables([layer])
 
 
 def test_biases_are_told_from_kernels():

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.variables import tensorflow_variable
+from keras_frcnn.network.variables import tensorflow_variable, trained_variables
 from keras_frcnn.recipes import PY_FASTER_RCNN, OptimizerConfig
 from keras_frcnn.training.objectives import (
     DeltaNormalisation,
@@ -200,10 +200,9 @@ def detector_step(recipe, *, batches_per_step, late):
     """(network, step of stage 2), fc6's gradient taken last or with the others."""
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
     layers = [*own.trained_base_layers(), *own.head_layers]
-    variables = [tensorflow_variable(w) for layer in layers for w in layer.trainable_weights]
     step = TrainingStep(
         detector_objective(own, DeltaNormalisation.identity(3), 1),
-        MomentumOptimizer(variables, recipe.optimizer),
+        MomentumOptimizer(trained_variables(layers), recipe.optimizer),
         signature_of(),
         batches_per_step=batches_per_step,
         loss_scale=LossScale(dynamic=False),
