@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.images import prepare_image
+from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.multi_scale import Level, detect_at_nearest, pyramid

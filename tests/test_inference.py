@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.data.images import prepare_image
+from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.errors import UserError
 from keras_frcnn.inference import Predictor, load_model, load_predictor, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn

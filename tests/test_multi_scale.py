@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.data.images import prepare_image
+from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.inference import Predictor, run_head
 from keras_frcnn.multi_scale import Level, detect_at_nearest, nearest_levels, pyramid
 from keras_frcnn.network.proposals import select_proposals

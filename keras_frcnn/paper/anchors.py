@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.images import prepare_image, read_image
+from keras_frcnn.data.images import read_image
+from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.geometry.anchors import (
     anchor_grid,

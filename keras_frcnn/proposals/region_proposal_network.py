@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.images import prepare_image
+from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import digest_of
 from keras_frcnn.inference import load_model

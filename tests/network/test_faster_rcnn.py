@@ -188,7 +188,8 @@ def test_anchors_are_those_of_the_recipe(model, tiny_recipe):
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="needs the photos of ../shared")
 def test_first_cross_entropy_of_vgg_is_near_the_uniform_one(vgg):
     """Wrong means, channel order or initial weights show as a first loss far above ln C."""
-    from keras_frcnn.data.images import prepare_image, read_image
+    from keras_frcnn.data.images import read_image
+    from keras_frcnn.data.network_input import prepare_image
 
     load_layers(vgg.all_layers, VGG_WEIGHTS)
     photo = sorted((PHOTOS / "JPEGImages").glob("*.jpg"))[0]
