@@ -18,7 +18,7 @@ from tensorflow.python.framework import op_def_registry
 from keras_frcnn.errors import UserError
 from keras_frcnn.export import ExportedDetector, export, load_exported
 from keras_frcnn.inference import Predictor
-from keras_frcnn.network import suppression
+from keras_frcnn.network import bilinear_samples, suppression
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PAPER, Compression, DetectionFilter
 from keras_frcnn.saved_model_check import COMPUTING, SAVING, check_operations, operations
@@ -130,6 +130,13 @@ def test_what_is_written_is_accepted(exported):
     check_operations(exported)
     (graph,) = read(exported).meta_graphs
     assert SAVING <= operations(graph.graph_def) <= COMPUTING | SAVING
+
+
+def test_an_export_made_without_op_determinism_is_accepted(tmp_path, monkeypatch):
+    """RoI pooling then has a gradient of its own, which is not written."""
+    monkeypatch.setattr(bilinear_samples, "is_op_determinism_enabled", lambda: False)
+    export(make_predictor("tiny", pooling="crop"), tmp_path / "model")
+    check_operations(tmp_path / "model")
 
 
 def read(folder: Path) -> saved_model_pb2.SavedModel:
