@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_frcnn.data.network_input import network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.inference import (
     Found,
@@ -21,10 +22,8 @@ from keras_frcnn.inference import (
     detect_rois,
     found_in_each,
     load_model,
-    network_input,
     result_stage,
 )
-from keras_frcnn.multi_scale import Level
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import FINAL, RunFolder
@@ -87,17 +86,15 @@ class BoxClassifier(tf.Module):
             boxes_image: (N, R, 4), R at least 1, zero-padded.
             count: (N,) boxes that are real.
         """
-        inputs, sizes, scale = network_input(images, self.model.recipe.image)
-        features = self.model.base(inputs, training=False)
-        rois = boxes_image * tf.tile(scale, [2])
+        inputs, frames = network_input(images, self.model.recipe.image)
         return detect_rois(
             self.model,
-            Level(features, scale),
-            rois,
+            self.model.base(inputs, training=False),
+            boxes_image * tf.tile(frames.scales, (1, 2))[:, None],
             count,
-            images,
-            sizes,
+            frames,
             self.detection_filter,
+            images=images,
             head_chunk=self.head_chunk,
             short_sides=self.short_sides,
         )

@@ -2,8 +2,9 @@
 
 Shapes and names
 ----------------
-N  images of one size, D  detections kept.
-images  (N, H, W, 3) uint8 RGB, any H and W from 1.
+N  images of a batch, D  detections kept.
+images  (N, H, W, 3) uint8 RGB of one size, any H and W from 1.
+inputs  (N, h, w, 3) float32, what the network reads, of images of one size or of several.
 *_image  pixels of the original image, *_input  pixels of the rescaled network input.
 """
 
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import prepare_image
+from keras_frcnn.data.network_input import Frames, network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.multi_scale import Level, detect_at_nearest, pyramid
@@ -26,7 +27,7 @@ from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.network.weights import load_layers
-from keras_frcnn.recipes import DetectionFilter, ImageConfig, ProposalConfig
+from keras_frcnn.recipes import DetectionFilter, ProposalConfig
 from keras_frcnn.runs import FINAL, RunFolder
 
 
@@ -61,7 +62,7 @@ class Found(NamedTuple):
 
 
 class Predictor(tf.Module):
-    """Runs proposals and detector on images of one size.
+    """Runs proposals and detector on images that have the same size as inputs of the network.
 
     Args:
         model: the network; proposals come from its RPN, detections from its detector.
@@ -105,7 +106,18 @@ class Predictor(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     def predict(self, images: tf.Tensor) -> PredictedBoxes:
         """Detections of (N, H, W, 3) uint8 images, traced once whatever their size."""
-        inputs, sizes, scale = network_input(images, self.model.recipe.image)
+        inputs, frames = network_input(images, self.model.recipe.image)
+        return self.detections(inputs, frames, images)
+
+    def detections(
+        self, inputs: tf.Tensor, frames: Frames, images: tf.Tensor | None = None
+    ) -> PredictedBoxes:
+        """Detections of (N, h, w, 3) float32 inputs.
+
+        Args:
+            frames: of the images that they were made of.
+            images: these, (N, H, W, 3) uint8; needed where there are ``short_sides``.
+        """
         features = self.model.base(inputs, training=False)
         shape = tf.shape(features)
         logits, deltas = self.model.rpn_head(features)
@@ -113,54 +125,38 @@ class Predictor(tf.Module):
             logits,
             deltas,
             self.model.anchors(shape[1], shape[2]),
-            sizes,
-            tf.tile(scale[None], (tf.shape(images)[0], 1)),
+            frames.sizes_input,
+            frames.scales,
             self.proposals,
         )
         if self.detector_model is not self.model:
             features = self.detector_model.base(inputs, training=False)
         return detect_rois(
             self.detector_model,
-            Level(features, scale),
+            features,
             proposals.boxes_input,
             proposals.count,
-            images,
-            sizes,
+            frames,
             self.detection_filter,
+            images=images,
             head_chunk=self.head_chunk,
             short_sides=self.short_sides,
         )
 
     def detect(self, image: np.ndarray) -> Found:
         """Detections of one (H, W, 3) uint8 image."""
-        return self.detect_batch(image[None])[0]
-
-    def detect_batch(self, images: np.ndarray) -> list[Found]:
-        """Detections of each of (N, H, W, 3) uint8 images, at once."""
-        return found_in_each(self.predict(images))
-
-
-def network_input(images: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Inputs (N, h, w, 3) of (N, H, W, 3) uint8 images, their sizes (N, 2) and the scale (2,)."""
-    inputs, scale = prepare_image(
-        images,
-        short_side=config.short_side,
-        long_side=config.long_side,
-        pixel_means_rgb=config.pixel_means_rgb,
-    )
-    sizes = tf.tile(tf.shape(inputs)[None, 1:3], (tf.shape(images)[0], 1))
-    return inputs, sizes, scale
+        return found_in_each(self.predict(image[None]))[0]
 
 
 def detect_rois(
     model: FasterRcnn,
-    own: Level,
+    features: tf.Tensor,
     rois: tf.Tensor,
     count: tf.Tensor,
-    images: tf.Tensor,
-    sizes: tf.Tensor,
+    frames: Frames,
     detection_filter: DetectionFilter,
     *,
+    images: tf.Tensor | None = None,
     head_chunk: int | None = None,
     short_sides: Sequence[int] = (),
 ) -> PredictedBoxes:
@@ -168,11 +164,11 @@ def detect_rois(
 
     Args:
         model: its detector is used.
-        own: features of its base at the recipe's scale.
+        features: of its base at the recipe's scale.
         rois: (N, R, 4) in pixels of the input at that scale, zero-padded, R at least 1.
         count: (N,) RoIs that are real.
-        images: (N, H, W, 3), for the border in original pixels and for other scales.
-        sizes: (N, 2) of the input.
+        frames: of the images at that scale.
+        images: (N, H, W, 3) uint8, for other scales.
         head_chunk: the most RoIs that go through the head at once; ``None``: all.
         short_sides: scales of :mod:`keras_frcnn.multi_scale`; none: the recipe's own.
     """
@@ -181,18 +177,20 @@ def detect_rois(
     flat = tf.reshape(rois, (-1, 4))
     roi_image = tf.repeat(tf.range(batch), per_image)
     if short_sides:
+        own = Level(features, frames.scales[0])  # one for all: the images are of one size
         levels = pyramid(images, model.base, model.recipe.image, short_sides, own)
         outputs = detect_at_nearest(levels, own.scale, flat, roi_image, head)
     else:
-        outputs = head(own.features, flat, roi_image)
+        outputs = head(features, flat, roi_image)
     class_logits, class_deltas = (
         tf.reshape(output, (batch, per_image, output.shape[-1])) for output in outputs
     )
-    found = select_detections(class_logits, class_deltas, rois, count, sizes, detection_filter)
+    found = select_detections(
+        class_logits, class_deltas, rois, count, frames.sizes_input, detection_filter
+    )
     # Division may leave the border by a rounding error: 0 <= boxes <= size in original pixels.
-    height, width = tf.shape(images)[1], tf.shape(images)[2]
-    border = tf.cast(tf.stack((height, width, height, width)), tf.float32)
-    boxes_image = tf.minimum(found.boxes_input / tf.tile(own.scale, [2]), border)
+    border = tf.tile(tf.cast(frames.sizes_image, tf.float32), (1, 2))[:, None]
+    boxes_image = tf.minimum(found.boxes_input / tf.tile(frames.scales, (1, 2))[:, None], border)
     return PredictedBoxes(boxes_image, found.scores, found.classes, found.count, found.best_scores)
 
 

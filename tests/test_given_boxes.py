@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_frcnn.data.network_input import network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.given_boxes import BoxClassifier, load_classifier
-from keras_frcnn.inference import Predictor, load_predictor, network_input
+from keras_frcnn.inference import Predictor, load_predictor
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.network.weights import write_layers
@@ -37,7 +38,8 @@ def test_detections_are_those_of_the_detector_by_hand(model, classifier):
     """Every box of every class, without any filter: a box of 3 x 2 pixels is used as it is."""
     pixels = random_image(100, 140)
     found, best = classifier.detect(pixels, BOXES)
-    inputs, sizes, scale = network_input(pixels[None], model.recipe.image)
+    inputs, (_, sizes, scales) = network_input(pixels[None], model.recipe.image)
+    scale = scales[0]
     factor = np.tile(scale.numpy(), 2)
     rois = BOXES * factor
     logits, deltas = model.fast_rcnn([inputs, tf.constant(rois), tf.zeros(len(rois), tf.int32)])
@@ -64,7 +66,8 @@ def test_detections_are_those_of_the_detector_by_hand(model, classifier):
 def test_the_rpns_own_boxes_give_what_the_whole_network_gives(model):
     chosen = DetectionFilter(score_threshold=0.0)
     pixels = random_image(100, 140)
-    inputs, sizes, scale = network_input(pixels[None], model.recipe.image)
+    inputs, (_, sizes, scales) = network_input(pixels[None], model.recipe.image)
+    scale = scales[0]
     features = model.base(inputs)
     proposals = select_proposals(
         *model.region_proposal_network(inputs),

@@ -25,7 +25,8 @@ from keras_frcnn.benchmark.measure import Call
 from keras_frcnn.benchmark.operations import count_operations
 from keras_frcnn.benchmark.setting import jpeg_of, random_photo
 from keras_frcnn.data.images import read_image
-from keras_frcnn.inference import Predictor, network_input
+from keras_frcnn.data.network_input import network_input
+from keras_frcnn.inference import Predictor
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals

@@ -1,8 +1,9 @@
-"""Detection on many images: read ahead, grouped by size, drawn and written in order.
+"""Detection on many images: read ahead, grouped, drawn and written in order.
 
 Shapes and names
 ----------------
-batch  images of one size that go through the network at once.
+batch  images that go through the network at once.
+key    what they have in common: the size of the network's input, or their own.
 found  :class:`keras_frcnn.inference.Found` of one image.
 """
 
@@ -44,29 +45,33 @@ class Detector:
     """What finds objects.
 
     Attributes:
-        detect: ``(images, files) -> found``, of images of one size.
+        detect: ``(images, files) -> found``, of images of one key.
         class_names: foreground classes in order.
         traces: how often its function was traced so far; ``None``: it came traced from a file.
+        key: ``(height, width) -> key``; default: these themselves.
     """
 
-    detect: Callable[[np.ndarray, list[Path]], list]
+    detect: Callable[[list[np.ndarray], list[Path]], list]
     class_names: tuple[str, ...]
     traces: Callable[[], int] | None = None
+    key: Callable[[int, int], tuple] = lambda height, width: (height, width)
 
 
-def in_batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    """Groups of at most ``size`` readable pictures of equal height and width.
+def in_batches(
+    pictures: Iterable[Picture], size: int, key: Callable[[int, int], tuple]
+) -> Iterator[list[Picture]]:
+    """Groups of at most ``size`` readable pictures for whose height and width ``key`` is the same.
 
     Pictures wait until their group is full, or until :data:`BATCHES_WAITING` times ``size`` of them
     wait in all: then the group that waited longest goes as it is.
     """
-    waiting: dict[tuple[int, ...], list[Picture]] = {}
+    waiting: dict[tuple, list[Picture]] = {}
     for picture in pictures:
-        shape = picture.pixels.shape
-        group = waiting.setdefault(shape, [])
+        common = key(*picture.pixels.shape[:2])
+        group = waiting.setdefault(common, [])
         group.append(picture)
         if len(group) == size:
-            yield waiting.pop(shape)
+            yield waiting.pop(common)
         elif sum(map(len, waiting.values())) >= BATCHES_WAITING * size:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()
@@ -106,11 +111,11 @@ def run_on_images(
         disable=not console.is_terminal,
     )
     try:
-        for group in in_batches(_readable(pictures, unreadable), arguments.batch):
+        readable = _readable(pictures, unreadable)
+        for group in in_batches(readable, arguments.batch, detector.key):
             start = time.perf_counter()
             found = detector.detect(
-                np.stack([picture.pixels for picture in group]),
-                [picture.file for picture in group],
+                [picture.pixels for picture in group], [picture.file for picture in group]
             )
             seconds.append((time.perf_counter() - start) / len(group))
             for picture, (detections, best_of_image) in zip(group, found, strict=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +131,9 @@ def build_parser() -> argparse.ArgumentParser:
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="images of equal size that go through the network at once: faster on GPUs, more "
-        "memory\ndefault: 1 (ours)",
+        help="images that go through the network at once, if they are rescaled to the same size "
+        "(with --saved_model or --scales: are of the same size): faster on GPUs, more memory\n"
+        "default: 1 (ours)",
     )
     add_precision_flag(group)
     add_jit_flag(group)
@@ -210,18 +211,21 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
 
 def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detector:
     """What the flags name: a run, or an exported model."""
+    from keras_frcnn.batches import BatchPredictor
     from keras_frcnn.inference import load_predictor
 
     if arguments.onnx:
         from keras_frcnn.onnx_format.detector import load_onnx
 
         model = load_onnx(arguments.onnx)
-        return Detector(lambda images, files: model.detect_batch(images), model.class_names)
+        return Detector(one_by_one(model), model.class_names)
     if arguments.saved_model:
         from keras_frcnn.export import load_exported
 
         exported = load_exported(arguments.saved_model)
-        return Detector(lambda images, files: exported.detect_batch(images), exported.class_names)
+        return Detector(
+            lambda images, files: exported.detect_batch(np.stack(images)), exported.class_names
+        )
     chosen = DetectionFilter(score_threshold=arguments.score_thresh)
     if arguments.nms_thresh is not None:
         chosen = dataclasses.replace(chosen, nms_iou=arguments.nms_thresh)
@@ -238,11 +242,20 @@ def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detec
         precision=precision,
         stage_flag="--stage",
     )
+    if arguments.batch == 1:
+        return Detector(one_by_one(predictor), predictor.class_names, lambda: predictor.traces)
+    batched = BatchPredictor(predictor)
     return Detector(
-        lambda images, files: predictor.detect_batch(images),
+        lambda images, files: batched.detect(images),
         predictor.class_names,
-        lambda: predictor.traces,
+        lambda: batched.traces,
+        batched.key,
     )
+
+
+def one_by_one(model) -> Callable[[list[np.ndarray], list[Path]], list]:
+    """For a :class:`Detector`, what finds objects in one image at a time."""
+    return lambda images, files: [model.detect(image) for image in images]
 
 
 def classify_given(
@@ -272,7 +285,7 @@ def classify_given(
         boxes = fit_to_image(boxes, *image.shape[:2], f"{file.name} in {given.source}")
         return classifier.detect(image, boxes)
 
-    def detect(images: np.ndarray, files: list[Path]):
+    def detect(images: list[np.ndarray], files: list[Path]):
         # Each image has another number of boxes.
         return [detect_one(image, file) for image, file in zip(images, files, strict=True)]
 

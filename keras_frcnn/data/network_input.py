@@ -13,8 +13,25 @@ scale  (2,) float32, (h / H, w / W): boxes_input = boxes_image * (scale_y, scale
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
+
+from keras_frcnn.recipes import ImageConfig
+
+
+class Frames(NamedTuple):
+    """The sizes of each image of a batch, before and after it was rescaled.
+
+    Attributes:
+        sizes_image: (N, 2) int32, heights and widths of the originals.
+        sizes_input: (N, 2) int32, of the network's input.
+        scales: (N, 2) float32, input / original.
+    """
+
+    sizes_image: tf.Tensor
+    sizes_input: tf.Tensor
+    scales: tf.Tensor
 
 
 def input_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
@@ -73,6 +90,25 @@ def prepare_image(
         pixel_means_rgb, tf.float32, shape=(3,)
     )
     return image_input, tf.cast(size_input, tf.float32) / tf.cast(size, tf.float32)
+
+
+def network_input(images: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, Frames]:
+    """Inputs (N, h, w, 3) float32 of (N, H, W, 3) uint8 images, and their frames."""
+    inputs, _ = prepare_image(
+        images,
+        short_side=config.short_side,
+        long_side=config.long_side,
+        pixel_means_rgb=config.pixel_means_rgb,
+    )
+    sizes_image = tf.tile(tf.shape(images)[None, 1:3], (tf.shape(images)[0], 1))
+    return inputs, frames_of(inputs, sizes_image)
+
+
+def frames_of(inputs: tf.Tensor, sizes_image: tf.Tensor) -> Frames:
+    """Frames of (N, h, w, 3) inputs of images whose (N, 2) int32 sizes are given."""
+    sizes_input = tf.tile(tf.shape(inputs)[None, 1:3], (tf.shape(inputs)[0], 1))
+    scales = tf.cast(sizes_input, tf.float32) / tf.cast(sizes_image, tf.float32)
+    return Frames(sizes_image, sizes_input, scales)
 
 
 def _input_size_tensor(size: tf.Tensor, short_side: int, long_side: int) -> tf.Tensor:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.inference import Predictor, network_input
+from keras_frcnn.data.network_input import network_input
+from keras_frcnn.inference import Predictor
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.proposals import select_proposals
 
@@ -65,14 +66,16 @@ def time_parts(
         repetitions: how often the image is run after ``warm_up`` unmeasured times.
     """
     model, detector = predictor.model, predictor.detector_model
-    inputs, sizes, scale = network_input(tf.constant(image[None]), model.recipe.image)
+    inputs, frames = network_input(tf.constant(image[None]), model.recipe.image)
 
     @tf.function
     def proposals(features):
         shape = tf.shape(features)
         logits, deltas = model.rpn_head(features)
         anchors = model.anchors(shape[1], shape[2])
-        found = select_proposals(logits, deltas, anchors, sizes, scale[None], predictor.proposals)
+        found = select_proposals(
+            logits, deltas, anchors, frames.sizes_input, frames.scales, predictor.proposals
+        )
         return found.boxes_input[0, : found.count[0]]
 
     @tf.function
@@ -81,12 +84,17 @@ def time_parts(
         logits, deltas = detector.detector([features, rois, roi_image])
         count = tf.shape(rois)[:1]
         return select_detections(
-            logits[None], deltas[None], rois[None], count, sizes, predictor.detection_filter
+            logits[None],
+            deltas[None],
+            rois[None],
+            count,
+            frames.sizes_input,
+            predictor.detection_filter,
         ).scores
 
     base = tf.function(lambda pixels: detector.base(pixels, training=False))
     seconds: dict[str, list[float]] = {part: [] for part in PARTS}
-    rois = None if given is None else tf.constant(given * np.tile(scale, 2), tf.float32)
+    rois = None if given is None else tf.constant(given * np.tile(frames.scales[0], 2), tf.float32)
     for repetition in range(-warm_up, repetitions):
         times = {}
         features, times["conv"] = _timed(base, inputs)
@@ -97,7 +105,9 @@ def time_parts(
             for part, value in times.items():
                 seconds[part].append(value)
     measured = {part: np.array(values) for part, values in seconds.items() if values}
-    return PartTimes(measured, tuple(int(side) for side in sizes[0]), int(rois.shape[0]))
+    return PartTimes(
+        measured, tuple(int(side) for side in frames.sizes_input[0]), int(rois.shape[0])
+    )
 
 
 def _timed(function: Callable, *arguments: tf.Tensor) -> tuple[tf.Tensor, float]:

@@ -68,10 +68,6 @@ class OnnxDetector:
         """Detections of one (H, W, 3) uint8 image; see :func:`found_in_outputs`."""
         return found_in_outputs(self.outputs(image), image.shape[:2], len(self.class_names))[0]
 
-    def detect_batch(self, images: np.ndarray) -> list[Found]:
-        """Detections of each of (N, H, W, 3) uint8 images, in pixels."""
-        return [self.detect(image) for image in images]
-
 
 def load_onnx(path: Path | str) -> OnnxDetector:
     """Reads an ONNX file.

@@ -37,17 +37,26 @@ def positions(groups):
     return [[picture.position for picture in group] for group in groups]
 
 
+def own_size(height, width):
+    return height, width
+
+
 def test_one_by_one_in_order():
-    assert positions(in_batches(pictures([(2, 3), (4, 5), (2, 3)]), 1)) == [[0], [1], [2]]
+    assert positions(in_batches(pictures([(2, 3), (4, 5), (2, 3)]), 1, own_size)) == [[0], [1], [2]]
 
 
 def test_a_group_goes_when_it_is_full_and_the_rest_at_the_end():
     sizes = [(2, 3), (4, 5), (2, 3), (2, 3), (4, 5), (4, 5)]
-    assert positions(in_batches(pictures(sizes), 2)) == [[0, 2], [1, 4], [3], [5]]
+    assert positions(in_batches(pictures(sizes), 2, own_size)) == [[0, 2], [1, 4], [3], [5]]
 
 
 def test_height_and_width_are_not_exchanged():
-    assert positions(in_batches(pictures([(2, 3), (3, 2)]), 2)) == [[0], [1]]
+    assert positions(in_batches(pictures([(2, 3), (3, 2)]), 2, own_size)) == [[0], [1]]
+
+
+def test_the_key_says_which_go_together():
+    groups = in_batches(pictures([(2, 3), (6, 9), (5, 5), (4, 6)]), 2, lambda h, w: h * 3 == w * 2)
+    assert positions(groups) == [[0, 1], [2], [3]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
@@ -62,7 +71,7 @@ def test_every_picture_once_and_few_in_memory(size):
             read += 1
             yield picture
 
-    for group in in_batches(counted(), size):
+    for group in in_batches(counted(), size, own_size):
         waiting = max(waiting, read - len(given))
         given += group
         assert len({picture.pixels.shape for picture in group}) == 1

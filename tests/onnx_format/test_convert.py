@@ -85,14 +85,6 @@ def test_boxes_are_normalised_and_padded_with_zeros(detector, predictor):
         assert not outputs[name][0, count:].any()
 
 
-def test_a_batch_is_its_images_one_after_the_other(detector):
-    images = np.stack([random_image(70, 100, seed) for seed in range(2)])
-    for image, found in zip(images, detector.detect_batch(images), strict=True):
-        np.testing.assert_array_equal(
-            found.detections.boxes_image, detector.detect(image).detections.boxes_image
-        )
-
-
 def test_class_names_are_metadata(model, detector):
     names = {entry.key: entry.value for entry in model.metadata_props}
     assert names == {"class_names": '["disc", "square", "star"]'}

@@ -12,9 +12,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from keras_frcnn.data.network_input import network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.geometry import boxes as box_geometry
-from keras_frcnn.inference import network_input
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.proposals.region_proposal_network import (
@@ -45,7 +45,8 @@ def pixels():
 
 def every_box(model, pixels, *, decoded=True):
     """(A, 4) boxes in pixels of the image and (A,) scores; those that are too small left out."""
-    inputs, sizes, scale = network_input(pixels[None], model.recipe.image)
+    inputs, (_, sizes, scales) = network_input(pixels[None], model.recipe.image)
+    scale = scales[0]
     logits, deltas = (output.numpy()[0] for output in model.region_proposal_network(inputs))
     features = model.base(inputs)
     anchors = model.anchors(features.shape[1], features.shape[2])
