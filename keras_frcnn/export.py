@@ -194,8 +194,6 @@ def export(predictor: Predictor, folder: Path) -> None:
             module,
             str(folder),
             signatures={"serving_default": module.serve, "encoded": module.serve_encoded},
-            # Nobody trains an export: the gradient of RoI pooling stays out.
-            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
 
 

@@ -132,11 +132,14 @@ def test_what_is_written_is_accepted(exported):
     assert SAVING <= operations(graph.graph_def) <= COMPUTING | SAVING
 
 
-def test_an_export_made_without_op_determinism_is_accepted(tmp_path, monkeypatch):
-    """RoI pooling then has a gradient of its own, which is not written."""
+@pytest.mark.parametrize("pooling", ["crop", "max"])
+def test_an_export_with_a_gradient_of_its_own_is_accepted(tmp_path, monkeypatch, caplog, pooling):
+    """That of RoI pooling is written too: without it TensorFlow warns whoever loads the model."""
     monkeypatch.setattr(bilinear_samples, "is_op_determinism_enabled", lambda: False)
-    export(make_predictor("tiny", pooling="crop"), tmp_path / "model")
+    export(make_predictor("tiny", pooling=pooling), tmp_path / "model")
     check_operations(tmp_path / "model")
+    tf.saved_model.load(str(tmp_path / "model"))
+    assert "gradient" not in caplog.text
 
 
 def read(folder: Path) -> saved_model_pb2.SavedModel:

@@ -1,7 +1,7 @@
 """Bilinear samples of a feature map on a grid in every box, with their gradient.
 
-The forward pass is ``tf.image.crop_and_resize``. Its own gradient is taken on a GPU and where op
-determinism is enabled, as the command lines do on the processor. Elsewhere TensorFlow's kernel for
+The forward pass is ``tf.image.crop_and_resize``. TensorFlow's gradient of it is taken on a GPU and
+where op determinism is enabled, as the command lines do on the processor. Elsewhere its kernel for
 processors is wrong: it spreads the boxes over threads, which add to the same cells without a lock,
 and what two add at one moment is lost (at 128 boxes on 38 x 50 cells in every third step, up to a
 third of the largest gradient). There a product with the sparse matrix of the bilinear weights takes
@@ -56,7 +56,7 @@ def bilinear_samples(
     @tf.custom_gradient
     def samples(values: tf.Tensor):
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return _gradient_of_samples(upstream, corners, roi_image, tf.shape(values))
+            return _gradient_of_samples(upstream, corners, roi_image, tf.shape(values), crop)
 
         return tf.image.crop_and_resize(values, corners, roi_image, [crop, crop]), gradient
 
@@ -64,7 +64,7 @@ def bilinear_samples(
 
 
 def _gradient_of_samples(
-    upstream: tf.Tensor, corners: tf.Tensor, roi_image: tf.Tensor, shape: tf.Tensor
+    upstream: tf.Tensor, corners: tf.Tensor, roi_image: tf.Tensor, shape: tf.Tensor, crop: int
 ) -> tf.Tensor:
     """Every sample's gradient goes to its four cells by their weights.
 
@@ -75,7 +75,7 @@ def _gradient_of_samples(
     Returns:
         (N, H, W, F) float32.
     """
-    crop, channels = upstream.shape[1], shape[3]
+    channels = shape[3]
     images, height, width = tf.unstack(tf.cast(shape[:3], tf.int64))
     rows, row_weights = _cells_along(corners[:, 0], corners[:, 2], height, crop)
     columns, column_weights = _cells_along(corners[:, 1], corners[:, 3], width, crop)

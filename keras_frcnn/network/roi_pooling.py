@@ -93,8 +93,8 @@ def _crop(
     Fastest of the three (one ``crop_and_resize``); bins lie exactly where the box puts them. Where
     samples of a bin are equal the gradient goes to one of them, as in ``tf.nn.max_pool2d``.
 
-    Deterministic on the CPU; on a GPU op determinism refuses this gradient (the same holds for
-    ``_align``).
+    Deterministic where no GPU is visible; on a GPU op determinism refuses this gradient (the same
+    holds for ``_align``).
     """
     # The gradient of an empty max_pool2d aborts the process (oneDNN, tensorflow issue 126128):
     # where there is no RoI, pool one and drop it.
