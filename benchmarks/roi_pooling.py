@@ -80,7 +80,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=7, help="bins per side")
     parser.add_argument("--repeats", type=int, default=9, help="timed calls, the median is shown")
     parser.add_argument(
-        "--deterministic", action="store_true", help="with op determinism, as in training on CPU"
+        "--deterministic",
+        action="store_true",
+        help="with op determinism, as the command lines have it on the CPU; without it crop and "
+        "align have a gradient of their own there",
     )
     return parser.parse_args()
 

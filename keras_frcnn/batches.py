@@ -21,9 +21,9 @@ from keras_frcnn.inference import Found, PredictedBoxes, Predictor, found_in_eac
 
 
 class BatchPredictor:
-    """Runs a predictor on several images at once; finds what it finds in each alone.
+    """Runs a predictor on several images at once; in each it finds what it finds in it alone.
 
-    Not part of the predictor, whose every function an export would hold.
+    Not part of the predictor: an export would save these functions too.
 
     Args:
         predictor: at the recipe's scale or at several; there, images of a batch are of one size,
@@ -39,7 +39,9 @@ class BatchPredictor:
         return self.predict.experimental_get_tracing_count() + self.predictor.traces
 
     def key(self, height: int, width: int) -> tuple[int, int]:
-        """Images with the same key can be a batch: the size of the input, at several scales theirs.
+        """Images with equal keys can be one batch.
+
+        At one scale the key is the size of the input, at several the image's own size.
 
         Args:
             height, width: of the image.

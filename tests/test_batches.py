@@ -26,9 +26,15 @@ def model(tiny_recipe):
     return random_network(tiny_recipe, CLASSES, seed=1)
 
 
-@pytest.fixture(scope="module")
-def predictor(model):
-    return Predictor(model, EVERYTHING)
+@pytest.fixture(scope="module", params=["plain", "chunks", "unshared"])
+def predictor(request, model, tiny_recipe):
+    other = random_network(tiny_recipe, CLASSES, seed=2)
+    options = {
+        "plain": {},
+        "chunks": {"head_chunk": 7},
+        "unshared": {"detector_model": other},
+    }[request.param]
+    return Predictor(model, EVERYTHING, **options)
 
 
 def assert_same(found, alone, size):

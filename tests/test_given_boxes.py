@@ -38,14 +38,13 @@ def test_detections_are_those_of_the_detector_by_hand(model, classifier):
     """Every box of every class, without any filter: a box of 3 x 2 pixels is used as it is."""
     pixels = random_image(100, 140)
     found, best = classifier.detect(pixels, BOXES)
-    inputs, (_, sizes, scales) = network_input(pixels[None], model.recipe.image)
-    scale = scales[0]
-    factor = np.tile(scale.numpy(), 2)
+    inputs, frames = network_input(pixels[None], model.recipe.image)
+    factor = np.tile(frames.scales[0], 2)
     rois = BOXES * factor
     logits, deltas = model.fast_rcnn([inputs, tf.constant(rois), tf.zeros(len(rois), tf.int32)])
     logits = logits.numpy().astype(np.float64)
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    height, width = sizes[0].numpy()
+    height, width = frames.sizes_input[0].numpy()
     expected = []
     for roi, row, score in zip(rois, deltas.numpy(), scores, strict=True):
         for name in (1, 2):
@@ -66,17 +65,18 @@ def test_detections_are_those_of_the_detector_by_hand(model, classifier):
 def test_the_rpns_own_boxes_give_what_the_whole_network_gives(model):
     chosen = DetectionFilter(score_threshold=0.0)
     pixels = random_image(100, 140)
-    inputs, (_, sizes, scales) = network_input(pixels[None], model.recipe.image)
-    scale = scales[0]
+    inputs, frames = network_input(pixels[None], model.recipe.image)
     features = model.base(inputs)
     proposals = select_proposals(
         *model.region_proposal_network(inputs),
         model.anchors(features.shape[1], features.shape[2]),
-        sizes,
-        scale[None],
+        frames.sizes_input,
+        frames.scales,
         model.recipe.test_proposals,
     )
-    boxes = proposals.boxes_input[0, : int(proposals.count[0])].numpy() / np.tile(scale, 2)
+    boxes = proposals.boxes_input[0, : int(proposals.count[0])].numpy() / np.tile(
+        frames.scales[0], 2
+    )
     found, _ = BoxClassifier(model, chosen).detect(pixels, boxes)
     expected, _ = Predictor(model, chosen).detect(pixels)
     assert len(found) == len(expected) > 20

@@ -60,7 +60,7 @@ class Detector:
 def in_batches(
     pictures: Iterable[Picture], size: int, key: Callable[[int, int], tuple]
 ) -> Iterator[list[Picture]]:
-    """Groups of at most ``size`` readable pictures for whose height and width ``key`` is the same.
+    """Groups of at most ``size`` readable pictures with equal ``key(height, width)``.
 
     Pictures wait until their group is full, or until :data:`BATCHES_WAITING` times ``size`` of them
     wait in all: then the group that waited longest goes as it is.

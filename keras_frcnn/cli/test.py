@@ -132,8 +132,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=1,
         metavar="N",
         help="images that go through the network at once, if they are rescaled to the same size "
-        "(with --saved_model or --scales: are of the same size): faster on GPUs, more memory\n"
-        "default: 1 (ours)",
+        "(with --saved_model or --scales: are of the same size): faster on GPUs, more memory; "
+        "--onnx and --proposals go one by one\ndefault: 1 (ours)",
     )
     add_precision_flag(group)
     add_jit_flag(group)

@@ -2,10 +2,10 @@
 
 Shapes and names
 ----------------
-N  images of one batch, all of one size.
+N  images of one batch; as inputs they are of one size.
 H, W  height and width of an image in its own pixels.
 h, w  height and width of the network input that is made of it.
-image  (H, W, 3) or (N, H, W, 3) uint8, RGB.
+image  (H, W, 3) uint8, RGB, or (N, H, W, 3) of one size.
 image_input  (h, w, 3) or (N, h, w, 3) float32, RGB minus the recipe's means.
 scale  (2,) float32, (h / H, w / W): boxes_input = boxes_image * (scale_y, scale_x, ...).
 """

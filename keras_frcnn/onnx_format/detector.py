@@ -2,7 +2,7 @@
 
 Shapes and names
 ----------------
-N  images of one size, put through one after the other.
+image  (H, W, 3) uint8 RGB; a file takes one at a time.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.data.images import read_image
-from keras_frcnn.data.network_input import prepare_image
+from keras_frcnn.data.network_input import network_input
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.geometry.anchors import (
     anchor_grid,
@@ -126,19 +126,12 @@ def anchor_statistics(model: FasterRcnn, paths) -> AnchorStatistics:
     Args:
         paths: image files.
     """
-    config = model.recipe.image
     per_position = len(model.base_anchors)
     uncut = dataclasses.replace(model.recipe.training_proposals, after_nms=_UNCUT)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
     def one(image):
-        inputs, scale = prepare_image(
-            image[None],
-            short_side=config.short_side,
-            long_side=config.long_side,
-            pixel_means_rgb=config.pixel_means_rgb,
-        )
-        sizes = tf.shape(inputs)[None, 1:3]
+        inputs, (_, sizes, scales) = network_input(image[None], model.recipe.image)
         logits, deltas = model.region_proposal_network(inputs, training=False)
         height, width = (model.backbone.feature_size(sizes[0, axis]) for axis in (0, 1))
         anchors = model.anchors(height, width)
@@ -147,7 +140,7 @@ def anchor_statistics(model: FasterRcnn, paths) -> AnchorStatistics:
         boxes = box_geometry.clip(boxes, border[0], border[1])
         sides = tf.reshape(boxes[:, 2:] - boxes[:, :2], (-1, per_position, 2))
         weights = tf.reshape(tf.nn.softmax(logits[0])[:, 1], (-1, per_position, 1))
-        kept = select_proposals(logits, deltas, anchors, sizes, scale[None], uncut)
+        kept = select_proposals(logits, deltas, anchors, sizes, scales, uncut)
         return tf.reduce_sum(sides * weights, 0), tf.reduce_sum(weights, 0), kept.count[0]
 
     totals, weights, counts = np.zeros((per_position, 2)), np.zeros((per_position, 1)), []

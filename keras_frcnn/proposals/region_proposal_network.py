@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import prepare_image
+from keras_frcnn.data.network_input import network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import digest_of
 from keras_frcnn.inference import load_model
@@ -99,13 +99,7 @@ class RegionProposalNetwork(tf.Module):
     )
     def propose(self, image: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes (P, 4) in pixels of the image and scores (P,), best first."""
-        config = self.model.recipe.image
-        inputs, scale = prepare_image(
-            image[None],
-            short_side=config.short_side,
-            long_side=config.long_side,
-            pixel_means_rgb=config.pixel_means_rgb,
-        )
+        inputs, frames = network_input(image[None], self.model.recipe.image)
         features = self.model.base(inputs, training=False)
         shape = tf.shape(features)
         logits, deltas = self.model.rpn_head(features)
@@ -118,12 +112,12 @@ class RegionProposalNetwork(tf.Module):
             logits,
             deltas,
             self.model.anchors(shape[1], shape[2]),
-            tf.shape(inputs)[None, 1:3],
-            scale[None],
+            frames.sizes_input,
+            frames.scales,
             self.config,
         )
         count = found.count[0]
-        boxes = found.boxes_input[0, :count] / tf.tile(scale, [2])
+        boxes = found.boxes_input[0, :count] / tf.tile(frames.scales[0], [2])
         return boxes, found.scores[0, :count]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_frcnn.batches import BatchPredictor
 from keras_frcnn.cli import compress, evaluate, export
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.data.images import read_image
@@ -165,9 +166,36 @@ def test_num_rois_is_a_chunk_and_changes_nothing(tested, photos, trained, comman
     assert_same(found, tested[2])
 
 
-def test_batches_change_nothing(tested, photos, trained, command, tmp_path):
+@pytest.mark.parametrize("scales", [(), ("--scales", "96,200")])
+def test_batches_change_nothing(photos, trained, command, tmp_path, scales):
+    flags = ("--run", trained.path, *scales)
+    alone = rerun(command, photos, tmp_path / "alone", *flags)
+    assert_same(rerun(command, photos, tmp_path / "out", *flags, "--batch", "3"), alone)
+
+
+def test_batches_of_an_export_change_nothing(tested, photos, exported, command, tmp_path):
+    flags = ("--saved_model", exported.path, "--batch", "3")
+    assert_same(rerun(command, photos, tmp_path / "out", *flags), tested[2])
+
+
+def test_photos_of_several_cameras_are_one_batch(trained, command, tmp_path, monkeypatch):
+    """50 x 60, 100 x 120 and 200 x 240 pixels are 96 x 115 as inputs."""
+    photos, batches = tmp_path / "photos", []
+    photos.mkdir()
+    for side in (60, 120, 240):
+        image = Image.fromarray(picture()).resize((side, side * 5 // 6))
+        image.save(photos / f"{side}.png")
+    alone = rerun(command, photos, tmp_path / "alone", "--run", trained.path)
+    detect = BatchPredictor.detect
+    monkeypatch.setattr(
+        BatchPredictor,
+        "detect",
+        lambda self, images: batches.append(len(images)) or detect(self, images),
+    )
     found = rerun(command, photos, tmp_path / "out", "--run", trained.path, "--batch", "3")
-    assert_same(found, tested[2])
+    assert batches == [3]
+    assert len({record["file_name"] for record in found}) == 3
+    assert_same(found, alone)
 
 
 def test_the_runs_own_scale_changes_nothing_and_others_do(

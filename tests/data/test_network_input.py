@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import _input_size_tensor, input_size, prepare_image
+from keras_frcnn.data.network_input import (
+    _input_size_tensor,
+    frames_of,
+    input_size,
+    network_input,
+    prepare_image,
+)
+from keras_frcnn.recipes import ImageConfig
 
 MEANS_RGB = (123.68, 116.779, 103.939)
 
@@ -159,3 +166,24 @@ def test_the_whole_image_is_not_held_as_floats_on_the_host(traced):
         operations = traced[on_host].graph.get_operations()
         (resize,) = (entry for entry in operations if entry.type == "ResizeBilinear")
         assert resize.inputs[0].dtype == dtype
+
+
+def test_frames_of_a_batch_of_one_size():
+    config = ImageConfig(short_side=30, long_side=60, pixel_means_rgb=MEANS_RGB)
+    images = noise(2, 20, 40, 3)
+    inputs, frames = network_input(tf.constant(images), config)
+    expected, scale = prepare_image(
+        tf.constant(images), short_side=30, long_side=60, pixel_means_rgb=MEANS_RGB
+    )
+    np.testing.assert_array_equal(inputs, expected)
+    assert frames.sizes_image.numpy().tolist() == [[20, 40]] * 2
+    assert frames.sizes_input.numpy().tolist() == [[30, 60]] * 2
+    np.testing.assert_array_equal(frames.scales, [scale, scale])
+
+
+def test_frames_of_images_of_several_sizes():
+    frames = frames_of(tf.zeros((2, 30, 60, 3)), tf.constant([[20, 40], [60, 120]]))
+    assert frames.sizes_image.numpy().tolist() == [[20, 40], [60, 120]]
+    assert frames.sizes_input.numpy().tolist() == [[30, 60]] * 2
+    assert frames.scales.numpy().tolist() == [[1.5, 1.5], [0.5, 0.5]]
+    assert [entry.dtype for entry in frames] == [tf.int32, tf.int32, tf.float32]

@@ -45,13 +45,14 @@ def pixels():
 
 def every_box(model, pixels, *, decoded=True):
     """(A, 4) boxes in pixels of the image and (A,) scores; those that are too small left out."""
-    inputs, (_, sizes, scales) = network_input(pixels[None], model.recipe.image)
-    scale = scales[0]
+    inputs, frames = network_input(pixels[None], model.recipe.image)
     logits, deltas = (output.numpy()[0] for output in model.region_proposal_network(inputs))
     features = model.base(inputs)
     anchors = model.anchors(features.shape[1], features.shape[2])
     boxes = box_geometry.decode(anchors, deltas) if decoded else anchors
-    boxes = box_geometry.clip(boxes, *sizes[0].numpy()).numpy() / np.tile(scale, 2)
+    boxes = box_geometry.clip(boxes, *frames.sizes_input[0].numpy()).numpy() / np.tile(
+        frames.scales[0], 2
+    )
     scores = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
     large = ((boxes[:, 2:] - boxes[:, :2]) >= 8 - 1e-4).all(axis=1)
     return boxes[large], scores[large]

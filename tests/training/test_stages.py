@@ -8,6 +8,7 @@ before, after  {layer: [kernel, bias] or [gamma, beta]} of the network around a 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -124,8 +125,8 @@ def test_proposals_of_every_unit_lie_in_the_run_folder(uninterrupted, demo_datas
     assert f"written to {uninterrupted.run.proposals_file(3)}" in uninterrupted.said
 
 
-def test_a_finished_run_is_left_alone(uninterrupted, demo_dataset, trainer_of):
-    run = uninterrupted.run
+def test_a_finished_run_is_left_alone(uninterrupted, demo_dataset, trainer_of, tmp_path):
+    run = RunFolder(shutil.copytree(uninterrupted.run.path, tmp_path / "run"))
     assert not list(run.checkpoints.iterdir())
     assert not (run.path / "features.bin").exists()
     times = {path: path.stat().st_mtime_ns for path in run.path.rglob("*.h5")}

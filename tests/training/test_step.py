@@ -222,7 +222,7 @@ def test_a_gradient_taken_last_is_the_same(tiny_recipe, batches_per_step):
         after = [value for layer in own.all_layers for value in layer.get_weights()]
         changes.append([new - old for new, old in zip(after, before, strict=True)])
     for at_once, last in zip(*changes, strict=True):
-        np.testing.assert_allclose(last, at_once, rtol=1e-5, atol=1e-8)
+        assert np.linalg.norm(last - at_once) <= 1e-5 * np.linalg.norm(at_once)
 
 
 @pytest.mark.parametrize("late", [False, True])
