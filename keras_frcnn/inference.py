@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
 
 class Predictor(tf.Module):
-    """Runs proposals and detector on images that have the same size as inputs of the network.
+    """Runs proposals and detector on images of one size, or on inputs of one size.
 
     Args:
         model: the network; proposals come from its RPN, detections from its detector.

@@ -22,7 +22,7 @@ from rich.progress import track
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 
-# Images in memory at most, in batches: those that wait for others of their size, too.
+# Images in memory at most, in batches: those that wait for others of their key, too.
 BATCHES_WAITING = 4
 
 

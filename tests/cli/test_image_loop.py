@@ -1,4 +1,4 @@
-"""Pictures grouped by size, each exactly once, never too many waiting.
+"""Pictures grouped by what they have in common, each exactly once, never too many waiting.
 
 Shapes and names
 ----------------
