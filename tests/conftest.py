@@ -121,7 +121,8 @@ def trainer_of(repeatable):
     from rich.console import Console
 
     from keras_frcnn.training.display import TrainingDisplay
-    from keras_frcnn.training.fitting import Fitting, TrainingOptions
+    from keras_frcnn.training.fitting import Fitting
+    from keras_frcnn.training.options import TrainingOptions
     from keras_frcnn.training.stages import Trainer
 
     def make(config, dataset, run, **options):

@@ -171,7 +171,8 @@ def train(
     from keras_frcnn.data.bad_images import left_out
     from keras_frcnn.data.checks import without_objects, write_report
     from keras_frcnn.training.display import TrainingDisplay
-    from keras_frcnn.training.fitting import Fitting, TrainingOptions
+    from keras_frcnn.training.fitting import Fitting
+    from keras_frcnn.training.options import TrainingOptions
     from keras_frcnn.training.pictures import save_labels
     from keras_frcnn.training.stages import Trainer
 

@@ -23,8 +23,9 @@ from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.explosion import TrainingDiverged
-from keras_frcnn.training.fitting import Fitting, TrainingOptions
+from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import with_digest
+from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.stages import Trainer
 from keras_frcnn.training.units import training_units

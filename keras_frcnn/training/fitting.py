@@ -8,16 +8,12 @@ unit  one training image in one orientation, U  units of the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.data.images import read_image
-from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
+from keras_frcnn.data.pipeline import batch_signature, batches
 from keras_frcnn.errors import UserError
 from keras_frcnn.metrics import append_record, forget_after
 from keras_frcnn.network.faster_rcnn import FasterRcnn
@@ -29,19 +25,11 @@ from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.explosion import check_weights
-from keras_frcnn.training.feature_cache import (
-    CachePlan,
-    FeatureCache,
-    feature_shapes,
-    plan_cache,
-)
-from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.loop import run_stage
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
-from keras_frcnn.training.passes import fill_feature_cache
+from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.probe import PROBED_ITERATIONS, check_memory, largest_units
-from keras_frcnn.training.proposal_store import ProposalStore
-from keras_frcnn.training.room import check_room
+from keras_frcnn.training.records import TrainingRecords
 from keras_frcnn.training.step import TrainingStep, variable_taken_last
 from keras_frcnn.training.units import training_units, unit_order
 
@@ -56,29 +44,8 @@ TITLES = {
 FAST_RCNN_TITLE = "Fast R-CNN on given proposals"
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How, not what, to train: nothing here changes a result.
-
-    Attributes:
-        initial_weights: the file that stages 1 and 2 start from; ``None``: random.
-        feature_cache: ``auto``, ``memory``, ``disk`` or ``off``.
-        image_cache: the same for the decoded images.
-        cache_budget: GiB for each of them; ``None``: by what is free.
-        checkpoint_seconds: time between checkpoints.
-        workers: decoding threads.
-    """
-
-    initial_weights: Path | None
-    feature_cache: str = "auto"
-    image_cache: str = "auto"
-    cache_budget: float | None = None
-    checkpoint_seconds: float = 600.0
-    workers: int = 2
-
-
 class Fitting:
-    """What all stages of a run share: its images, its options, its logs, its feature cache.
+    """What all stages of a run share: its units, their records, its options, its logs.
 
     Args:
         config: what to train.
@@ -102,125 +69,13 @@ class Fitting:
         self.options = options
         self.display = display
         self.units = training_units(dataset.examples, config.flips)
-        self.cache: FeatureCache | None = None
-        self.images: ImageCache | None = None
-        self._bytes_to_write = 0
+        self.records = TrainingRecords(config, self.units, run, options, display)
         self.writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
-
-    def _read(self) -> Callable[[Path], np.ndarray]:
-        """How images are read: from their cache, made when the first is needed, or from files."""
-        if self.images is None and self.cache is None:
-            self.images = self._image_cache()
-        return read_image if self.images is None else self.images.read
-
-    @cached_property
-    def _image_plan(self) -> CachePlan:
-        examples = [unit.example for unit in self.units]
-        plan = self._plan(ImageCache.size_of(examples), self.options.image_cache)
-        self.display.say(f"image cache: {plan.text()}")
-        return plan
-
-    def _image_cache(self) -> ImageCache | None:
-        place = self._image_plan.place
-        if place == "off":
-            return None
-        examples = [unit.example for unit in self.units]
-        return ImageCache(examples, self.run.path / "images.bin" if place == "disk" else None)
-
-    def _plan(self, size: int, choice: str) -> CachePlan:
-        budget = self.options.cache_budget
-        return plan_cache(size, self.run.path, choice, budget, kept_free=self._bytes_to_write)
-
-    def _close_images(self) -> None:
-        if self.images is not None:
-            self.images.close()
-            self.images = None
 
     def close(self) -> None:
         """Frees the caches and closes the event file."""
         self.writer.close()
-        self._close_images()
-        if self.cache is not None:
-            self.cache.close()
-            self.cache = None
-
-    def check_room(self, model: FasterRcnn, stage: int) -> None:
-        """Makes sure that a stage and the later ones fit on the disk, and keeps caches out of that.
-
-        To be called before the first of :meth:`records` and :meth:`compute_features`, which make
-        the caches.
-
-        Args:
-            stage: that is about to be trained; 0 is joint training.
-
-        Raises:
-            UserError: naming what is needed and what is free.
-        """
-        units = len(self.units)
-        self._bytes_to_write = check_room(self.run, self.config, model, stage, units)
-
-    def records(self, store: ProposalStore | None) -> Callable[[int], dict]:
-        """``unit index -> record``: pixels, or features once they are cached, and proposals."""
-        cache = self.cache
-        read = self._read()
-
-        def make_record(index: int) -> dict:
-            return unit_record(
-                index,
-                self.units[index],
-                self.recipe.image,
-                proposals_image=None if store is None else store.boxes_of(index),
-                features=None if cache is None else cache.get(index),
-                read=read,
-            )
-
-        return make_record
-
-    def compute_features(self, model: FasterRcnn) -> None:
-        """Fills the cache for stages 3 and 4, once, where there is room."""
-        if self.cache is not None:
-            return
-        shapes = feature_shapes(model, self.units)
-        size = int(np.prod(shapes, axis=1).sum()) * 2
-        choice = self.options.feature_cache
-        if choice == "auto" and self.run.features_kept() is False:
-            choice = "off"
-        plan = self._plan(size, choice)
-        self._check_features(plan)
-        self.display.say(f"feature cache: {plan.text()}")
-        if plan.place == "off":
-            return
-        file = self.run.path / "features.bin" if plan.place == "disk" else None
-        dtype = tf.bfloat16 if self.config.precision == "bfloat16" else tf.float16
-        make_record = self.records(None)  # of pixels, as there is no cache yet
-        self.cache = FeatureCache(shapes, dtype, file)
-        fill_feature_cache(model, self.units, make_record, self.cache, self.display.passes)
-        self._close_images()  # the stages that follow read features
-
-    def _check_features(self, plan: CachePlan) -> None:
-        """Makes sure that a run sees features of one kind, from wherever it goes on.
-
-        Kept ones are rounded to 16 bits and come from images without padding.
-
-        Raises:
-            UserError: the run began with kept features, and there is no room for them now.
-        """
-        kept = plan.place != "off"
-        began = self.run.features_kept()
-        if began is None:
-            self.run.note_features_kept(kept)
-        elif began and not kept and self.options.feature_cache != "off":
-            raise UserError(
-                f"The run began with features that were kept, and now there is no room for them "
-                f"({plan.reason}): make room, or give a larger --cache_budget. With "
-                "--feature_cache off train_frcnn.py goes on without, and its result is another one."
-            )
-        elif began != kept:
-            self.display.say(
-                f"the run began with features that were {'' if began else 'not '}kept: its result "
-                "is not that of a run without a stop",
-                style="yellow",
-            )
+        self.records.close()
 
     def gives_rois(self) -> np.ndarray:
         """Of each unit: with a lower background IoU above 0, whether it has objects."""
@@ -273,7 +128,7 @@ class Fitting:
             trained_layers: what the optimizer changes; everything else stays as it is.
             images_per_step: images of a batch.
             batches_per_step: batches whose gradients are averaged.
-            make_record: of :meth:`records`.
+            make_record: of :meth:`TrainingRecords.of`.
             eligible: units that this stage sees.
 
         Raises:
@@ -290,8 +145,9 @@ class Fitting:
         if first:
             self.display.say(f"going on after iteration {first}")
         forget_after(self.run.metrics_file, stage, first)
-        channels = None if self.cache is None else model.backbone.channels
-        feature_dtype = None if self.cache is None else self.cache.dtype
+        cache = self.records.features
+        channels = None if cache is None else model.backbone.channels
+        feature_dtype = None if cache is None else cache.dtype
         units = [self.units[index] for index in eligible]
 
         def order():

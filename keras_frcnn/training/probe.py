@@ -77,7 +77,7 @@ def probe_stage2(fitting: Fitting, model: FasterRcnn) -> None:
     Without it a run would learn only after stage 1 and its proposals that stage 2 does not fit.
 
     Args:
-        fitting: of the run; :meth:`Fitting.check_room` comes first.
+        fitting: of the run; :meth:`TrainingRecords.check_room` comes first.
         model: that stage 1 starts from, as stage 2 will; it stays as it is.
 
     Raises:
@@ -105,7 +105,7 @@ def _probe_stage2(fitting: Fitting, model: FasterRcnn) -> None:
     ]
     keys = [unit.key for unit in units]
     store = ProposalStore.from_lists(keys, boxes, [np.zeros(len(entry)) for entry in boxes])
-    make_record = fitting.records(store)
+    make_record = fitting.records.of(store)
     layers = [*model.trained_base_layers(), *model.head_layers]
     normalisation = DeltaNormalisation.identity(model.number_of_classes)
     step = TrainingStep(

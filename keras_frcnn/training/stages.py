@@ -91,7 +91,7 @@ class Trainer:
         """RPN, from the initial weights; its proposals where stage 2 is to read them."""
         if not self.run.weights_file("stage1").exists():
             model, loaded = self.initial_model()
-            self.fitting.check_room(model, 1)
+            self.fitting.records.check_room(model, 1)
             pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
             trained = [*model.trained_base_layers(), *model.rpn_layers]
             saved = [*model.base_layers, *model.rpn_layers]
@@ -100,7 +100,7 @@ class Trainer:
             self._train_rpn(model, 1, trained, saved, loaded)
         if 2 in self.config.stages and not self.run.proposals_file(1).exists():
             model = self._model_from("stage1", base=True, rpn=True)
-            self.fitting.check_room(model, 2)
+            self.fitting.records.check_room(model, 2)
             self._write_proposals(model, 1)
 
     def _stage2(self) -> None:
@@ -112,7 +112,7 @@ class Trainer:
         if self.run.weights_file("stage2").exists():
             return
         model, loaded = self.initial_model()
-        self.fitting.check_room(model, 2)
+        self.fitting.records.check_room(model, 2)
         trained = [*model.trained_base_layers(), *model.head_layers]
         saved = [*model.base_layers, *model.head_layers]
         self._train_detector(model, 2, proposals, trained, saved, loaded)
@@ -121,14 +121,14 @@ class Trainer:
         """A new RPN head on the convolutions of stage 2."""
         if not self.run.weights_file("stage3").exists():
             model = self._model_from("stage2", base=True)
-            self.fitting.check_room(model, 3)
-            self.fitting.compute_features(model)
+            self.fitting.records.check_room(model, 3)
+            self.fitting.records.compute_features(model)
             self._train_rpn(model, 3, model.rpn_layers, model.rpn_layers, frozenset())
         if 4 in self.config.stages and not self.run.proposals_file(3).exists():
             model = self._model_from("stage2", base=True)
             self._load(model.rpn_layers, "stage3")
-            self.fitting.check_room(model, 4)
-            self.fitting.compute_features(model)
+            self.fitting.records.check_room(model, 4)
+            self.fitting.records.compute_features(model)
             self._write_proposals(model, 3)
 
     def _stage4(self) -> None:
@@ -136,8 +136,8 @@ class Trainer:
         if self.run.weights_file("stage4").exists():
             return
         model = self._model_from("stage2", base=True, head=True)
-        self.fitting.check_room(model, 4)
-        self.fitting.compute_features(model)
+        self.fitting.records.check_room(model, 4)
+        self.fitting.records.compute_features(model)
         loaded = frozenset(layer.name for layer in model.head_layers)
         layers = model.head_layers
         self._train_detector(model, 4, self.run.proposals_file(3), layers, layers, loaded)
@@ -147,7 +147,7 @@ class Trainer:
         if self.run.weights_file(FINAL).exists():
             return
         model, loaded = self.initial_model()
-        self.fitting.check_room(model, 0)
+        self.fitting.records.check_room(model, 0)
         pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
         normalisation = DeltaNormalisation.identity(model.number_of_classes)
         normalisation.detector_stds[:] = self.recipe.joint_delta_std
@@ -163,7 +163,7 @@ class Trainer:
             trained,
             images_per_step=1,
             batches_per_step=self.recipe.joint_images_per_step,
-            make_record=self.fitting.records(None),
+            make_record=self.fitting.records.of(None),
             eligible=np.arange(len(self.units)),
         )
         normalise.fold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
@@ -232,8 +232,9 @@ class Trainer:
         self.display.say(f"weights written to {self.run.weights_file(name)}")
 
     def _write_proposals(self, model: FasterRcnn, stage: int) -> None:
+        records = self.fitting.records
         store = make_proposals(
-            model, self.units, self.fitting.records(None), self.fitting.cache, self.display.passes
+            model, self.units, records.of(None), records.features, self.display.passes
         )
         store.save(self.run.proposals_file(stage))
         counts = np.diff(store.offsets)
@@ -263,7 +264,7 @@ class Trainer:
             trained,
             images_per_step=self.recipe.rpn.images_per_step,
             batches_per_step=1,
-            make_record=self.fitting.records(None),
+            make_record=self.fitting.records.of(None),
             eligible=np.arange(len(self.units)),
         )
         normalise.fold(bbox_pred, normalisation.rpn_mean, normalisation.rpn_std)
@@ -298,7 +299,7 @@ class Trainer:
             trained,
             images_per_step=images_per_step,
             batches_per_step=1,
-            make_record=self.fitting.records(store),
+            make_record=self.fitting.records.of(store),
             eligible=self.fitting.eligible(stage),
         )
         normalise.fold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)

@@ -20,7 +20,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import feature_cache, fitting, room
+from keras_frcnn.training import feature_cache, fitting, records, room
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.feature_cache import FeatureCache
 from keras_frcnn.training.image_cache import ImageCache
@@ -124,7 +124,7 @@ def test_a_disk_without_room_is_refused_before_the_pass_over_all_images(
     run.proposals_file(1).parent.mkdir(exist_ok=True)
     run.proposals_file(1).touch()
     trainer, _ = trainer_of(config, demo_dataset, run)
-    monkeypatch.setattr(fitting, "fill_feature_cache", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(records, "fill_feature_cache", lambda *arguments: 1 / 0)
     disk(run, bytes_to_write(run, config, model, 3, len(trainer.units)) - 1)
     with pytest.raises(UserError, match="still writes"):
         trainer.train()

@@ -18,7 +18,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.weights import read_layers
 from keras_frcnn.recipes import PY_FASTER_RCNN
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import fitting, normalisation, stages
+from keras_frcnn.training import fitting, normalisation, records, stages
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
 from tests.training.runs import BASE, HEAD, RPN, file_weights, same
@@ -146,7 +146,7 @@ def test_that_nothing_is_cached_is_said_once(run_config, demo_dataset, trainer_o
     run.create(config, [])
     trainer, said = trainer_of(config, demo_dataset, run, image_cache="off")
     for _ in (1, 2):  # as every stage does
-        trainer.fitting.records(None)
+        trainer.fitting.records.of(None)
     assert said.getvalue().count("image cache: off") == 1
 
 
@@ -163,7 +163,7 @@ def test_layers_of_vgg_trained_in_each_stage(
     identity = (np.zeros(4, np.float32), np.ones(4, np.float32))
     monkeypatch.setattr(fitting.Fitting, "fit", remember)
     for name in ("check_room", "compute_features"):
-        monkeypatch.setattr(fitting.Fitting, name, nothing)
+        monkeypatch.setattr(records.TrainingRecords, name, nothing)
     monkeypatch.setattr(stages.Trainer, "new_model", lambda self: vgg)
     for name in ("_load", "_save", "_write_proposals"):
         monkeypatch.setattr(stages.Trainer, name, nothing)

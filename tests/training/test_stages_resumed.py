@@ -17,7 +17,7 @@ import pytest
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.stopping import TrainingStopped, sigterm_raises
-from keras_frcnn.training import fitting, stages
+from keras_frcnn.training import fitting, records, stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
@@ -109,7 +109,7 @@ def test_a_signal_between_the_stages_is_one_sentence(
     }[during]
     for file in gone:
         file.unlink()
-    place = stages if hasattr(stages, during) else fitting
+    place = stages if hasattr(stages, during) else records
     monkeypatch.setattr(place, during, lambda *arguments: signal.raise_signal(number))
     trainer, _ = trainer_of(uninterrupted.config, demo_dataset, run, feature_cache="disk")
     with sigterm_raises(), pytest.raises(TrainingStopped) as stopped:
@@ -142,8 +142,8 @@ def test_a_run_sees_features_of_one_kind(uninterrupted, demo_dataset, trainer_of
 
     def compute(**options):
         trainer, said = trainer_of(uninterrupted.config, demo_dataset, run, **options)
-        trainer.fitting.compute_features(model)
-        kept = trainer.fitting.cache is not None
+        trainer.fitting.records.compute_features(model)
+        kept = trainer.fitting.records.features is not None
         trainer.fitting.close()
         return kept, said.getvalue()
 
