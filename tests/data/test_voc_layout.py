@@ -1,0 +1,141 @@
+"""The layout of a VOC devkit: its years, sets and lists of ids.
+
+Shapes and names
+----------------
+devkit  VOC2007 with images 1 and 2 in train, 3 in val, 4 in no list.
+"""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_frcnn.data.voc import load_voc
+from keras_frcnn.data.voc_layout import available_sets, parse_sets
+from keras_frcnn.errors import UserError
+from tests.data.devkits import ids, kinds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2007:trainval+2012:trainval", (("2007", "trainval"), ("2012", "trainval"))),
+        ("07", (("2007", "trainval"),)),
+        ("12", (("2012", "trainval"),)),
+        ("07+12", (("2007", "trainval"), ("2012", "trainval"))),
+        ("07++12", (("2007", "trainval"), ("2007", "test"), ("2012", "trainval"))),
+        (" 2007:test ", (("2007", "test"),)),
+        ("07:test + 2020:my-set_2", (("2007", "test"), ("2020", "my-set_2"))),
+        ("2007:val+2007:val", (("2007", "val"),)),
+    ],
+)
+def test_parse_sets(text, expected):
+    assert parse_sets(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2007", "trainval", "2007:", "2007:../x", "1999:x", "07+", "7:a"]
+)
+def test_parse_sets_refuses(text):
+    with pytest.raises(UserError, match="2007:trainval"):
+        parse_sets(text)
+
+
+def test_available_sets(devkit):
+    for split in ("dog_train", "dog_trainval", "val_small"):
+        devkit.list(split, "1")
+    devkit.list("test", "1", year=2012)
+    assert available_sets(devkit.root) == (
+        ("2007", "train"),
+        ("2007", "trainval"),
+        ("2007", "val"),
+        ("2007", "val_small"),
+        ("2012", "test"),
+    )
+
+
+def test_only_listed_ids_in_the_order_of_the_list(devkit):
+    dataset = load_voc(devkit.root, "2007:train")
+    assert ids(dataset) == ["2", "1"]
+    assert dataset.sets == ("2007:train",) and dataset.problems == ()
+    example = dataset.examples[0]
+    assert (example.key, example.height, example.width) == ("VOC2007/2", 40, 60)
+    assert example.path == devkit.root / "VOC2007/JPEGImages/2.jpg"
+    assert example.boxes_image.tolist() == [[2, 4, 9, 7]]
+    assert example.boxes_image.dtype == np.float32
+
+
+def test_default_is_every_year_that_has_the_split(devkit):
+    devkit.add("9", year=2012)
+    devkit.list("trainval", "9", year=2012)
+    devkit.list("test", "9", year=2020)
+    dataset = load_voc(devkit.root, None)
+    assert [e.key for e in dataset.examples] == [f"VOC2007/{i}" for i in "123"] + ["VOC2012/9"]
+    assert dataset.sets == ("2007:trainval", "2012:trainval")
+    assert ids(load_voc(devkit.root, None, default_split="val")) == ["3"]
+
+
+def test_a_year_folder_itself_is_taken(devkit, monkeypatch):
+    devkit.add("9", year=2012)
+    devkit.list("trainval", "9", year=2012)
+    assert ids(load_voc(devkit.root / "VOC2007", None)) == ["1", "2", "3"]
+    monkeypatch.chdir(devkit.root / "VOC2012")
+    assert ids(load_voc(Path("."), None)) == ["9"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("gone", "does not exist"),
+        ("VOCdevkit/VOC2007/JPEGImages/1.jpg", "is a file"),
+        (".", "give .*VOCdevkit instead"),
+        ("VOCdevkit/VOC2007/JPEGImages", "give .*VOCdevkit instead"),
+        ("empty", "it holds nothing"),
+        ("mine", "rename it to VOC2007"),
+    ],
+)
+def test_wrong_folders_are_told_the_right_one(devkit, path, message):
+    base = devkit.root.parent
+    (base / "empty").mkdir()
+    (base / "mine" / "ImageSets").mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        load_voc(base / path, None)
+
+
+@pytest.mark.parametrize("sets", ["2007:test", "2012:trainval", "07+12"])
+def test_a_missing_set_is_told_with_those_there_are(devkit, sets):
+    with pytest.raises(UserError, match=r"found the sets: 2007:train, 2007:trainval, 2007:val"):
+        load_voc(devkit.root, sets)
+
+
+def test_a_missing_default_split(devkit):
+    with pytest.raises(UserError, match=r"Main/test\.txt of any year"):
+        load_voc(devkit.root, None, default_split="test")
+
+
+def test_list_forms(devkit):
+    devkit.add("my photo")
+    text = codecs.BOM_UTF8 + b"1\r\n\r\n  2  -1\r\n3\t1\r\nmy photo\r\n"
+    devkit.file(2007, "ImageSets/Main", "odd.txt").write_bytes(text)
+    dataset = load_voc(devkit.root, "2007:odd")
+    assert ids(dataset) == ["1", "2", "3", "my photo"]
+    assert dataset.problems == ()
+
+
+def test_repeated_ids_are_used_and_reported_once(devkit):
+    devkit.list("again", "2", "1", "2", "2")
+    dataset = load_voc(devkit.root, "2007:again+2007:val+2007:train")
+    assert ids(dataset) == ["2", "1", "3"]
+    assert kinds(dataset) == ["id repeated", "id repeated"]
+    assert "found it 4 times" in dataset.problems[0].reason
+
+
+@pytest.mark.parametrize("bad", ["../1", "a/b", "a\\b", "..", "/etc/passwd", "a\0b"])
+def test_ids_that_leave_the_folder_are_refused(devkit, bad):
+    devkit.list("bad", "1", bad)
+    dataset = load_voc(devkit.root, "2007:bad")
+    assert ids(dataset) == ["1"]
+    assert kinds(dataset) == ["id refused"] and dataset.problems[0].where == "line 2"
