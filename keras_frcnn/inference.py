@@ -284,7 +284,14 @@ def load_model(
         "stage2": [*model.base_layers, *model.head_layers],
     }
     required = [layer.name for layer in trained.get(weights, ())]
-    load_layers(model.all_layers, file, reinitialise=(), required=required)
+    head, side = model.backbone.head, model.backbone.roi_size
+    load_layers(
+        model.all_layers,
+        file,
+        reinitialise=(),
+        required=required,
+        maps={head.layers[0].name: (side, side)},
+    )
     return model
 
 
