@@ -106,7 +106,7 @@ def detect_at_nearest(
         own_scale: (2,).
         rois: (R, 4) in pixels of the input at ``own_scale``.
         roi_image: (R,) int32.
-        head: ``(features, rois, roi_image) -> (logits, deltas)``; takes no RoI, too.
+        head: ``(features, rois, roi_image) -> (logits, deltas)`` of one RoI and more.
 
     Returns:
         (R, C) and (R, 4 * C) float32.
@@ -118,10 +118,17 @@ def detect_at_nearest(
         positions = tf.where(chosen == index)
         factor = level.scale / own_scale
         rois_level = box_geometry.scale(tf.gather_nd(rois, positions), factor[0], factor[1])
-        outputs = head(level.features, rois_level, tf.gather_nd(roi_image, positions))
+        # A head of convolutions takes no empty batch: where a level has no RoI, one is made up.
+        count = tf.shape(positions)[0]
+        made_up = tf.maximum(1 - count, 0)
+        outputs = head(
+            level.features,
+            tf.pad(rois_level, ((0, made_up), (0, 0))),
+            tf.pad(tf.gather_nd(roi_image, positions), ((0, made_up),)),
+        )
         # Every RoI has one level, so that a sum puts the rows back in order.
         rows = [
-            tf.scatter_nd(positions, output, tf.stack((total, output.shape[-1])))
+            tf.scatter_nd(positions, output[:count], tf.stack((total, output.shape[-1])))
             for output in outputs
         ]
         sums = rows if sums is None else [a + b for a, b in zip(sums, rows, strict=True)]

@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.inference import Predictor, run_head
 from keras_frcnn.multi_scale import Level, detect_at_nearest, nearest_levels, pyramid
+from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
 from keras_frcnn.recipes import DetectionFilter
 from tests.random_networks import random_image, random_network
@@ -172,6 +173,20 @@ def test_a_scale_without_a_roi_is_no_trouble(tiny_recipe, pooling, chunk):
     np.testing.assert_allclose(deltas, expected[1], atol=1e-5)
     nothing = detect_at_nearest(levels, tf.ones(2), rois[:0], roi_image[:0], head)
     assert [tuple(output.shape) for output in nothing] == [(0, 4), (0, 16)]
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_a_scale_without_a_roi_under_a_head_of_convolutions(tiny_recipe, chunk):
+    model = FasterRcnn("resnet50", CLASSES, tiny_recipe, seed=0)
+    features = tf.constant(np.random.default_rng(0).random((1, 6, 9, 1024), np.float32))
+    levels = [Level(features, tf.ones(2) * scale) for scale in (1.0, 1.5, 100.0)]
+    rois = tf.constant([[0, 0, 90, 120], [10, 20, 60, 80], [5, 5, 40, 100]], tf.float32)
+    roi_image = tf.zeros(3, tf.int32)
+    head = functools.partial(run_head, model, chunk)
+    found = detect_at_nearest(levels, tf.ones(2), rois, roi_image, head)
+    expected = model.detector([features, rois * 1.5, roi_image])
+    for outputs, of_all in zip(found, expected, strict=True):
+        np.testing.assert_allclose(outputs, of_all, atol=1e-4)
 
 
 def test_batches_and_sizes_go_through_one_trace(model):
