@@ -151,9 +151,10 @@ def compress_run(
     }
     if name == FINAL:
         write_layers(out.weights_file(name), after.all_layers, metadata)
-    else:  # the RPN comes from stage 1, which has no part in the compression
+    else:
         write_layers(out.weights_file(name), [*after.base_layers, *after.head_layers], metadata)
-        shutil.copyfile(run.weights_file("stage1"), out.weights_file("stage1"))
+        if config.mode != "fast-rcnn":  # the RPN of stage 1 is not compressed
+            shutil.copyfile(run.weights_file("stage1"), out.weights_file("stage1"))
     if run.training_images_file.is_file():
         shutil.copyfile(run.training_images_file, out.training_images_file)
     if (run.path / "samples").is_dir():

@@ -19,13 +19,14 @@ from keras_frcnn.cli import evaluate_flags
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
+    check_outside,
     choose_devices,
     existing_path,
     make_console,
     quiet_tensorflow,
     whole_number,
 )
-from keras_frcnn.cli.evaluated import evaluate_run
+from keras_frcnn.cli.evaluated import data_of_run, evaluate_run
 from keras_frcnn.cli.shared_flags import (
     DATA_PATH,
     add_first_images_flag,
@@ -101,17 +102,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = build_parser().parse_args(argv)
     run = RunFolder(arguments.run)
     if arguments.out is None:
-        arguments.out = f"{run.path}-svd"
+        unnamed = run.path.name in ("", "..")  # the working folder, or one above it
+        arguments.out = f"{run.path.resolve() if unnamed else run.path}-svd"
     out = RunFolder(arguments.out)
     run.read_config()
     out.check_unused()
-    if arguments.path is not None:
-        existing_path(arguments.path, "The data path")
-    else:
-        for flag in DATA_FLAGS:
-            if getattr(arguments, flag) not in (None, False):
-                raise UserError(f"--{flag} belongs to -p, the data to compare both runs on.")
     console = make_console()
+    check_data(arguments, run, out)
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False)
     from keras_frcnn.compress import compress_run, head_parameters, region_seconds
@@ -134,6 +131,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.print(f"the compressed run is in {out.path}", soft_wrap=True)
 
 
+def check_data(arguments: argparse.Namespace, run: RunFolder, out: RunFolder) -> None:
+    """Reads the data that both runs are compared on, so that a mistake is told before all work.
+
+    Raises:
+        UserError: as ``evaluate``, or flags of data without any.
+    """
+    if arguments.path is None:
+        for flag in DATA_FLAGS:
+            if getattr(arguments, flag) not in (None, False):
+                raise UserError(f"--{flag} belongs to -p, the data to compare both runs on.")
+        if arguments.parser != "pascal_voc":
+            raise UserError("-o belongs to -p, the data to compare both runs on.")
+        return
+    path = existing_path(arguments.path, "The data path")
+    check_outside(out.path, path, "--out")
+    if run.read_config().mode == "fast-rcnn":
+        raise UserError(
+            f"{run.path} was trained on given proposals: compress it without -p, and compare both "
+            "runs by evaluate --proposals FILE."
+        )
+    data_of_run(evaluation_of(run.path, arguments), path, Console(quiet=True))
+
+
+def evaluation_of(run: Path | str, arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments of ``evaluate`` for a run, on the data of our own."""
+    words = ["--run", str(run), "-p", arguments.path, "-o", arguments.parser]
+    for flag in ("set", "images"):
+        value = getattr(arguments, flag)
+        words += [] if value is None else [f"--{flag}", str(value)]
+    words += ["--allow_bad"] if arguments.allow_bad else []
+    asked = evaluate_flags.build_parser().parse_args(words)
+    asked.gpu = arguments.gpu
+    return asked
+
+
 def evaluate_both(
     arguments: argparse.Namespace, console: Console
 ) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -147,14 +179,8 @@ def evaluate_both(
     path = Path(arguments.path).expanduser()
     records = []
     for run in (arguments.run, arguments.out):
-        words = ["--run", run, "-p", arguments.path, "-o", arguments.parser]
-        for flag in ("set", "images"):
-            value = getattr(arguments, flag)
-            words += [] if value is None else [f"--{flag}", str(value)]
-        words += ["--allow_bad"] if arguments.allow_bad else []
-        asked = evaluate_flags.build_parser().parse_args(words)
-        asked.gpu = arguments.gpu
-        found = evaluate_run(asked, path, console)
+        asked = evaluation_of(run, arguments)
+        found = evaluate_run(asked, *data_of_run(asked, path, console), console)
         records.append({**found.result.to_json(), **found.about})
     name_left_out(found.whole, console)
     text = json.dumps(records[1], indent=2) + "\n"

@@ -22,9 +22,18 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
 )
 from keras_frcnn.cli.evaluate_flags import SCORE_THRESHOLD, build_parser, check
-from keras_frcnn.cli.evaluated import Evaluated, evaluate_file, evaluate_run, read_file
+from keras_frcnn.cli.evaluated import (
+    Evaluated,
+    data_of_run,
+    evaluate_file,
+    evaluate_run,
+    read_file,
+)
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import decimal, evaluate_voc, print_table
+from keras_frcnn.evaluation.voc_files import check_names
 from keras_frcnn.files import write_text
 
 
@@ -41,15 +50,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     out, suffix = target_of(arguments)
     check_outside(out, path, "The output folder")
+    check_stays(arguments, out / f"detections{suffix}.json")
     if arguments.run:
+        whole, dataset = data_of_run(arguments, path, console)
+        # Before hours of detection: what cannot be compared or written is told now.
+        references = read_references(arguments, whole, console)
+        if "voc" in kinds_of_detections(arguments):
+            check_names(dataset)
         part = out / f"detections{suffix}-part.json"
-        evaluated = evaluate_run(arguments, path, console, part=part)
+        evaluated = evaluate_run(arguments, whole, dataset, console, part=part)
     else:
         evaluated = evaluate_file(arguments, path, console)
+        references = read_references(arguments, evaluated.whole, console)
     print_table(evaluated.result, console)
     record = {**evaluated.result.to_json(), **evaluated.about}
-    if arguments.against:
-        record["against"] = compare(arguments, evaluated, console)
+    if references is not None:
+        record["against"] = compare(arguments, evaluated, references, console)
     coco = None
     if arguments.coco:
         from keras_frcnn.evaluation.coco import evaluate_coco, print_coco
@@ -105,8 +121,34 @@ def target_of(arguments: argparse.Namespace) -> tuple[Path, str]:
     return Path(arguments.out or arguments.run or "."), suffix
 
 
+def check_stays(arguments: argparse.Namespace, ours: Path) -> None:
+    """Makes sure that the detections are not written over those they are compared with.
+
+    Raises:
+        UserError: they would be.
+    """
+    against, written = arguments.against, "json" in kinds_of_detections(arguments)
+    if against and written and ours.exists() and ours.samefile(against):
+        raise UserError(
+            f"The detections would replace --against {against}: choose another --out, or --write "
+            "none."
+        )
+
+
+def read_references(
+    arguments: argparse.Namespace, whole: Dataset, console: Console
+) -> dict[str, ImageDetections] | None:
+    """The detections of ``--against``, ``None`` without it."""
+    if arguments.against is None:
+        return None
+    return read_file(arguments.against, whole, arguments, console)
+
+
 def compare(
-    arguments: argparse.Namespace, evaluated: Evaluated, console: Console
+    arguments: argparse.Namespace,
+    evaluated: Evaluated,
+    references: dict[str, ImageDetections],
+    console: Console,
 ) -> dict[str, Any]:
     """Says how far the detections are those of ``--against``; returns it for the record."""
     from keras_frcnn.evaluation.agreement import (
@@ -116,7 +158,6 @@ def compare(
         pooled_average_precision,
     )
 
-    references = read_file(arguments.against, evaluated.whole, arguments, console)
     other = evaluate_voc(
         evaluated.dataset,
         references,
@@ -140,6 +181,13 @@ def compare(
     }
 
 
+def kinds_of_detections(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """In which layouts detections are written: those of a file are there already."""
+    if arguments.write is not None:
+        return arguments.write
+    return ("json",) if arguments.run else ()
+
+
 def write_detections(
     arguments: argparse.Namespace, evaluated: Evaluated, out: Path, suffix: str
 ) -> list[Path]:
@@ -149,9 +197,7 @@ def write_detections(
     from keras_frcnn.evaluation.voc_files import write_voc
 
     dataset, detections = evaluated.dataset, evaluated.detections
-    kinds = arguments.write
-    if kinds is None:
-        kinds = ("json",) if arguments.run else ()
+    kinds = kinds_of_detections(arguments)
     written: list[Path] = []
     if "json" in kinds:
         written.append(out / f"detections{suffix}.json")

@@ -80,6 +80,12 @@ def _add_what(group) -> None:
         "default: image_id is the VOC id or its digits, category_id the place in the class list, "
         "from 1 (ours)",
     )
+    group.add_argument(
+        "--classes",
+        metavar="DIR",
+        help="run folder whose classes --detections has, where the data lack objects of some\n"
+        "default: the classes of the data (ours)",
+    )
     add_path_flags(group)
     add_test_set_flag(group)
     group.add_argument(
@@ -188,6 +194,8 @@ def check(arguments: argparse.Namespace) -> None:
         run.read_config() if arguments.proposals else run.check_makes_proposals()
         if arguments.coco_annotations is not None:
             raise UserError("--coco_annotations belongs to --detections, whose ids it explains.")
+        if arguments.classes is not None:
+            raise UserError("--classes belongs to --detections: a run knows its own.")
     else:
         file = existing_path(arguments.detections, "--detections")
         if arguments.coco_annotations is not None:

@@ -48,12 +48,33 @@ class Evaluated:
     subject: str
 
 
+def data_of_run(
+    arguments: argparse.Namespace, path: Path, console: Console
+) -> tuple[Dataset, Dataset]:
+    """The images to evaluate a run on: all of the sets, and the first ``--images`` of them.
+
+    Raises:
+        UserError: something is wrong with the data, or the run was trained on them.
+    """
+    run = RunFolder(arguments.run)
+    whole = load_test_data(arguments, path, run.read_config().class_names, console)
+    dataset = first_images(whole, arguments.images)
+    run.check_not_trained_on(dataset)
+    return whole, dataset
+
+
 def evaluate_run(
-    arguments: argparse.Namespace, path: Path, console: Console, *, part: Path | None = None
+    arguments: argparse.Namespace,
+    whole: Dataset,
+    dataset: Dataset,
+    console: Console,
+    *,
+    part: Path | None = None,
 ) -> Evaluated:
     """Runs the network on every image and evaluates.
 
     Args:
+        whole, dataset: of :func:`data_of_run`.
         part: where what was found is kept when a signal stops the command; ``None``: nowhere.
     """
     choose_devices(arguments.gpu, deterministic=False)
@@ -65,9 +86,6 @@ def evaluate_run(
 
     run = RunFolder(arguments.run)
     config = run.read_config()
-    whole = load_test_data(arguments, path, config.class_names, console)
-    dataset = first_images(whole, arguments.images)
-    run.check_not_trained_on(dataset)
     recipe = config.recipe
     stage = arguments.stage or result_stage(run)
     filter_of = RECIPES[arguments.filter] if arguments.filter else recipe
@@ -96,7 +114,7 @@ def evaluate_run(
     except KeyboardInterrupt:
         if detections and part is not None:
             finished = first_images(dataset, len(detections))
-            keep_finished(part, finished, best_of(detections), console)
+            keep_finished(part, finished, best_of(detections), run, console)
         raise
     seconds = (time.monotonic() - start) / len(dataset)
     detections = best_of(detections)
@@ -169,6 +187,8 @@ def evaluate_file(arguments: argparse.Namespace, path: Path, console: Console) -
 
     file = existing_path(arguments.detections, "--detections")
     class_names = read_class_names(path) if arguments.parser == "pascal_voc" else None
+    if arguments.classes is not None:
+        class_names = RunFolder(arguments.classes).read_config().class_names
     whole = load_test_data(arguments, path, class_names or None, console)
     detections = read_file(arguments.detections, whole, arguments, console)
     dataset = first_images(whole, arguments.images)
@@ -232,7 +252,11 @@ def first_images(dataset: Dataset, number: int | None) -> Dataset:
 
 
 def keep_finished(
-    file: Path, finished: Dataset, detections: dict[str, ImageDetections], console: Console
+    file: Path,
+    finished: Dataset,
+    detections: dict[str, ImageDetections],
+    run: RunFolder,
+    console: Console,
 ) -> None:
     """Writes what a stopped evaluation has found, and says how to evaluate it."""
     from keras_frcnn.evaluation.detection_files import dataset_records, write_json
@@ -240,6 +264,6 @@ def keep_finished(
     write_json(file, dataset_records(finished, detections))
     console.print(
         f"{len(detections)} images are finished, their detections are in {file}; evaluate takes "
-        f"them: --detections {file} --images {len(detections)}",
+        f"them: --detections {file} --images {len(detections)} --classes {run.path}",
         soft_wrap=True,
     )

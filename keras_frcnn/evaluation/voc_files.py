@@ -45,7 +45,7 @@ def write_voc(
         UserError: an id or class name that such a file cannot hold, or two images with one id.
         OSError: a file cannot be written.
     """
-    _check_names(dataset)
+    check_names(dataset)
     lines: list[list[str]] = [[] for _ in dataset.class_names]
     for example in dataset.examples:
         found = detections.get(example.key, NO_DETECTIONS)
@@ -219,7 +219,12 @@ def _keys_by_id(dataset: Dataset) -> dict[str, str]:
     return ids
 
 
-def _check_names(dataset: Dataset) -> None:
+def check_names(dataset: Dataset) -> None:
+    """Makes sure that ids and class names can stand in VOC text files.
+
+    Raises:
+        UserError: naming the first that cannot.
+    """
     for image_id in _keys_by_id(dataset):
         if not image_id or any(character.isspace() for character in image_id):
             raise UserError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 
-from keras_frcnn.cli import evaluate
+from keras_frcnn.cli import evaluate, evaluated
 
 
 def write(path, *rows):
@@ -55,6 +56,51 @@ def test_two_files(devkit, command, tmp_path):
     )
     assert first.code == 0
     assert "50.0 % of 2 detections" in first.out  # of image 9 only
+
+
+def test_what_is_wrong_is_told_before_anything_is_detected(
+    trained, devkit, command, tmp_path, monkeypatch
+):
+    def detect(*arguments):
+        raise AssertionError("detected")
+
+    monkeypatch.setattr(evaluated, "load_detector", detect)
+    flags = ("--run", trained.path, "-p", devkit, "--out", tmp_path)
+    unknown = write(tmp_path / "unknown.json", ("999999", "disc", [0, 0, 5, 5], 0.4))
+    assert command(evaluate.main, *flags, "--against", unknown).refused("not in the set")
+    ours = write(tmp_path / "detections.json", ("000009", "disc", [0, 0, 5, 5], 0.4))
+    text = ours.read_text()
+    assert command(evaluate.main, *flags, "--against", ours).refused("would replace --against")
+    assert ours.read_text() == text
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(devkit / "VOC2007/JPEGImages/000009.jpg", photos / "my photo.jpg")
+    (photos / "list.txt").write_text("my photo.jpg,10,10,50,60,disc\n")
+    flags = ("--run", trained.path, "-p", photos / "list.txt", "-o", "simple", "--write", "voc")
+    assert command(evaluate.main, *flags, "--out", tmp_path).refused("holds a blank")
+
+
+def test_classes_of_a_run(trained, devkit, command, tmp_path):
+    """The data have no square; the file of a network that knows squares may have them."""
+    shutil.copy(devkit / "VOC2007/JPEGImages/000009.jpg", tmp_path / "000009.jpg")
+    (tmp_path / "list.txt").write_text("000009.jpg,10,30,60,70,disc\n")
+    box = [10, 30, 50, 40]
+    file = write(
+        tmp_path / "found.json",
+        ("000009.jpg", "disc", box, 0.9),
+        ("000009.jpg", "square", box, 0.8),
+    )
+    flags = ("-p", tmp_path / "list.txt", "-o", "simple", "--detections", file)
+    flags = (*flags, "--out", tmp_path.with_name("out"))
+    assert command(evaluate.main, *flags).refused("class_name 'square', expected one of: disc")
+    assert command(evaluate.main, *flags, "--classes", tmp_path).refused("is not a run folder")
+    outcome = command(evaluate.main, *flags, "--classes", trained.path)
+    assert outcome.code == 0, outcome.err
+    record = json.loads((tmp_path.with_name("out") / "evaluation.json").read_text())
+    assert record["per_class"]["disc"]["ap_area"] == 1
+    run = ("--run", trained.path, "-p", devkit, "--classes", trained.path)
+    assert command(evaluate.main, *run).refused("--classes belongs to --detections")
 
 
 def test_a_file_that_is_not_there(devkit, command, tmp_path):

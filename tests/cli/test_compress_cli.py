@@ -93,6 +93,33 @@ def test_flags_that_are_wrong(flags, words, trained, command, tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize(
+    ("out", "flags", "words"),
+    [
+        ("svd", ["--set", "2007:bogus"], ["bogus.txt"]),
+        ("svd", ["--set", "2007:trainval"], ["9 of the 9 images were in the training set"]),
+        ("VOC2007/svd", ["--set", "2007:test"], ["lies in the data folder"]),
+    ],
+)
+def test_mistakes_in_the_data_are_told_before_all_work(
+    out, flags, words, trained, devkit, command, tmp_path
+):
+    data = shutil.copytree(devkit, tmp_path / "devkit")
+    flags = ("-p", data, "--out", data / out if "/" in out else tmp_path / out, *flags)
+    ranks = ("--fc6", "256", "--fc7", "256")
+    assert command(compress.main, "--run", trained.path, *ranks, *flags).refused(*words)
+    assert [path.name for path in tmp_path.iterdir()] == ["devkit"]
+    assert not (data / out).exists()
+
+
+def test_from_within_the_run(trained, command, tmp_path, monkeypatch):
+    run = shutil.copytree(trained.path, tmp_path / "run")
+    monkeypatch.chdir(run)
+    outcome = command(compress.main, "--run", ".", "--fc6", "256", "--fc7", "256")
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run-svd"}
+
+
 def test_without_out_the_new_run_lies_beside_the_old(trained, command, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained.path, run)

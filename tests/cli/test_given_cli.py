@@ -13,7 +13,7 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_frcnn.cli import evaluate, export, proposals, recall
+from keras_frcnn.cli import compress, evaluate, export, proposals, recall
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli import train as train_command
 from keras_frcnn.data.images import read_image
@@ -262,6 +262,21 @@ def test_images_without_proposals_are_named(
 def test_flags_that_do_not_go_with_given_proposals(boxes, devkit, command, flags, words):
     outcome = command(train_command.main, "-p", devkit, "--proposals", boxes["trainval"], *flags)
     assert outcome.refused(words)
+
+
+def test_a_run_on_given_proposals_is_compressed(
+    fast_rcnn, boxes, devkit, photos, command, tmp_path
+):
+    run, *_ = fast_rcnn
+    ranks = ("--run", run.path, "--out", tmp_path / "svd", "--fc6", "256", "--fc7", "256")
+    refused = command(compress.main, *ranks, "-p", devkit)
+    assert refused.refused("compress it without -p", "evaluate --proposals FILE")
+    assert not (tmp_path / "svd").exists()
+    outcome = command(compress.main, *ranks)
+    assert outcome.code == 0, outcome.err
+    found = ("-p", photos, "--run", tmp_path / "svd", "--proposals", boxes["test"])
+    outcome = command(test_command.main, *found, "--out", tmp_path / "found")
+    assert outcome.code == 0, outcome.err
 
 
 def test_a_run_on_given_proposals_makes_none(fast_rcnn, devkit, photos, command, tmp_path):
