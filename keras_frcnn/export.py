@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from keras_frcnn.inference import Found, Predictor
 from keras_frcnn.saved_model_check import check_operations
 
 CLASS_NAMES_ASSET = "class_names.json"
+SCORE_THRESHOLD_ASSET = "score_threshold.json"
 DETECTIONS = 100
 # As Pillow's, which the other commands read with: 20,000 x 20,000 pixels fit into 49 kB of PNG.
 MOST_PIXELS = 2 * 89_478_485
@@ -39,13 +40,13 @@ class ExportedDetector(tf.Module):
 
     Args:
         predictor: keeps at most 100 detections an image.
-        class_names_file: JSON list of the foreground classes, stored as an asset.
+        assets: files that are stored with it, see :func:`write_assets`.
     """
 
-    def __init__(self, predictor: Predictor, class_names_file: Path):
+    def __init__(self, predictor: Predictor, assets: Sequence[Path]):
         super().__init__(name="exported_detector")
         self.predictor = predictor
-        self.class_names = tf.saved_model.Asset(str(class_names_file))
+        self.files = [tf.saved_model.Asset(str(file)) for file in assets]
 
     @tf.function(
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="input_tensor")]
@@ -182,19 +183,38 @@ def export(predictor: Predictor, folder: Path) -> None:
     """Writes the SavedModel, weights inside.
 
     Raises:
-        UserError: as :func:`check_unused`.
+        UserError: as :func:`check_unused`, or the disk is full.
     """
     check_unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        class_names_file = Path(temporary) / CLASS_NAMES_ASSET
-        class_names_file.write_text(json.dumps(list(predictor.class_names)), encoding="utf-8")
-        module = ExportedDetector(predictor, class_names_file)
-        tf.saved_model.save(
-            module,
-            str(folder),
-            signatures={"serving_default": module.serve, "encoded": module.serve_encoded},
-        )
+        module = ExportedDetector(predictor, write_assets(predictor, Path(temporary)))
+        try:
+            tf.saved_model.save(
+                module,
+                str(folder),
+                signatures={"serving_default": module.serve, "encoded": module.serve_encoded},
+            )
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(
+                f"{folder} could not be written ({error.message}): make room on its disk, delete "
+                "the folder and export again."
+            ) from error
+
+
+def write_assets(predictor: Predictor, folder: Path) -> list[Path]:
+    """What a user of the export has to know beside its outputs, as JSON files.
+
+    Returns:
+        the list of the foreground classes, and the score below which nothing is returned.
+    """
+    contents = {
+        CLASS_NAMES_ASSET: list(predictor.class_names),
+        SCORE_THRESHOLD_ASSET: predictor.detection_filter.score_threshold,
+    }
+    for name, value in contents.items():
+        (folder / name).write_text(json.dumps(value), encoding="utf-8")
+    return [folder / name for name in contents]
 
 
 def check_unused(folder: Path) -> None:
@@ -224,11 +244,29 @@ def read_class_names(text: str, where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def read_score_threshold(text: str | None, where: str) -> float | None:
+    """The score below which an exported model returns nothing; None of an export without it.
+
+    Raises:
+        UserError: the text is no JSON number.
+    """
+    if text is None:
+        return None
+    try:
+        return float(parse_json(text))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} is damaged ({error}); export the run again.") from error
+
+
 class LoadedDetector:
     """An exported model, used as a predictor is.
 
     Args:
         folder: what :func:`export` wrote.
+
+    Attributes:
+        class_names: foreground classes in order.
+        score_threshold: below which it returns nothing; None where it does not say so.
 
     Raises:
         ValueError, KeyError, OSError, tf.errors.OpError: it cannot be read.
@@ -237,6 +275,9 @@ class LoadedDetector:
     def __init__(self, folder: Path):
         file = folder / "assets" / CLASS_NAMES_ASSET
         self.class_names = read_class_names(file.read_text(encoding="utf-8"), str(file))
+        file = folder / "assets" / SCORE_THRESHOLD_ASSET
+        text = file.read_text(encoding="utf-8") if file.is_file() else None
+        self.score_threshold = read_score_threshold(text, str(file))
         self._model = tf.saved_model.load(str(folder))
         self._serve = self._model.signatures["serving_default"]
 

@@ -20,6 +20,7 @@ from keras_frcnn.export import (
     export,
     largest_difference,
     load_exported,
+    read_score_threshold,
 )
 from keras_frcnn.inference import Predictor
 from keras_frcnn.recipes import DetectionFilter
@@ -209,6 +210,7 @@ def test_the_loaded_model_is_used_as_a_predictor(folder, predictor):
 def test_class_names_are_an_asset_and_nothing_else_is_left(folder):
     names = json.loads((folder / "assets" / "class_names.json").read_text())
     assert names == list(CLASSES)
+    assert json.loads((folder / "assets" / "score_threshold.json").read_text()) == 0.2
     assert sorted(path.name for path in folder.iterdir()) == [
         "assets", "fingerprint.pb", "saved_model.pb", "variables",
     ]  # fmt: skip
@@ -245,6 +247,26 @@ def test_what_is_no_export_is_refused(tmp_path):
     (tmp_path / "assets" / "class_names.json").write_text('["disc"]')
     with pytest.raises(UserError, match="is damaged"):
         load_exported(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '"high"', "{}", "[" * 100_000])
+def test_a_damaged_score_threshold_is_told(text):
+    with pytest.raises(UserError, match="threshold.json is damaged"):
+        read_score_threshold(text, "threshold.json")
+
+
+def test_an_export_knows_its_score_threshold(folder):
+    assert load_exported(folder).score_threshold == 0.2
+    assert read_score_threshold(None, "an export of an earlier version") is None
+
+
+def test_a_full_disk_is_one_sentence(predictor, tmp_path, monkeypatch):
+    def full(*arguments, **others):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(UserError, match="could not be written .*No space left .*make room"):
+        export(predictor, tmp_path / "model")
 
 
 def test_a_model_that_touches_files_is_not_loaded(tmp_path):

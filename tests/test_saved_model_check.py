@@ -78,7 +78,7 @@ def traced_operations(predictor, tmp_path) -> set[str]:
     """Of both signatures: one calls the other."""
     names = tmp_path / "class_names.json"
     names.write_text("[]")
-    module = ExportedDetector(predictor, names)
+    module = ExportedDetector(predictor, [names])
     return operations(module.serve_encoded.get_concrete_function().graph.as_graph_def())
 
 

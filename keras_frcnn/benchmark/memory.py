@@ -42,7 +42,7 @@ def work_here(work: str, setting: Setting, precision: str) -> float:
     from keras_frcnn.benchmark.testing import parts_of_testing
     from keras_frcnn.benchmark.training import parts_of_training
 
-    model = random_model(setting, precision)
+    model = random_model(setting, precision, half_weights=work == "testing")
     if work == "testing":
         part = parts_of_testing(model, ("whole",))["whole"]
     else:

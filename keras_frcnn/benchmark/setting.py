@@ -57,12 +57,19 @@ class Setting:
 
 
 def random_model(
-    setting: Setting, precision: str, compression: Compression | None = None
+    setting: Setting,
+    precision: str,
+    compression: Compression | None = None,
+    *,
+    half_weights: bool = False,
 ) -> FasterRcnn:
     """A network of VOC's classes with random weights: as fast as a trained one.
 
     They are written a few rows at a time, as weights are when they are loaded, so that the peak of
     the memory is that of the work and not of the drawing.
+
+    Args:
+        half_weights: as a network is loaded for testing, see :class:`FasterRcnn`.
     """
     model = FasterRcnn(
         setting.network,
@@ -71,6 +78,7 @@ def random_model(
         precision=precision,
         seed=None,
         compression=compression,
+        half_weights=half_weights,
     )
     generator = np.random.default_rng(0)
     for layer in model.all_layers:

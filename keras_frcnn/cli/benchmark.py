@@ -159,6 +159,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "testing" not in arguments.work:
             raise UserError("--onnx is testing: let --work name it, or leave --onnx out.")
         check_available()
+    if arguments.compressed and "testing" not in arguments.work:
+        raise UserError("--compressed is testing: let --work name it, or leave --compressed out.")
     console = make_console()
     quiet_tensorflow()
     # As training has it; on a GPU determinism refuses the gradient of the default RoI pooling.
@@ -206,15 +208,17 @@ def measure(arguments: argparse.Namespace, console: Console):
     )
     parts = {}
     for precision in arguments.precision:
-        model = random_model(setting, precision)
-        own = {}
+        own, model = {}, None
         if "testing" in arguments.work:
+            model = random_model(setting, precision, half_weights=True)
             own |= parts_of_testing(model)
         if "training" in arguments.work:
+            if model is None or precision != "float32":  # in float32 there is no half
+                model = random_model(setting, precision)
             own |= parts_of_training(model)
         parts |= {f"{precision}/{name}": part for name, part in own.items()}
         if arguments.compressed and "testing" in arguments.work:
-            model = random_model(setting, precision, Compression())
+            model = random_model(setting, precision, Compression(), half_weights=True)
             found = parts_of_testing(model, ("fc", "bare", "whole"))
             parts |= {f"{precision}+{COMPRESSED}/{name}": part for name, part in found.items()}
     if arguments.onnx:

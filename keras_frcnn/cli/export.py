@@ -18,6 +18,7 @@ from rich.console import Console
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
+    check_outside,
     choose_devices,
     existing_path,
     make_console,
@@ -167,7 +168,9 @@ def check(arguments: argparse.Namespace, out: Path) -> None:
     if arguments.int8:
         if arguments.path is None:
             raise UserError("--int8 needs images of the training set to calibrate on: add -p PATH.")
-        existing_path(arguments.path, "The data path")
+        check_outside(out, existing_path(arguments.path, "The data path"), "--out")
+    elif arguments.parser != "pascal_voc":
+        raise UserError("-o belongs to --int8: add it, or leave -o out.")
 
 
 def export_saved_model(

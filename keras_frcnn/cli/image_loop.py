@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -85,7 +87,8 @@ def run_on_images(
 ) -> None:
     """Detects, draws and writes; unreadable images are named at the end, the rest is done.
 
-    Stopped by a signal, it keeps what it has found so far beside an earlier result, and says so.
+    Stopped by a signal or by an error of the disk, it keeps what it has found so far beside an
+    earlier result, and says so.
     """
     from keras_frcnn.data.images import find_images
     from keras_frcnn.data.pipeline import in_parallel
@@ -100,6 +103,7 @@ def run_on_images(
     # Arrays, of which records are made one by one: as records they take twenty times the memory.
     found_in: dict[int, tuple[str, str, ImageDetections]] = {}
     seconds = []
+    of_one_stem = Counter(file.stem for file in images)
     class_names = detector.class_names
     best = np.zeros(len(class_names))
     pictures = in_parallel(_read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
@@ -125,16 +129,19 @@ def run_on_images(
                 drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
                 target = (out / name).with_name(name.name + ".png")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                drawn.save(target)
-                found_in[picture.position] = (name.as_posix(), picture.file.stem, detections)
-    except KeyboardInterrupt:
+                _save(drawn, target)
+                stem = picture.file.stem
+                image_id = stem if of_one_stem[stem] == 1 else name.as_posix()
+                found_in[picture.position] = (name.as_posix(), image_id, detections)
+    except (KeyboardInterrupt, OSError):
         if found_in:
-            _write(out / "detections-part", found_in, class_names)
-            console.print(
-                f"{len(found_in)} of {len(images)} images are finished, their detections are in "
-                f"{out / 'detections-part.json'}",
-                soft_wrap=True,
-            )
+            finished = f"{len(found_in)} of {len(images)} images are finished, their detections"
+            part = out / "detections-part.json"
+            try:
+                _write(out / "detections-part", found_in, class_names)
+                console.print(f"{finished} are in {part}", soft_wrap=True)
+            except OSError as error:
+                console.print(f"{finished} could not be kept: {error}", soft_wrap=True)
         raise
     _write(out / "detections", found_in, class_names)
     scores = [detections.scores for _, _, detections in found_in.values()]
@@ -164,6 +171,15 @@ def _write(
 
     write_json(target.with_suffix(".json"), in_order())
     write_csv(target.with_suffix(".csv"), in_order())
+
+
+def _save(drawn: Image.Image, target: Path) -> None:
+    """Writes a picture; an error of the disk names the file, which Pillow's does not."""
+    try:
+        drawn.save(target)
+    except OSError as error:
+        error.filename = error.filename or str(target)
+        raise
 
 
 def _read(item: tuple[int, Path]) -> Picture:
@@ -220,9 +236,10 @@ def report(
         UserError: not one image could be read.
     """
     drawn = int(np.sum(scores >= np.float32(arguments.draw_thresh)))
+    lowest_drawn = max(arguments.draw_thresh, arguments.score_thresh)
     console.print(
         f"{images} images, {len(scores)} detections from score {arguments.score_thresh:g}, "
-        f"{drawn} drawn from {arguments.draw_thresh:g}"
+        f"{drawn} drawn from {lowest_drawn:g}"
     )
     if others:
         console.print(f"{others} files that are no images were skipped")

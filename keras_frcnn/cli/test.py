@@ -142,7 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
     )
     # An export has these inside; only what was typed can contradict it.
-    parser.set_defaults(nms_thresh=None, num_proposals=None)
+    parser.set_defaults(score_thresh=None, nms_thresh=None, num_proposals=None)
     return parser
 
 
@@ -185,12 +185,16 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
             raise UserError("--stage belongs to --run: an exported model is of one stage.")
         if arguments.precision is not None:
             raise UserError("--precision is fixed in an exported model; give it to export.")
+        if arguments.num_rois is not None:
+            raise UserError("--num_rois belongs to --run: an exported model takes all at once.")
         for flag in ("nms_thresh", "num_proposals"):
             if getattr(arguments, flag) is not None:
                 raise UserError(
                     f"--{flag} is fixed in an exported model; give it to export, or use --run."
                 )
     if arguments.onnx is not None:
+        if arguments.jit:
+            raise UserError("--jit compiles TensorFlow's graphs; onnxruntime runs an ONNX file.")
         check_available(TO_RUN)
         existing_path(arguments.onnx, "--onnx")
     if arguments.config_filename is not None:
@@ -200,6 +204,11 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
         run = RunFolder(arguments.run)
         run.read_config() if arguments.proposals else run.check_makes_proposals()
     folder, out = path.resolve(), Path(arguments.out).expanduser().resolve()
+    if not path.is_dir() and out == folder.parent:
+        raise UserError(
+            f"--out {arguments.out} is the folder of {arguments.path}: its picture would be taken "
+            "for an image next time. Give a folder elsewhere."
+        )
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {arguments.out} is a file; give a folder.")
     if path.is_dir() and out.is_relative_to(folder):
@@ -218,14 +227,17 @@ def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detec
         from keras_frcnn.onnx_format.detector import load_onnx
 
         model = load_onnx(arguments.onnx)
+        set_score_threshold(arguments, model.score_threshold, arguments.onnx)
         return Detector(one_by_one(model), model.class_names)
     if arguments.saved_model:
         from keras_frcnn.export import load_exported
 
         exported = load_exported(arguments.saved_model)
+        set_score_threshold(arguments, exported.score_threshold, arguments.saved_model)
         return Detector(
             lambda images, files: exported.detect_batch(np.stack(images)), exported.class_names
         )
+    set_score_threshold(arguments)
     chosen = DetectionFilter(score_threshold=arguments.score_thresh)
     if arguments.nms_thresh is not None:
         chosen = dataclasses.replace(chosen, nms_iou=arguments.nms_thresh)
@@ -251,6 +263,28 @@ def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detec
         lambda: batched.traces,
         batched.key,
     )
+
+
+def set_score_threshold(
+    arguments: argparse.Namespace, own: float | None = None, export: str | None = None
+) -> None:
+    """Fills in ``--score_thresh`` where it was not typed: the default, or a higher ``own``.
+
+    Args:
+        own: of an exported model, which returns nothing below it; None of one that does not say
+            so, and of a run.
+        export: the exported model.
+
+    Raises:
+        UserError: a lower one was typed than the exported model has inside.
+    """
+    if arguments.score_thresh is None:
+        arguments.score_thresh = max(DetectionFilter().score_threshold, own or 0.0)
+    elif own is not None and arguments.score_thresh < own:
+        raise UserError(
+            f"--score_thresh {arguments.score_thresh:g} is below {own:g}, the lowest score that "
+            f"{export} returns; give it to export, or use --run."
+        )
 
 
 def one_by_one(model) -> Callable[[list[np.ndarray], list[Path]], list]:

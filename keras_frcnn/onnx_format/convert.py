@@ -37,7 +37,7 @@ from keras_frcnn.onnx_format.operators import MarkedPooling, roi_pooling, suppre
 # from 1.14 on.
 OPSET = 17
 INPUT = "input_tensor"
-CLASS_NAMES = "class_names"
+CLASS_NAMES, SCORE_THRESHOLD = "class_names", "score_threshold"
 
 
 def to_onnx(predictor: Predictor) -> onnx.ModelProto:
@@ -68,7 +68,13 @@ def to_onnx(predictor: Predictor) -> onnx.ModelProto:
     _fill_in(converted, weights)
     onnx.checker.check_model(converted)
     converted = _simplified(converted)
-    onnx.helper.set_model_props(converted, {CLASS_NAMES: json.dumps(list(predictor.class_names))})
+    metadata = {
+        CLASS_NAMES: list(predictor.class_names),
+        SCORE_THRESHOLD: predictor.detection_filter.score_threshold,
+    }
+    onnx.helper.set_model_props(
+        converted, {name: json.dumps(value) for name, value in metadata.items()}
+    )
     return converted
 
 

@@ -15,9 +15,10 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.export import found_in_outputs, read_class_names
+from keras_frcnn.export import found_in_outputs, read_class_names, read_score_threshold
 from keras_frcnn.inference import Found
 
+INPUT = "input_tensor"
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 _UNREADABLE = (
     *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf),
@@ -30,6 +31,9 @@ class OnnxDetector:
 
     Args:
         model: the file, or its contents.
+
+    Attributes:
+        class_names, score_threshold: as of :class:`keras_frcnn.export.LoadedDetector`.
 
     Raises:
         UserError: it cannot be read, or was not exported by this package.
@@ -52,16 +56,20 @@ class OnnxDetector:
         except _UNREADABLE as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{name} cannot be read by onnxruntime: {reason}.") from error
-        names = self._session.get_modelmeta().custom_metadata_map.get("class_names")
-        if names is None:
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        inputs = tuple(tensor.name for tensor in self._session.get_inputs())
+        outputs = {tensor.name for tensor in self._session.get_outputs()}
+        if "class_names" not in metadata or inputs != (INPUT,) or not outputs >= set(OUTPUTS):
             raise UserError(
-                f"{name} was not exported by keras_frcnn: it has no class_names in its metadata."
+                f"{name} was not exported by keras_frcnn: it should have the input {INPUT}, the "
+                f"outputs {', '.join(OUTPUTS)} and class_names in its metadata."
             )
-        self.class_names = read_class_names(names, name)
+        self.class_names = read_class_names(metadata["class_names"], name)
+        self.score_threshold = read_score_threshold(metadata.get("score_threshold"), name)
 
     def outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """The tensors of the file for one (H, W, 3) uint8 image, by the names of ``OUTPUTS``."""
-        values = self._session.run(OUTPUTS, {"input_tensor": image[None]})
+        values = self._session.run(OUTPUTS, {INPUT: image[None]})
         return dict(zip(OUTPUTS, values, strict=True))
 
     def detect(self, image: np.ndarray) -> Found:

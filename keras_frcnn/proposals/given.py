@@ -88,7 +88,8 @@ class GivenProposals:
         """Proposals of image files, by their names: an entry's last part, with or without suffix.
 
         Raises:
-            UserError: naming the first five files without proposals, or one with several entries.
+            UserError: naming the first five files without proposals, one with several entries, or
+                two of one name.
         """
         by_last: dict[str, list[str]] = {}
         for name in self.entries:
@@ -102,6 +103,14 @@ class GivenProposals:
                 raise UserError(
                     f"{self.source} holds {' and '.join(found[:3])}, each of which could be "
                     f"{file.name}; give a file with one of them."
+                )
+        owners: dict[str, PurePath] = {}
+        for file, (name,) in names.items():
+            other = owners.setdefault(name, file)
+            if other != file:
+                raise UserError(
+                    f"{self.source} holds {name}, which could be {other} or {file}; test their "
+                    "folders one at a time."
                 )
         return {file: self.entries[found[0]] for file, found in names.items()}
 

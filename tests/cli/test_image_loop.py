@@ -7,6 +7,7 @@ picture  a position and pixels of some size.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from argparse import Namespace
@@ -78,6 +79,33 @@ def test_every_picture_once_and_few_in_memory(size):
         assert len(group) <= size
     assert sorted(picture.position for picture in given) == list(range(100))
     assert waiting <= BATCHES_WAITING * size
+
+
+def test_a_full_disk_keeps_what_was_found_and_names_the_file(tmp_path, monkeypatch):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(4):
+        Image.new("RGB", (40, 30)).save(photos / f"{number}.png")
+
+    def detect(images, files):
+        found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+        return [(found, np.ones(1)) for _ in files]
+
+    saved = Image.Image.save
+
+    def save(image, file):
+        if Path(file).name == "2.png.png":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved(image, file)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
+    said = io.StringIO()
+    with pytest.raises(OSError, match="No space left") as error:
+        run_on_images(arguments, photos, Detector(detect, ("cat",)), Console(file=said, width=1000))
+    assert error.value.filename == str(out / "2.png.png")
+    assert said.getvalue().startswith("2 of 4 images are finished, their detections are in")
+    assert json.loads((out / "detections-part.json").read_text()) == []
 
 
 @pytest.mark.parametrize(("batch", "finished"), [(1, 4), (2, 4), (1, 0)])

@@ -156,6 +156,11 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
         ((*run, *out, "-p", devkit), "--path belongs to --int8"),
         ((*run, *out, "--weight_bits", "7"), "--weight_bits belongs to --int8"),
         ((*run, *out, "--allow_bad"), "--allow_bad belongs to --int8"),
+        ((*run, *out, "-o", "simple"), "-o belongs to --int8"),
+        (
+            (*run, "--out", devkit / "VOC2007" / "a.onnx", "--int8", "-p", devkit),
+            "lies in the data folder",
+        ),
         ((*run, *out, "--weight_bits", "6", "--int8"), "--weight_bits"),
         ((*run, *out, "--precision", "bfloat16"), "An ONNX file is float32 or --int8"),
     ):
@@ -182,6 +187,8 @@ def test_missing_packages_are_named(trained, devkit, command, tmp_path, monkeypa
     assert command(test_command.main, "-p", devkit, "--onnx", file).refused(*words, "onnxruntime")
     assert command(benchmark.main, "--onnx").refused(*words, "tf2onnx")
     assert command(benchmark.main, "--onnx", "--work", "training").refused("--onnx is testing")
+    flags = ("--compressed", "--work", "training")
+    assert command(benchmark.main, *flags).refused("--compressed is testing")
 
 
 @needs_onnx

@@ -87,7 +87,7 @@ def test_boxes_are_normalised_and_padded_with_zeros(detector, predictor):
 
 def test_class_names_are_metadata(model, detector):
     names = {entry.key: entry.value for entry in model.metadata_props}
-    assert names == {"class_names": '["disc", "square", "star"]'}
+    assert names == {"class_names": '["disc", "square", "star"]', "score_threshold": "0.2"}
     assert detector.class_names == ("disc", "square", "star")
 
 
@@ -141,4 +141,15 @@ def test_what_is_no_export_is_refused(model, tmp_path):
     foreign.CopyFrom(model)
     del foreign.metadata_props[:]
     with pytest.raises(UserError, match="was not exported by keras_frcnn"):
+        OnnxDetector(foreign.SerializeToString())
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"
+    ]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "foreign", values[:1], values[1:]
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    foreign = onnx.helper.make_model(graph, ir_version=9, opset_imports=[opset])
+    onnx.helper.set_model_props(foreign, {"class_names": '["cat"]'})
+    with pytest.raises(UserError, match="should have the input input_tensor"):
         OnnxDetector(foreign.SerializeToString())

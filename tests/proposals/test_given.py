@@ -104,6 +104,8 @@ def test_files_are_found_by_their_names():
     both = given(**{"VOC2007/a": [BOX], "VOC2012/a": [BOX]})
     with pytest.raises(UserError, match=r"VOC2007/a and VOC2012/a, each of which could be a\.jpg"):
         both.of_files([PurePath("a.jpg")])
+    with pytest.raises(UserError, match=r"holds VOC2007/a, which could be p/a\.jpg or q/a\.jpg"):
+        given(**{"VOC2007/a": [BOX]}).of_files([PurePath("p/a.jpg"), PurePath("q/a.jpg")])
 
 
 def test_several_files_are_one_unless_they_share_an_image():
