@@ -16,6 +16,7 @@ import numpy as np
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.pipeline import in_parallel
+from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.matching import match_detections
@@ -277,11 +278,14 @@ def read_detections(path: Path, dataset: Dataset) -> dict[str, ImageDetections]:
     """The inverse of :func:`write_detections`.
 
     Raises:
-        ValueError: they are of other images.
+        UserError: they are of other images.
     """
     with np.load(path, allow_pickle=False) as arrays:
         if str(arrays["ids_hash"]) != dataset.ids_hash:
-            raise ValueError(f"{path} holds detections of other images; remove it")
+            raise UserError(
+                f"{path} holds detections of other images: the test list was another one when they "
+                "were made. Give another --out, or remove what this one holds."
+            )
         ends = np.cumsum(arrays["counts"])[:-1]
         parts = (np.split(arrays[name], ends) for name in ("boxes", "scores", "classes"))
         return {

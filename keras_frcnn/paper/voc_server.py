@@ -16,14 +16,15 @@ import numpy as np
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.data.images import image_size
+from keras_frcnn.data.voc_layout import list_file, unique_ids
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc_files import write_voc
 
 
 def has_annotations(devkit: Path, sets: str) -> bool:
-    """Whether the first image of one image set, such as ``2012:test``, has its XML file."""
+    """Whether any image of one image set, such as ``2012:test``, has its XML file."""
     folder, ids = _ids(devkit, sets)
-    return bool(ids) and (folder / "Annotations" / f"{ids[0]}.xml").is_file()
+    return any((folder / "Annotations" / f"{image_id}.xml").is_file() for image_id in ids)
 
 
 def load_unannotated(devkit: Path, sets: str, class_names: Sequence[str]) -> Dataset:
@@ -71,5 +72,4 @@ def write_server_files(
 def _ids(devkit: Path, sets: str) -> tuple[Path, list[str]]:
     year, split = sets.split(":")
     folder = devkit / f"VOC{year}"
-    lines = (folder / "ImageSets" / "Main" / f"{split}.txt").read_text(encoding="utf-8").split("\n")
-    return folder, [line.strip() for line in lines if line.strip()]
+    return folder, unique_ids(folder, [list_file(folder, split)], problems=[])

@@ -164,11 +164,11 @@ class Workshop:
         return " ".join(parts)
 
     def check(self) -> None:
-        """Makes sure that given runs can serve and that the folder is of this setting.
+        """Makes sure that given runs can serve and that the folder is ours and of this setting.
 
         Raises:
             UserError: naming the run and what it lacks, or what was different when the folder was
-                begun.
+                begun, or a folder of something else.
         """
         if self.runs and self.budget.seeds > 1:
             raise UserError(
@@ -183,10 +183,15 @@ class Workshop:
                     f"--run {other.path} and {run.path} end in the same name, by which what they "
                     "propose and detect is kept: rename one of the folders."
                 )
-        self.folder.mkdir(parents=True, exist_ok=True)
         asked = json.loads(json.dumps(self._setting()))
         file = self.folder / "setting.json"
         if not file.is_file():
+            if self.folder.is_dir() and any(self.folder.iterdir()):
+                raise UserError(
+                    f"--out {self.folder} holds something that paper did not make, and its "
+                    "README.md and sheets could replace it; name a new or an empty folder."
+                )
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_text(file, json.dumps(asked, indent=2) + "\n")
             return
         stored = json.loads(file.read_text(encoding="utf-8"))

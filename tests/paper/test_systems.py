@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.uncertainty import Difference
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.paper.systems import (
@@ -57,7 +58,7 @@ def test_detections_of_other_images_are_refused(case, make_dataset, tmp_path):
     dataset, found = case
     write_detections(tmp_path / "a.npz", dataset, found)
     other = make_dataset(*OBJECTS, class_names=dataset.class_names, ids=("7", "8", "9"))
-    with pytest.raises(ValueError, match="other images"):
+    with pytest.raises(UserError, match="other images"):
         read_detections(tmp_path / "a.npz", other)
 
 

@@ -7,6 +7,7 @@ devkit  a generated one, copied to VOC2012 without its annotations.
 
 from __future__ import annotations
 
+import codecs
 import shutil
 import tarfile
 
@@ -30,6 +31,22 @@ def devkit(tmp_path_factory):
 def test_which_set_has_annotations(devkit):
     assert has_annotations(devkit, "2007:test")
     assert not has_annotations(devkit, "2012:test")
+
+
+def test_one_annotation_that_is_missing_is_not_all(devkit, tmp_path):
+    shutil.copytree(devkit / "VOC2007", tmp_path / "VOC2007")
+    first = (tmp_path / "VOC2007/ImageSets/Main/test.txt").read_text().split()[0]
+    (tmp_path / "VOC2007/Annotations" / f"{first}.xml").unlink()
+    assert has_annotations(tmp_path, "2007:test")
+
+
+def test_lists_are_read_as_everywhere(devkit, tmp_path):
+    shutil.copytree(devkit / "VOC2012", tmp_path / "VOC2012")
+    file = tmp_path / "VOC2012/ImageSets/Main/test.txt"
+    ids = file.read_text().split()
+    file.write_bytes(codecs.BOM_UTF8 + "".join(f"{name}  -1\r\n" for name in ids).encode())
+    dataset = load_unannotated(tmp_path, "2012:test", ("disc",))
+    assert [example.image_id for example in dataset.examples] == ids
 
 
 def test_images_without_annotations(devkit):

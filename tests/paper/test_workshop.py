@@ -89,6 +89,15 @@ def test_a_folder_is_of_one_setting(make):
         make(workshop.folder, images=3).check()
 
 
+def test_a_folder_of_something_else_is_left_alone(make, tmp_path):
+    readme = tmp_path / "project" / "README.md"
+    readme.parent.mkdir()
+    readme.write_text("mine")
+    with pytest.raises(UserError, match="holds something that paper did not make"):
+        make(readme.parent).check()
+    assert [path.read_text() for path in readme.parent.iterdir()] == ["mine"]
+
+
 def test_the_images(make):
     workshop = make(images=3, detect_images=2)
     for sets in ("2007:trainval", "2007:test"):
