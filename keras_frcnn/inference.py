@@ -201,7 +201,7 @@ def run_head(
     rois: tf.Tensor,
     roi_image: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Logits (R, C) and deltas (R, 4 * C) of (R, 4) RoIs; R may be 0.
+    """Logits (R, C) and deltas (R, 4 * C) of (R, 4) RoIs; R is at least 1.
 
     Args:
         head_chunk: the most RoIs at once; ``None``: all.
@@ -209,8 +209,7 @@ def run_head(
     if head_chunk is None:
         return tuple(model.detector([features, rois, roi_image]))
     classes = model.number_of_classes
-    # One chunk at least: at one of several scales there may be no RoI.
-    chunks = tf.maximum(1, -(-tf.shape(rois)[0] // head_chunk))
+    chunks = -(-tf.shape(rois)[0] // head_chunk)
     logits = tf.TensorArray(tf.float32, chunks, element_shape=(None, classes), infer_shape=False)
     deltas = tf.TensorArray(
         tf.float32, chunks, element_shape=(None, 4 * classes), infer_shape=False

@@ -190,8 +190,14 @@ def _moving_average(values: np.ndarray, window: int) -> np.ndarray:
     return np.convolve(values, weights, mode="same") / counts
 
 
+def literal(name: str) -> str:
+    """A name for a picture: matplotlib takes what stands between two dollar signs for a formula."""
+    return name.replace("$", r"\$")
+
+
 def _draw_class_counts(axis: Axes, dataset: Dataset, counts: np.ndarray) -> None:
-    bars = axis.barh(dataset.class_names, counts, min(0.8, 0.2 + 0.1 * len(counts)))
+    names = [literal(name) for name in dataset.class_names]
+    bars = axis.barh(names, counts, min(0.8, 0.2 + 0.1 * len(counts)))
     axis.bar_label(bars, padding=3, fontsize=9)
     axis.invert_yaxis()
     axis.margins(x=0.12, y=0.02)

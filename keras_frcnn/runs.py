@@ -21,9 +21,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
@@ -221,7 +222,10 @@ class RunFolder:
         if goes_further:
             stored = dataclasses.replace(stored, stages=config.stages)
         digest = stored.initial_weights_digest
-        asked = dataclasses.replace(config, initial_weights_digest=digest)
+        data = dict(config.data)
+        if "path" in data and "path" in stored.data and _is_one_path(data, stored.data):
+            data["path"] = stored.data["path"]  # such as kit/ for kit
+        asked = dataclasses.replace(config, initial_weights_digest=digest, data=data)
         found = list(differences(plain(stored), plain(asked)))
         if found:
             name, was, now = found[0]
@@ -234,6 +238,11 @@ class RunFolder:
             values["stages"] = list(config.stages)
             write_text(self.config_file, json.dumps(values, indent=2) + "\n")
         return stored
+
+
+def _is_one_path(*data: Mapping[str, Any]) -> bool:
+    """Whether the paths of some data are one, however they are written."""
+    return len({Path(entry["path"]).expanduser().resolve() for entry in data}) == 1
 
 
 def new_run_folder(parent: Path, name: str) -> RunFolder:

@@ -139,6 +139,20 @@ def test_label_statistics(make_dataset, tmp_path, figures):
         assert picture.width > 800
 
 
+def test_dollars_in_the_name_of_a_class_are_dollars(make_dataset, tmp_path, figures):
+    data = make_dataset([((0, 0, 10, 10), 1, False)], class_names=("$5_$10", "a$b"))
+    save_label_statistics(
+        data,
+        tmp_path / "labels.png",
+        anchors_input=np.zeros((0, 4), np.float32),
+        shapes=np.array([[20.0, 60.0]]),
+        best_ious=np.array([0.9]),
+    )
+    labels = figures["labels.png"].axes[0].get_yticklabels()
+    assert [tick.get_text() for tick in labels] == [r"\$5_\$10", r"a\$b"]
+    assert (tmp_path / "labels.png").stat().st_size > 1000
+
+
 def test_label_statistics_without_objects_or_with_wrong_ious(make_dataset, tmp_path, figures):
     data = make_dataset([])
     anchors = np.array([[0, 0, 16, 16]], np.float32)

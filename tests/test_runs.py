@@ -145,6 +145,17 @@ def test_resuming_needs_the_same_configuration(run, config):
         run.resume(dataclasses.replace(config, data={**config.data, "ids_hash": "other"}))
 
 
+def test_the_path_of_the_data_may_be_written_otherwise(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(tmp_path / "run")
+    run.create(dataclasses.replace(config, data={**config.data, "path": "kit"}), [])
+    for path in ("kit/", "./kit", str(tmp_path / "kit"), "run/../kit"):
+        asked = dataclasses.replace(config, data={**config.data, "path": path})
+        assert run.resume(asked).data["path"] == "kit"
+    with pytest.raises(UserError, match="data.path = 'kit', this command asks for 'kat'"):
+        run.resume(dataclasses.replace(config, data={**config.data, "path": "kat"}))
+
+
 def test_resuming_gives_the_runs_own_configuration(config, tmp_path):
     """The command need not read half a gigabyte to say what its initial weights are."""
     known = dataclasses.replace(config, stages=(1,), initial_weights_digest="a" * 32)

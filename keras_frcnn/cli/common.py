@@ -275,7 +275,7 @@ def check_outside(target: Path, data: Path, what: str) -> None:
     if data.is_dir() and target.expanduser().resolve().is_relative_to(data.resolve()):
         raise UserError(
             f"{what} {target} lies in the data folder {data}, and nothing is ever written into "
-            "data; give a folder elsewhere with --out."
+            "data; name a place elsewhere."
         )
 
 

@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = existing_path(arguments.path, "The data path")
     run = existing_run(arguments) if arguments.resume else new_run(arguments)
     check_outside(run.path, path, "The run folder")
+    for flag in ("output_weight_path", "config_filename"):
+        if getattr(arguments, flag) is not None:
+            check_outside(Path(getattr(arguments, flag)), path, f"--{flag}")
     console = make_console()
     with ExitStack() as held:
         if arguments.resume:  # a new folder is made when all else is known to be right

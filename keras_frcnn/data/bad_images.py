@@ -24,9 +24,20 @@ def left_out(dataset: Dataset) -> list[DataProblem]:
 def check_share_of_bad(dataset: Dataset) -> None:
     """Stops where so many images are bad that the data, not the images, may be wrong.
 
+    So it does where so many lines of a simple list are: each may have named an image of its own.
+
     Raises:
-        UserError: more than :data:`MOST_BAD` of them were left out.
+        UserError: more than :data:`MOST_BAD` of either were left out.
     """
+    lines = [problem for problem in dataset.problems if problem.action == "line dropped"]
+    read = sum(max(1, len(example.classes)) for example in dataset.examples)
+    if len(lines) > MOST_BAD * (read + len(lines)):
+        raise UserError(
+            f"{len(lines)} lines of {lines[0].file} cannot be read, more than {MOST_BAD:.0%}, and "
+            f"{read} can. The first: "
+            f"{lines[0].where}: {lines[0].reason}. Mend the list, or go on without these lines by "
+            "--allow_bad."
+        )
     bad = left_out(dataset)
     listed = len(dataset) + len(bad)
     if len(bad) > MOST_BAD * listed:

@@ -22,7 +22,7 @@ from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import box_overlaps
 from keras_frcnn.files import write_text
-from keras_frcnn.plots import save_figure
+from keras_frcnn.plots import literal, save_figure
 
 BACKGROUND, MISSED = "background", "missed"
 
@@ -114,8 +114,9 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
         colour = "white" if shares[row, column] > 0.55 else "black"
         style = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
         axis.text(column, row, str(counts[row, column]), **style)
-    axis.set_xticks(range(number), [*confusion.class_names, MISSED], rotation=90)
-    axis.set_yticks(range(number), [*confusion.class_names, BACKGROUND])
+    names = [literal(name) for name in confusion.class_names]
+    axis.set_xticks(range(number), [*names, MISSED], rotation=90)
+    axis.set_yticks(range(number), [*names, BACKGROUND])
     axis.axhline(number - 1.5, color="grey", linewidth=1)
     axis.axvline(number - 1.5, color="grey", linewidth=1)
     axis.set_xlabel("class of the detection")

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from keras_frcnn.evaluation.voc import ClassEvaluation, VocEvaluation, decimal, monotone
-from keras_frcnn.plots import save_figure
+from keras_frcnn.plots import literal, save_figure
 
 # The curve of a class with half a million detections need not hold half a million points.
 MOST_POINTS = 2000
@@ -38,7 +38,7 @@ def save_precision_recall(evaluation: VocEvaluation, png: Path | str) -> None:
     figure.subplots_adjust(bottom=0.6 / height, top=1 - 0.75 / height, **margins)
     panels = axes.ravel()
     for axis, name in zip(panels, names, strict=False):
-        axis.set_title(name, fontsize=11)
+        axis.set_title(literal(name), fontsize=11)
         _draw_class(axis, evaluation.per_class[name])
     for axis in panels[len(names) :]:
         axis.set_visible(False)

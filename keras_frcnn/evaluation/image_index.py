@@ -49,6 +49,7 @@ class ImageIndex:
             raise UserError(f"{where} needs a file_name or an image_id, it has neither.")
         of_this_id = self._by_id.get(image_id) or self._by_id.get(plain_id(image_id), [])
         candidates = self._by_stem.get(name.stem, []) if file_name else []
+        candidates = [e for e in candidates if not _is_of_another_folder(e, image_id)]
         if not candidates:
             candidates = of_this_id
             self.found_by_id += 1
@@ -82,6 +83,17 @@ def plain_id(image_id: str) -> str:
     if not (digits.isascii() and digits.isdigit()):
         return image_id
     return digits.lstrip("0") or "0"
+
+
+def _is_of_another_folder(example: Example, image_id: str) -> bool:
+    """Whether an id with a folder, such as ``"VOC2012/000005"``, means another image.
+
+    A file name may have folders of another machine; the ids of our own files have the folder that
+    tells an image from others of its name.
+    """
+    if "/" not in image_id or image_id in (example.image_id, example.key):
+        return False
+    return not _in_folder(example, PurePosixPath(image_id))
 
 
 def _narrow(candidates: list[Example], some: list[Example]) -> list[Example]:

@@ -8,6 +8,7 @@ record  what the feeding of a step makes of a unit, see :mod:`keras_frcnn.data.p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -84,20 +85,25 @@ class TrainingRecords:
 
     def of(self, store: ProposalStore | None) -> Callable[[int], dict]:
         """``unit index -> record``: pixels, or features once they are cached, and proposals."""
-        cache = self.features
         read = self._read()
+        return functools.partial(self._record, store=store, features=self.features, read=read)
 
-        def make_record(index: int) -> dict:
-            return unit_record(
-                index,
-                self.units[index],
-                self.config.recipe.image,
-                proposals_image=None if store is None else store.boxes_of(index),
-                features=None if cache is None else cache.get(index),
-                read=read,
-            )
-
-        return make_record
+    def _record(
+        self,
+        index: int,
+        *,
+        store: ProposalStore | None,
+        features: FeatureCache | None,
+        read: Callable[[Path], np.ndarray],
+    ) -> dict:
+        return unit_record(
+            index,
+            self.units[index],
+            self.config.recipe.image,
+            proposals_image=None if store is None else store.boxes_of(index),
+            features=None if features is None else features.get(index),
+            read=read,
+        )
 
     def compute_features(self, model: FasterRcnn) -> None:
         """Fills the cache for stages 3 and 4, once, where there is room."""
@@ -115,7 +121,10 @@ class TrainingRecords:
             return
         file = self.run.path / "features.bin" if plan.place == "disk" else None
         dtype = tf.bfloat16 if self.config.precision == "bfloat16" else tf.float16
-        make_record = self.of(None)  # of pixels, as there is no cache yet
+        # Of pixels. Where no image was needed yet, a cache of them would not be for long, and its
+        # room has just been planned for the features.
+        read = read_image if self._images is None else self._images.read
+        make_record = functools.partial(self._record, store=None, features=None, read=read)
         self.features = FeatureCache(shapes, dtype, file)
         fill_feature_cache(model, self.units, make_record, self.features, self.display.passes)
         self._close_images()  # the stages that follow read features

@@ -78,6 +78,14 @@ def test_flags_that_are_wrong(flags, words, devkit, command, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("flag", ["--config_filename", "--output_weight_path"])
+def test_nothing_is_written_into_the_data(flag, devkit, command, tmp_path, tiny_flags):
+    flags = ("-p", devkit, *tiny_flags, "--out", tmp_path / "run")
+    target = devkit / "VOC2007" / "JPEGImages" / "mine"
+    assert command(train.main, *flags, flag, target).refused(flag, "lies in the data folder")
+    assert not target.exists() and not (tmp_path / "run").exists()
+
+
 def test_a_missing_path_flag_is_refused(command):
     assert command(train.main).refused("train_frcnn.py: the following arguments are required", "-p")
 

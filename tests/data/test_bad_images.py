@@ -39,6 +39,19 @@ def test_up_to_a_tenth_are_left_out(with_bad, good, bad):
     assert len(left_out(dataset)) == bad
 
 
+@pytest.mark.parametrize(("good", "bad"), [(1, 9), (89, 11)])
+def test_lines_that_cannot_be_read_are_counted_too(make_dataset, good, bad):
+    lines = tuple(
+        DataProblem("line unreadable", "a.txt", f"line {n}", "found 1 fields", "line dropped")
+        for n in range(bad)
+    )
+    dataset = make_dataset(*([([0, 0, 5, 5], 1, False)] for _ in range(good)))
+    message = rf"^{bad} lines of a.txt .*10%, and {good} can.*line 0: found 1.*--allow_bad"
+    with pytest.raises(UserError, match=message):
+        check_share_of_bad(dataclasses.replace(dataset, problems=lines))
+    check_share_of_bad(dataclasses.replace(dataset, problems=lines[: good // 9]))
+
+
 @pytest.mark.parametrize(("good", "bad"), [(8, 1), (89, 11), (0, 1)])
 def test_more_stop_and_the_first_is_named(with_bad, good, bad):
     message = rf"^{bad} of the {good + bad} images .*10%.*0.jpg: expected a file.*--allow_bad"

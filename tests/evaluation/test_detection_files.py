@@ -206,6 +206,7 @@ def test_records_of_one_image_keep_their_order(read):
 
 BAD_RECORDS = [
     ({"file_name": "000099.jpg"}, "not in the set"),
+    ({"file_name": "000005.jpg", "image_id": "VOC2012/000005"}, "not in the set"),
     ({"file_name": None}, "needs a file_name or an image_id"),
     ({"file_name": 5}, "text as file_name"),
     ({"file_name": None, "image_id": True}, "finite number as image_id"),

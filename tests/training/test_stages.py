@@ -150,6 +150,21 @@ def test_that_nothing_is_cached_is_said_once(run_config, demo_dataset, trainer_o
     assert said.getvalue().count("image cache: off") == 1
 
 
+def test_a_run_that_goes_on_keeps_the_room_of_the_features(
+    run_config, demo_dataset, trainer_of, tmp_path
+):
+    """A cache of images beside them, which is emptied at once, could take what they need."""
+    run, config = RunFolder(tmp_path / "run"), run_config()
+    run.create(config, [])
+    options = {"image_cache": "memory", "feature_cache": "memory"}
+    trainer, said = trainer_of(config, demo_dataset, run, **options)
+    model = trainer.new_model()
+    trainer.fitting.records.compute_features(model)
+    assert "image cache" not in said.getvalue()
+    assert trainer.fitting.records.of(None)(0)["features"].shape[-1] == model.backbone.channels
+    trainer.fitting.close()
+
+
 def test_layers_of_vgg_trained_in_each_stage(
     run_config, demo_dataset, trainer_of, tmp_path, monkeypatch, vgg
 ):
