@@ -51,7 +51,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
 
     @property
     def config_file(self) -> Path:

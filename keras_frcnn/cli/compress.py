@@ -34,6 +34,7 @@ from keras_frcnn.cli.shared_flags import (
     add_path_flags,
     add_test_set_flag,
 )
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
 from keras_frcnn.recipes import Compression
@@ -108,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run.read_config()
     out.check_unused()
     console = make_console()
-    check_data(arguments, run, out)
+    data = read_data(arguments, run, out, console)
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False)
     from keras_frcnn.compress import compress_run, head_parameters, region_seconds
@@ -124,15 +125,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"RoI pooling and head, {ROIS} RoIs", *(f"{1000 * second:.1f} ms" for second in seconds)
     )
     del models
-    if arguments.path is not None:
-        for kind, row in zip(("area", "11point"), evaluate_both(arguments, console), strict=True):
+    if data is not None:
+        rows = evaluate_both(arguments, data, console)
+        for kind, row in zip(("area", "11point"), rows, strict=True):
             table.add_row(f"mAP ({kind})", *row)
     console.print(table)
     console.print(f"the compressed run is in {out.path}", soft_wrap=True)
 
 
-def check_data(arguments: argparse.Namespace, run: RunFolder, out: RunFolder) -> None:
+def read_data(
+    arguments: argparse.Namespace, run: RunFolder, out: RunFolder, console: Console
+) -> tuple[Dataset, Dataset] | None:
     """Reads the data that both runs are compared on, so that a mistake is told before all work.
+
+    Returns:
+        as :func:`keras_frcnn.cli.evaluated.data_of_run`; None without ``-p``.
 
     Raises:
         UserError: as ``evaluate``, or flags of data without any.
@@ -143,7 +150,7 @@ def check_data(arguments: argparse.Namespace, run: RunFolder, out: RunFolder) ->
                 raise UserError(f"--{flag} belongs to -p, the data to compare both runs on.")
         if arguments.parser != "pascal_voc":
             raise UserError("-o belongs to -p, the data to compare both runs on.")
-        return
+        return None
     path = existing_path(arguments.path, "The data path")
     check_outside(out.path, path, "--out")
     if run.read_config().mode == "fast-rcnn":
@@ -151,7 +158,7 @@ def check_data(arguments: argparse.Namespace, run: RunFolder, out: RunFolder) ->
             f"{run.path} was trained on given proposals: compress it without -p, and compare both "
             "runs by evaluate --proposals FILE."
         )
-    data_of_run(evaluation_of(run.path, arguments), path, Console(quiet=True))
+    return data_of_run(evaluation_of(run.path, arguments), path, console)
 
 
 def evaluation_of(run: Path | str, arguments: argparse.Namespace) -> argparse.Namespace:
@@ -167,7 +174,7 @@ def evaluation_of(run: Path | str, arguments: argparse.Namespace) -> argparse.Na
 
 
 def evaluate_both(
-    arguments: argparse.Namespace, console: Console
+    arguments: argparse.Namespace, data: tuple[Dataset, Dataset], console: Console
 ) -> tuple[tuple[str, str], tuple[str, str]]:
     """mAP by area and by 11 points of both runs; ``evaluation.json`` goes into the new one.
 
@@ -176,11 +183,9 @@ def evaluate_both(
     """
     from keras_frcnn.cli.data import name_left_out
 
-    path = Path(arguments.path).expanduser()
     records = []
     for run in (arguments.run, arguments.out):
-        asked = evaluation_of(run, arguments)
-        found = evaluate_run(asked, *data_of_run(asked, path, console), console)
+        found = evaluate_run(evaluation_of(run, arguments), *data, console)
         records.append({**found.result.to_json(), **found.about})
     name_left_out(found.whole, console)
     text = json.dumps(records[1], indent=2) + "\n"

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     out, suffix = target_of(arguments)
     check_outside(out, path, "The output folder")
-    check_stays(arguments, out / f"detections{suffix}.json")
+    check_stays(arguments, out, suffix)
     if arguments.run:
         whole, dataset = data_of_run(arguments, path, console)
         # Before hours of detection: what cannot be compared or written is told now.
@@ -121,18 +121,27 @@ def target_of(arguments: argparse.Namespace) -> tuple[Path, str]:
     return Path(arguments.out or arguments.run or "."), suffix
 
 
-def check_stays(arguments: argparse.Namespace, ours: Path) -> None:
+def check_stays(arguments: argparse.Namespace, out: Path, suffix: str) -> None:
     """Makes sure that the detections are not written over those they are compared with.
 
     Raises:
         UserError: they would be.
     """
-    against, written = arguments.against, "json" in kinds_of_detections(arguments)
-    if against and written and ours.exists() and ours.samefile(against):
-        raise UserError(
-            f"The detections would replace --against {against}: choose another --out, or --write "
-            "none."
-        )
+    if arguments.against is None:
+        return
+    against = Path(arguments.against).expanduser()
+    names = {
+        "json": f"detections{suffix}.json",
+        "voc": f"voc_results{suffix}",
+        "coco": f"coco_results{suffix}/coco_results.json",
+    }
+    for kind in kinds_of_detections(arguments):
+        ours = out / names[kind]
+        if ours.exists() and ours.samefile(against):
+            raise UserError(
+                f"The detections would replace --against {against}: choose another --out, or "
+                "--write none."
+            )
 
 
 def read_references(

@@ -178,7 +178,8 @@ def _save(drawn: Image.Image, target: Path) -> None:
     try:
         drawn.save(target)
     except OSError as error:
-        error.filename = error.filename or str(target)
+        if error.errno is not None:
+            error.filename = error.filename or str(target)
         raise
 
 

@@ -135,15 +135,19 @@ def add_gpu_flag(group) -> None:
     group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
 
 
-def add_filter_flags(group) -> None:
-    """The flags of testing and export that say which detections there are."""
+def add_filter_flags(group, score_default: str = "0.05 (test.py:227)") -> None:
+    """The flags of testing and export that say which detections there are.
+
+    Args:
+        score_default: what the help says of ``--score_thresh``.
+    """
     share = number(0, 1)
     group.add_argument(
         "--score_thresh",
         type=share,
         default=0.05,
         metavar="SCORE",
-        help="lowest score of a detection\ndefault: 0.05 (test.py:227)",
+        help=f"lowest score of a detection\ndefault: {score_default}",
     )
     group.add_argument(
         "--nms_thresh",

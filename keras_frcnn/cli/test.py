@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="lowest score that is drawn\n"
         "default: 0.6 (script_faster_rcnn_demo.m:106; 0.8 in the lineage)",
     )
-    add_filter_flags(group)
+    add_filter_flags(group, "0.05 (test.py:227), or an export's own where that is higher (ours)")
     group = parser.add_argument_group("scales")
     add_scales_flag(group)
     group = parser.add_argument_group("machine")

@@ -31,6 +31,7 @@ def check_share_of_bad(dataset: Dataset) -> None:
     """
     lines = [problem for problem in dataset.problems if problem.action == "line dropped"]
     read = sum(max(1, len(example.classes)) for example in dataset.examples)
+    read += sum(problem.action == "object dropped" for problem in dataset.problems)
     if len(lines) > MOST_BAD * (read + len(lines)):
         raise UserError(
             f"{len(lines)} lines of {lines[0].file} cannot be read, more than {MOST_BAD:.0%}, and "

@@ -8,11 +8,14 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.errors import UserError
+
+_YEAR = re.compile(r"VOC\d{4}")
 
 
 class ImageIndex:
@@ -86,14 +89,12 @@ def plain_id(image_id: str) -> str:
 
 
 def _is_of_another_folder(example: Example, image_id: str) -> bool:
-    """Whether an id with a folder, such as ``"VOC2012/000005"``, means another image.
+    """Whether an id such as ``"VOC2012/000005"`` means an image of another year.
 
-    A file name may have folders of another machine; the ids of our own files have the folder that
-    tells an image from others of its name.
+    Other folders say nothing: they may be those of another machine.
     """
-    if "/" not in image_id or image_id in (example.image_id, example.key):
-        return False
-    return not _in_folder(example, PurePosixPath(image_id))
+    years = {part for part in PurePosixPath(image_id).parts if _YEAR.fullmatch(part)}
+    return bool(years and _YEAR.fullmatch(example.source)) and example.source not in years
 
 
 def _narrow(candidates: list[Example], some: list[Example]) -> list[Example]:

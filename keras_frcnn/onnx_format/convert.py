@@ -31,13 +31,12 @@ from keras_frcnn.files import written_whole
 from keras_frcnn.inference import Predictor
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.roi_pooling import RoiPooling
+from keras_frcnn.onnx_format.detector import CLASS_NAMES, INPUT, SCORE_THRESHOLD
 from keras_frcnn.onnx_format.operators import MarkedPooling, roi_pooling, suppression
 
 # NonMaxSuppression, per-channel DequantizeLinear and all else are in it; onnxruntime reads it
 # from 1.14 on.
 OPSET = 17
-INPUT = "input_tensor"
-CLASS_NAMES, SCORE_THRESHOLD = "class_names", "score_threshold"
 
 
 def to_onnx(predictor: Predictor) -> onnx.ModelProto:

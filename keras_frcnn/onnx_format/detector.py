@@ -19,6 +19,7 @@ from keras_frcnn.export import found_in_outputs, read_class_names, read_score_th
 from keras_frcnn.inference import Found
 
 INPUT = "input_tensor"
+CLASS_NAMES, SCORE_THRESHOLD = "class_names", "score_threshold"  # of the metadata
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 _UNREADABLE = (
     *(errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf),
@@ -59,13 +60,13 @@ class OnnxDetector:
         metadata = self._session.get_modelmeta().custom_metadata_map
         inputs = tuple(tensor.name for tensor in self._session.get_inputs())
         outputs = {tensor.name for tensor in self._session.get_outputs()}
-        if "class_names" not in metadata or inputs != (INPUT,) or not outputs >= set(OUTPUTS):
+        if CLASS_NAMES not in metadata or inputs != (INPUT,) or not outputs >= set(OUTPUTS):
             raise UserError(
                 f"{name} was not exported by keras_frcnn: it should have the input {INPUT}, the "
-                f"outputs {', '.join(OUTPUTS)} and class_names in its metadata."
+                f"outputs {', '.join(OUTPUTS)} and {CLASS_NAMES} in its metadata."
             )
-        self.class_names = read_class_names(metadata["class_names"], name)
-        self.score_threshold = read_score_threshold(metadata.get("score_threshold"), name)
+        self.class_names = read_class_names(metadata[CLASS_NAMES], name)
+        self.score_threshold = read_score_threshold(metadata.get(SCORE_THRESHOLD), name)
 
     def outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """The tensors of the file for one (H, W, 3) uint8 image, by the names of ``OUTPUTS``."""

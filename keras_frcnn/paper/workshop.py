@@ -24,7 +24,7 @@ from keras_frcnn.data.bad_images import about_left_out, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import digest_of, write_text
+from keras_frcnn.files import digest_of, is_partial, write_text
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
 from keras_frcnn.run_config import differences
@@ -186,10 +186,12 @@ class Workshop:
         asked = json.loads(json.dumps(self._setting()))
         file = self.folder / "setting.json"
         if not file.is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            there = self.folder.iterdir() if self.folder.is_dir() else ()
+            if not all(is_partial(path) for path in there):
                 raise UserError(
-                    f"--out {self.folder} holds something that paper did not make, and its "
-                    "README.md and sheets could replace it; name a new or an empty folder."
+                    f"--out {self.folder} holds files but no setting.json: paper did not begin it, "
+                    "or an earlier version did. Its sheets could replace what is there; name a new "
+                    "or an empty folder."
                 )
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(file, json.dumps(asked, indent=2) + "\n")

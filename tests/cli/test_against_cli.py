@@ -72,6 +72,15 @@ def test_what_is_wrong_is_told_before_anything_is_detected(
     text = ours.read_text()
     assert command(evaluate.main, *flags, "--against", ours).refused("would replace --against")
     assert ours.read_text() == text
+    (tmp_path / "voc_results").mkdir()
+    (tmp_path / "coco_results").mkdir()
+    shutil.copy(ours, tmp_path / "coco_results" / "coco_results.json")
+    for kind, name in (("voc", "voc_results"), ("coco", "coco_results/coco_results.json")):
+        against = ("--write", kind, "--against", tmp_path / name)
+        assert command(evaluate.main, *flags, *against).refused("would replace --against")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    against = "--against=~/detections.json"
+    assert command(evaluate.main, *flags, against).refused("would replace --against")
 
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -50,6 +50,9 @@ def test_lines_that_cannot_be_read_are_counted_too(make_dataset, good, bad):
     with pytest.raises(UserError, match=message):
         check_share_of_bad(dataclasses.replace(dataset, problems=lines))
     check_share_of_bad(dataclasses.replace(dataset, problems=lines[: good // 9]))
+    # Objects that were read and then left out, such as those of a class that a run does not know.
+    unknown = DataProblem("class unknown", "a.txt", "line 99", "found dog", "object dropped")
+    check_share_of_bad(dataclasses.replace(dataset, problems=(*lines, *[unknown] * 9 * bad)))
 
 
 @pytest.mark.parametrize(("good", "bad"), [(8, 1), (89, 11), (0, 1)])

@@ -281,6 +281,12 @@ def test_a_stem_of_two_years_is_an_error_otherwise(read, fields):
         read([record(**fields)], *TWO_YEARS)
 
 
+def test_a_list_whose_images_have_moved(read):
+    photo = example("/mnt/photos/a.jpg", "list", "/mnt/photos/a.jpg")
+    found, _ = read([record(file_name="a.jpg", image_id="/home/me/photos/a.jpg")], photo)
+    assert list(found) == ["list//mnt/photos/a.jpg"]
+
+
 def test_a_simple_list_with_one_stem_in_two_folders(read):
     examples = (
         example("a/1.jpg", "list", "/data/a/1.jpg"),

@@ -93,9 +93,17 @@ def test_a_folder_of_something_else_is_left_alone(make, tmp_path):
     readme = tmp_path / "project" / "README.md"
     readme.parent.mkdir()
     readme.write_text("mine")
-    with pytest.raises(UserError, match="holds something that paper did not make"):
+    with pytest.raises(UserError, match="holds files but no setting.json: paper did not begin it"):
         make(readme.parent).check()
     assert [path.read_text() for path in readme.parent.iterdir()] == ["mine"]
+
+
+def test_a_folder_whose_setting_was_being_written_is_begun_again(make, tmp_path):
+    partial = tmp_path / "killed" / ".setting.json.123.partial"
+    partial.parent.mkdir()
+    partial.touch()
+    make(partial.parent).check()
+    assert (partial.parent / "setting.json").is_file()
 
 
 def test_the_images(make):
