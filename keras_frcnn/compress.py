@@ -137,7 +137,7 @@ def compress_run(
     Raises:
         UserError: ``out`` is in use, the run is not finished, or as :func:`check_ranks`.
     """
-    out.check_unused()
+    out.check_unused("give another --out")
     config = run.read_config()
     name = FINAL if result_stage(run) == 4 else "stage2"
     before = load_model(run, name)

@@ -153,7 +153,8 @@ def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
         iterations, values = np.array(points, np.float64).T
         axis.plot(iterations, values, color=colour, alpha=0.2, linewidth=0.7)
         smooth = _moving_average(values, 1 + len(values) // 25)
-        axis.plot(iterations, smooth, color=colour, linewidth=1.8, label=label)
+        style = {"linewidth": 1.8, "marker": "o" if len(values) == 1 else None}
+        axis.plot(iterations, smooth, color=colour, label=label, **style)
         highest = max(highest, float(np.percentile(values, 98)), 1.05 * float(smooth.max()))
     for before, after in zip(records, records[1:], strict=False):
         rates = before.get("learning_rate"), after.get("learning_rate")

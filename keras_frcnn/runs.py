@@ -101,22 +101,24 @@ class RunFolder:
         """Remembers it, for those who go on with the run."""
         write_text(self.features_file, "kept\n" if kept else "off\n")
 
-    def check_unused(self) -> None:
+    def check_unused(
+        self, advice: str = "give another --out or --name, or go on with it by --resume"
+    ) -> None:
         """Makes sure that a new run can be written here.
+
+        Args:
+            advice: what to do where it cannot.
 
         Raises:
             UserError: the folder already holds a run or other files, or is a file.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"The run folder {self.path} is a file; give another --out or --name.")
+            raise UserError(f"The run folder {self.path} is a file; {advice.split(',')[0]}.")
         # A training that was killed at once leaves its lock and half a configuration.
         if self.path.exists() and any(
             path.name != LOCK_FILE and not is_partial(path) for path in self.path.iterdir()
         ):
-            raise UserError(
-                f"The run folder {self.path} exists and is not empty; give another --out or "
-                "--name, or go on with it by --resume."
-            )
+            raise UserError(f"The run folder {self.path} exists and is not empty; {advice}.")
 
     def claimed(self) -> AbstractContextManager[str | None]:
         """Makes the folder where it is not there and holds it, see :func:`claimed_folder`."""

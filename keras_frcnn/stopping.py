@@ -7,13 +7,17 @@ stop  a ``KeyboardInterrupt``, so that no ``except Exception`` on the way takes 
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 # How the commands that train go on, for errors that any of them may show.
 GO_ON = "train_frcnn.py goes on with --resume, paper by the same command"
+# Until a stop that was dropped is raised again.
+AGAIN_SECONDS = 0.05
 
 
 class Terminated(KeyboardInterrupt):
@@ -46,7 +50,8 @@ def can_handle_signals() -> bool:
 def sigterm_raises() -> Iterator[None]:
     """While the context lasts, SIGTERM raises :class:`Terminated` where the program is.
 
-    Outside of the main thread nothing changes.
+    That and Ctrl-C are not lost where the program is in a callback. Outside of the main thread
+    nothing changes.
     """
     if not can_handle_signals():
         yield
@@ -57,9 +62,37 @@ def sigterm_raises() -> Iterator[None]:
 
     previous = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        with _raised_again_after_callbacks():
+            yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _raised_again_after_callbacks() -> Iterator[None]:
+    """While the context lasts, a stop that Python drops is raised once more a little later.
+
+    What a callback of a weak reference or a ``__del__`` raises is printed and dropped, and
+    TensorFlow frees the graph of a pass over all images, which takes long, through thousands of
+    them: the program would go on as if no signal had come.
+    """
+    previous = sys.unraisablehook
+
+    def again(dropped) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            previous(dropped)
+            return
+        number = signal.SIGTERM if issubclass(dropped.exc_type, Terminated) else signal.SIGINT
+        # As a signal that comes now; not from here, which is still within the callback.
+        timer = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, (number,))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
 
 
 def signal_of(stop: KeyboardInterrupt) -> signal.Signals:

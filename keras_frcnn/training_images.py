@@ -58,7 +58,7 @@ def check_not_trained_on(file: Path, dataset: Dataset) -> None:
     if not file.is_file():
         return
     trained = {tuple(fields[1:3]) for fields in _read(file)}
-    both = [example.key for example in dataset.examples if _identity(example) in trained]
+    both = [str(example.path) for example in dataset.examples if _identity(example) in trained]
     if both:
         raise UserError(
             f"{len(both)} of the {len(dataset)} images were in the training set of {file.parent} "

@@ -101,6 +101,7 @@ def draw_samples(
     boxes: np.ndarray,
     kinds: Sequence[str],
     words: Mapping[str, str] | None = None,
+    totals: Mapping[str, int] | None = None,
 ) -> Image.Image:
     """A training image with the anchors or RoIs that its step sampled, and what they should find.
 
@@ -109,6 +110,7 @@ def draw_samples(
         boxes: (D, 4) in pixels of that image; they may overhang it.
         kinds: (D,) each ``"foreground"``, ``"background"`` or ``"ground truth"``.
         words: what to call the kinds in the legend, which names no others; default: all of them.
+        totals: how many there are of kinds of which not all are drawn.
 
     Raises:
         ValueError: another kind.
@@ -129,7 +131,9 @@ def draw_samples(
     x = 0
     words = {kind: kind for kind in reversed(SAMPLE_COLOURS)} if words is None else words
     for kind, word in words.items():
-        text, colour = f"{word} {list(kinds).count(kind)}", SAMPLE_COLOURS[kind]
+        drawn, colour = list(kinds).count(kind), SAMPLE_COLOURS[kind]
+        total = (totals or {}).get(kind, drawn)
+        text = f"{word} {drawn}" if total == drawn else f"{word} {drawn} of {total}"
         font = _fitting_font(text, max(11, round(unit / 36)), picture.width // 3)
         width, height = _plate_size(text, font)
         _draw_plate(draw, (x, 0, x + width, height), text, font, colour)

@@ -71,6 +71,13 @@ def test_curves_have_one_panel_a_stage(tmp_path, figures):
     assert len(second.texts) == 0
 
 
+def test_a_stage_of_one_record_has_points(tmp_path, figures):
+    path = write_metrics(tmp_path / "metrics.jsonl", [metrics(1, 12, 0.5)])
+    save_curves(path, tmp_path / "curves.png")
+    (axis,) = figures["curves.png"].axes
+    assert {line.get_marker() for line in axis.lines[1::2]} == {"o"}
+
+
 def test_a_resumed_run_replaces_the_iterations_that_it_did_again(tmp_path, figures):
     records = [metrics(1, i, 9.0) for i in (1, 2, 3)] + [metrics(1, i, 1.0) for i in (2, 3, 4)]
     save_curves(write_metrics(tmp_path / "m.jsonl", records), tmp_path / "c.png")

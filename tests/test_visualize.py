@@ -140,6 +140,9 @@ def test_samples_are_coloured_by_kind_and_counted(monkeypatch):
     texts.clear()
     draw_samples(grey(100, 200), boxes, kinds, {"foreground": "anchors:"})
     assert texts == ["anchors: 1"]
+    texts.clear()
+    draw_samples(grey(100, 200), boxes, kinds, totals={"background": 245, "foreground": 1})
+    assert texts == ["ground truth 1", "foreground 1", "background 2 of 245"]
     with pytest.raises(ValueError, match="received \\['fg'\\]"):
         draw_samples(grey(100, 200), boxes[:1], ["fg"])
 

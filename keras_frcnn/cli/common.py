@@ -249,6 +249,11 @@ def choose_devices(gpu: str | None, deterministic: bool, *, jit: bool = False) -
     return f"CPU, {os.cpu_count()} cores"
 
 
+def counted(number: int, noun: str) -> str:
+    """``"1 image"``, ``"2 images"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def existing_path(text: str, what: str) -> Path:
     """A path that must exist.
 

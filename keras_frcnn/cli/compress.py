@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.out = f"{run.path.resolve() if unnamed else run.path}-svd"
     out = RunFolder(arguments.out)
     run.read_config()
-    out.check_unused()
+    out.check_unused("give another --out")
     console = make_console()
     data = read_data(arguments, run, out, console)
     quiet_tensorflow()

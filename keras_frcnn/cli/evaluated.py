@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from keras_frcnn.cli.common import choose_devices, existing_path
+from keras_frcnn.cli.common import choose_devices, counted, existing_path
 from keras_frcnn.cli.given import given_record, load_given
 from keras_frcnn.cli.shared_flags import precision_for_testing, short_sides
 from keras_frcnn.data.dataset import Dataset, Example
@@ -124,7 +124,7 @@ def evaluate_run(
         iou_threshold=arguments.iou,
         strictly_greater=recipe.evaluation_strictly_greater,
     )
-    console.print(f"{len(dataset)} images, {seconds:.2f} s an image")
+    console.print(f"{counted(len(dataset), 'image')}, {seconds:.2f} s an image")
     about = {
         "run": str(run.path),
         "stage": stage,

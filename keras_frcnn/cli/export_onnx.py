@@ -51,7 +51,8 @@ def export_onnx(
     expected, found = predictor.detect(pixels).detections, float32.detect(pixels).detections
     del predictor
     text, equal = comparison(expected, found)
-    console.print(f"run by onnxruntime and compared on {name}, {text}", soft_wrap=True)
+    form = "in float32, before int8, " if arguments.int8 else ""
+    console.print(f"{form}run by onnxruntime and compared on {name}, {text}", soft_wrap=True)
     if not equal:
         raise UserError(f"The exported model differs from the run; {out} was not written.")
     if arguments.int8:

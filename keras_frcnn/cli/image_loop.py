@@ -21,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from keras_frcnn.cli.common import counted
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 
@@ -239,7 +240,8 @@ def report(
     drawn = int(np.sum(scores >= np.float32(arguments.draw_thresh)))
     lowest_drawn = max(arguments.draw_thresh, arguments.score_thresh)
     console.print(
-        f"{images} images, {len(scores)} detections from score {arguments.score_thresh:g}, "
+        f"{counted(images, 'image')}, {counted(len(scores), 'detection')} from score "
+        f"{arguments.score_thresh:g}, "
         f"{drawn} drawn from {lowest_drawn:g}"
     )
     if others:
@@ -259,10 +261,13 @@ def report(
             f"nothing passed --draw_thresh; best score per class{note}: {text}", soft_wrap=True
         )
     # The first image is traced and compiled with the function.
-    steady = seconds[1:] or seconds
+    first, steady = seconds[0], seconds[1:]
     console.print(
-        f"{np.median(steady):.3f} s an image (median"
-        + (f"; first {seconds[0]:.1f} s)" if len(seconds) > 1 else ")")
+        (
+            f"{np.median(steady):.3f} s an image (median; first {first:.1f} s)"
+            if steady
+            else f"{first:.1f} s an image, start-up included"
+        )
         + (f"; traces for all image sizes: {detector.traces()}" if detector.traces else "")
     )
     console.print(f"pictures, detections.json and detections.csv are in {out}", soft_wrap=True)

@@ -29,7 +29,7 @@ def show_start(
     """One screen: versions, device, recipe, data, stages, run folder."""
     from keras_frcnn.data.checks import summary
 
-    recipe = config.recipe
+    recipe, has_rpn = config.recipe, config.mode != "fast-rcnn"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -38,8 +38,8 @@ def show_start(
     table.add_row(
         "recipe",
         f"{recipe.name}, {config.mode}; {config.network} from {initial or 'random weights'}; "
-        f"short side {recipe.image.short_side}, long side up to {recipe.image.long_side}; "
-        f"{recipe.anchors.per_position} anchors a position",
+        f"short side {recipe.image.short_side}, long side up to {recipe.image.long_side}"
+        + (f"; {recipe.anchors.per_position} anchors a position" if has_rpn else ""),
     )
     counts = summary(dataset)
     kinds = counts["problems"]
@@ -55,7 +55,7 @@ def show_start(
         table.add_row("proposals", f"{record['method']}: {', '.join(record['files'])}")
     problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
     table.add_row("problems", f"{problems}; see {run.path / 'data_report.txt'}")
-    if config.mode != "fast-rcnn":
+    if has_rpn:
         table.add_row(
             "anchors",
             f"{shares[0]:.1%} of the objects have no anchor at IoU 0.5, {shares[1]:.1%} at 0.7 "

@@ -66,10 +66,11 @@ class Agreement:
         return self.kept / self.detections if self.detections else None
 
     def __str__(self) -> str:
-        share = "none" if self.share is None else f"{100 * self.share:.1f} %"
+        if self.share is None:
+            return f"no detections from score {REFERENCE_SCORE:g} to find partners of"
         return (
-            f"{share} of {self.detections} detections from score {REFERENCE_SCORE:g} have a "
-            f"partner ({self.tolerance})"
+            f"{100 * self.share:.1f} % of {self.detections} detections from score "
+            f"{REFERENCE_SCORE:g} have a partner ({self.tolerance})"
         )
 
     def to_json(self) -> dict[str, Any]:

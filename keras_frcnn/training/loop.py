@@ -27,7 +27,7 @@ from keras_frcnn.training.step import TrainingStep
 from keras_frcnn.training.window import Window
 
 LOG_EVERY = 20
-BETWEEN = "stopped between two stages; all that was finished is kept"
+BETWEEN = "stopped outside of the iterations; all that was finished is kept"
 
 
 @dataclass

@@ -145,8 +145,8 @@ def _save(
 ) -> None:
     height, width = (int(side) for side in size)
     image = Image.fromarray(decode_unit(unit)).resize((width, height), Image.Resampling.BILINEAR)
-    foreground, background = boxes[labels == 1], boxes[labels == 0]
-    background = background[:: -(-len(background) // BACKGROUND_SHOWN) or 1]
+    foreground, sampled = boxes[labels == 1], boxes[labels == 0]
+    background = sampled[:: -(-len(sampled) // BACKGROUND_SHOWN) or 1]
     kinds = (
         ["background"] * len(background)
         + ["foreground"] * len(foreground)
@@ -154,4 +154,4 @@ def _save(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = np.concatenate((background, foreground, gt_boxes))
-    draw_samples(np.asarray(image), shown, kinds).save(path)
+    draw_samples(np.asarray(image), shown, kinds, totals={"background": len(sampled)}).save(path)

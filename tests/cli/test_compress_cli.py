@@ -82,7 +82,7 @@ def test_training_does_not_go_on(compressed, trained, devkit, command, tmp_path,
         (["--allow_bad"], ["--allow_bad belongs to -p"]),
         (["-p", "nowhere"], ["The data path nowhere does not exist"]),
         (["--run", "nowhere"], ["nowhere is not a run folder"]),
-        (["--out", "."], ["exists and is not empty"]),
+        (["--out", "."], ["exists and is not empty; give another --out."]),
     ],
 )
 def test_flags_that_are_wrong(flags, words, trained, command, tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ def test_training_images_are_refused_however_they_are_listed(
 ):
     flags = ("--run", trained.path, "--out", tmp_path / "out")
     outcome = command(evaluate.main, *flags, "-p", devkit, "--set", "2007:trainval")
-    words = ("9 of the 9 images were in the training set", "VOC2007/000000")
+    words = ("9 of the 9 images were in the training set", "VOC2007/JPEGImages/000000.jpg")
     assert outcome.refused(*words)
     # By the lineage's text list, where an image has another key.
     image = devkit / "VOC2007" / "JPEGImages" / "000003.jpg"

@@ -55,6 +55,7 @@ def int8(trained, devkit, command, tmp_path_factory) -> Made:
 @needs_onnx
 def test_the_export_says_how_far_it_is_from_the_run(int8, trained):
     line = next(line for line in int8.text.splitlines() if "compared on" in line)
+    assert line.startswith("in float32, before int8, run by onnxruntime")
     assert str(trained.path / "samples" / "anchors-1.png") in line
     there, count = line.split(".png, ")[1].split(" detections")[0].split(" of ")
     assert there == count

@@ -394,4 +394,4 @@ def test_the_script_is_quiet(photos, trained, tmp_path):
         timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("1 images, ")
+    assert done.stdout.startswith("1 image, ")

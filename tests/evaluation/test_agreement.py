@@ -73,7 +73,7 @@ def test_shares_count_the_references_of_every_image_from_score_03(make_detection
 def test_no_reference_has_no_share(make_detections):
     found = agreement(make_detections(("a", BOX, 0.2)), {})
     assert (found.detections, found.share) == (0, None)
-    assert str(found).startswith("none of 0 detections")
+    assert str(found) == "no detections from score 0.3 to find partners of"
 
 
 def test_paired_measures_what_has_a_partner(make_detections):

@@ -122,7 +122,7 @@ def test_an_explosion_after_a_stop_is_told_by_the_losses_before_it():
 
 def test_a_signal_after_the_last_iteration_is_not_lost():
     with (
-        pytest.raises(TrainingStopped, match="SIGTERM received: stopped between two stages"),
+        pytest.raises(TrainingStopped, match="SIGTERM received: stopped outside of the iterations"),
         stop_on_signal(),
     ):
         signal.raise_signal(signal.SIGTERM)

@@ -115,8 +115,8 @@ def test_a_signal_between_the_stages_is_one_sentence(
     with sigterm_raises(), pytest.raises(TrainingStopped) as stopped:
         trainer.train()
     assert str(stopped.value) == (
-        f"{number.name} received: stopped between two stages; all that was finished is kept, go "
-        "on with --resume."
+        f"{number.name} received: stopped outside of the iterations; all that was finished is "
+        "kept, go on with --resume."
     )
     assert stopped.value.received == number
     assert run.weights_file("stage1").exists() and run.weights_file("stage2").exists()

@@ -1,0 +1,58 @@
+"""A stop that comes while Python runs a callback, whose exceptions it drops.
+
+Shapes and names
+----------------
+number  a signal.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import weakref
+
+import pytest
+
+from keras_frcnn.stopping import Terminated, signal_of, sigterm_raises
+
+
+class Freed:
+    """Something whose release calls back."""
+
+
+def stopped_in_a_callback(number):
+    """Has the signal come while something is released, and goes on for a while."""
+    freed = Freed()
+    watched = weakref.ref(freed, lambda _: signal.raise_signal(number))
+    del freed
+    assert watched() is None
+    for _ in range(200):
+        time.sleep(0.01)
+    return "went on"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_it_is_raised_a_little_later(number, kind):
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hook = sys.unraisablehook
+    try:
+        with pytest.raises(kind) as stop, sigterm_raises():
+            stopped_in_a_callback(number)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert signal_of(stop.value) == number
+    assert sys.unraisablehook is hook
+
+
+def test_other_exceptions_of_callbacks_are_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with sigterm_raises():
+        freed = Freed()
+        watched = weakref.ref(freed, lambda _: 1 / 0)
+        del freed
+    assert watched() is None
+    assert [dropped.exc_type for dropped in told] == [ZeroDivisionError]
