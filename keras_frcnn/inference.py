@@ -283,14 +283,7 @@ def load_model(
         "stage2": [*model.base_layers, *model.head_layers],
     }
     required = [layer.name for layer in trained.get(weights, ())]
-    head, side = model.backbone.head, model.backbone.roi_size
-    load_layers(
-        model.all_layers,
-        file,
-        reinitialise=(),
-        required=required,
-        maps={head.layers[0].name: (side, side)},
-    )
+    load_layers(model.all_layers, file, reinitialise=(), required=required)
     return model
 
 

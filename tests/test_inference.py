@@ -244,25 +244,6 @@ def test_a_run_gives_the_final_network(run, models):
     np.testing.assert_allclose(found.boxes_image, expected.boxes_image, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "cells"), [("rpn_conv", 9), ("fc6", 49)])
-def test_in_half_precision_kernels_are_right_over_their_cells(run, models, name, cells):
-    """Their sums over the cells are, which those of weights rounded to nearest are not."""
-    model = load_predictor(run().path, precision="bfloat16").model
-    exact, half = (
-        next(layer.kernel for layer in network.all_layers if layer.name == name).numpy()
-        for network in (models["final"], model)
-    )
-    assert half.dtype == "bfloat16"
-    taps = exact.reshape(cells, -1)
-    nearest = taps.astype(half.dtype)
-
-    def sum_error(rounded):
-        return np.abs(rounded.astype(np.float32).reshape(taps.shape).sum(0) - taps.sum(0))
-
-    assert sum_error(half).max() <= 2.0**-8 * np.abs(taps).max()
-    assert sum_error(half).mean() < sum_error(nearest).mean() / 2
-
-
 def test_stage_2_is_the_rpn_of_stage_1_with_the_detector_of_stage_2(run, models):
     predictor = load_predictor(run().path, EVERYTHING, stage=2)
     assert same_weights(predictor.model, models["stage1"])

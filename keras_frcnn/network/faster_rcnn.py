@@ -37,8 +37,7 @@ class FasterRcnn(tf.Module):
         seed: of the random weights; ``None``: zeros, for weights that are loaded.
         compression: ranks of fc6 and fc7.
         half_weights: keep the weights of half-precision layers in it, too: half the memory and no
-            cast at each call; for testing. Kernels that are loaded are then rounded by
-            :mod:`keras_frcnn.network.error_feedback`.
+            cast at each call, the same results; for testing.
 
     Attributes:
         backbone: the base and what belongs to it.

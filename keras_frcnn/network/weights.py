@@ -15,14 +15,12 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.error_feedback import rounded_taps, serpentine
 from keras_frcnn.network.variables import assign_rows, tensorflow_variable
 from keras_frcnn.network.weight_files import (
     LayerFile,
@@ -119,7 +117,6 @@ def load_layers(
     *,
     reinitialise: Collection[str] = ("cls_score", "bbox_pred"),
     required: Collection[str] = (),
-    maps: Mapping[str, tuple[int, int]] | None = None,
 ) -> LoadReport:
     """Load weights by layer name, strictly; nothing is assigned unless everything fits.
 
@@ -129,9 +126,6 @@ def load_layers(
         reinitialise: layers that may have another shape in the file (another number of classes);
             they then keep their initial weights, and the report says so.
         required: layers that the file must have.
-        maps: rows and columns of the map that a dense layer sees, flattened, by the layer's name;
-            for :mod:`keras_frcnn.network.error_feedback`, by which kernels in half precision are
-            rounded.
 
     Raises:
         UserError: an unreadable file; a layer whose weights have other names or shapes than the
@@ -160,13 +154,7 @@ def load_layers(
         loaded = tuple(name for name in common if not differences[name])
         for layer_name in loaded:
             for weight_name, variable in network[layer_name].items():
-                stored = _Stored(file, layer_name, weight_name)
-                target = tensorflow_variable(variable)
-                cells = _rounded_cells(target, (maps or {}).get(layer_name))
-                if cells is None:
-                    _assign(target, stored)
-                else:
-                    _assign_with_feedback(target, stored, cells)
+                _assign(variable, file, layer_name, weight_name)
     return LoadReport(
         path=str(path),
         loaded=loaded,
@@ -215,54 +203,19 @@ def imagenet_file(network: str, folder: str | Path = WEIGHTS_FOLDER) -> Path:
         ) from error
 
 
-class _Stored(NamedTuple):
-    """A weight in an open file."""
-
-    file: OpenLayerFile
-    layer: str
-    weight: str
-
-    def read(self, rows: slice = slice(None)) -> np.ndarray:
-        """Some rows of it."""
-        return self.file.read(self.layer, self.weight, rows)
-
-
-def _assign(target: tf.Variable, stored: _Stored) -> None:
+def _assign(variable, file: OpenLayerFile, layer: str, weight: str) -> None:
     """Reads a weight into its variable, fc6 by a few rows at a time.
 
     Whole, its 411 MB would be in memory three times over: as an array, a tensor and a variable.
     """
+    target = tensorflow_variable(variable)
     rows = max(1, ASSIGNED_ELEMENTS // int(np.prod(target.shape[1:])))
     if rows >= target.shape[0]:
-        target.assign(tf.cast(stored.read(), target.dtype))
+        target.assign(tf.cast(file.read(layer, weight), target.dtype))
         return
     for start in range(0, target.shape[0], rows):
         part = slice(start, min(start + rows, target.shape[0]))
-        assign_rows(target, start, tf.cast(stored.read(part), target.dtype))
-
-
-def _rounded_cells(target: tf.Variable, seen_map: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Rows and columns of the cells of a half-precision kernel; None of what is not over a map."""
-    if target.dtype == tf.float32:
-        return None
-    if target.shape.rank == 4:
-        return tuple(target.shape[:2])
-    return seen_map if target.shape.rank == 2 else None
-
-
-def _assign_with_feedback(target: tf.Variable, stored: _Stored, cells: tuple[int, int]) -> None:
-    """Reads a kernel in float32 into a variable of half precision, cell by cell."""
-    order = serpentine(*cells)
-    if target.shape.rank == 4:
-        taps = stored.read().reshape(-1, *target.shape[2:])
-        rounded = list(rounded_taps(taps[order], target.dtype))
-        in_place = [rounded[order.index(cell)] for cell in range(len(order))]
-        target.assign(tf.reshape(tf.stack(in_place), target.shape))
-        return
-    rows = target.shape[0] // len(order)
-    parts = (stored.read(slice(cell * rows, (cell + 1) * rows)) for cell in order)
-    for cell, tap in zip(order, rounded_taps(parts, target.dtype), strict=True):
-        assign_rows(target, cell * rows, tap)
+        assign_rows(target, start, tf.cast(file.read(layer, weight, part), target.dtype))
 
 
 def _difference(found: Mapping[str, tuple[int, ...]], variables: Mapping) -> str:
