@@ -38,10 +38,13 @@ def predictor(request, model, tiny_recipe):
 
 
 def assert_same(found, alone, size):
+    """Boxes are compared as parts of the image's sides: how many pixels convolutions of another
+    batch move a corner by depends on the processor and on how large the box is."""
     assert len(found.detections) == len(alone.detections) > 0
     ours, theirs = found.detections, alone.detections
+    sides = np.tile(size, 2)
     np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(ours.boxes_image, theirs.boxes_image, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ours.boxes_image / sides, theirs.boxes_image / sides, atol=1e-4)
     np.testing.assert_array_equal(ours.classes, theirs.classes)
     np.testing.assert_allclose(found.best_scores, alone.best_scores, atol=1e-4)
     assert (ours.boxes_image[:, 2:] <= size).all()

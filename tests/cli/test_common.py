@@ -328,7 +328,7 @@ def test_nothing_is_written_into_data(tmp_path, monkeypatch):
     common.check_outside(tmp_path / "VOCdevkit-runs", data, "--out")
     monkeypatch.chdir(data)
     for target in (data / "runs", data, Path("runs"), tmp_path / "x" / ".." / "VOCdevkit" / "a.h5"):
-        with pytest.raises(UserError, match="lies in the data folder .*give a folder elsewhere"):
+        with pytest.raises(UserError, match="lies in the data folder .*name a place elsewhere"):
             common.check_outside(target, data, "--out")
     (data / "boxes.txt").write_text("")
     common.check_outside(data / "runs", data / "boxes.txt", "--out")  # a list is no folder of data
