@@ -75,15 +75,18 @@ def save_label_statistics(
     anchors_input: np.ndarray,
     shapes: np.ndarray,
     best_ious: np.ndarray,
+    covering: str = "anchor",
 ) -> None:
     """Objects per class, and their sizes at network input scale against the anchors.
 
     Args:
         dataset: the training images; every object that it holds is counted.
-        anchors_input: (A, 4) anchors of one position in pixels of the network input.
+        anchors_input: (A, 4) anchors of one position in pixels of the network input; (0, 4) where
+            a network has none.
         shapes: (G, 2) heights and widths of the objects in pixels of the network input, in the
             order of the examples and their objects.
-        best_ious: (G,) best IoU of each object with any anchor of its image, in that order.
+        best_ious: (G,) best IoU of each object with any box of its image, in that order.
+        covering: what these boxes are: ``anchor`` or ``proposal``.
 
     Raises:
         ValueError: ``best_ious`` does not have one entry an object.
@@ -101,7 +104,8 @@ def save_label_statistics(
     title = "no boxes"
     if len(best_ious):
         shares = [f"{np.mean(best_ious < least):.1%} at IoU {least}" for least in (0.5, 0.7)]
-        title = "boxes without an anchor: " + ", ".join(shares)
+        article = "an" if covering[0] in "aeiou" else "a"
+        title = f"boxes without {article} {covering}: " + ", ".join(shares)
     figure.suptitle(title)
     save_figure(figure, Path(png))
 
@@ -226,6 +230,27 @@ def _draw_sizes(
         )
         axis.scatter([], [], s=30, color=colour, label=f"{label} ({of_band.sum()})")
     anchor_heights, anchor_widths = (anchors_input[:, 2:] - anchors_input[:, :2]).T
+    if len(anchors_input):
+        _draw_anchors(axis, anchor_widths, anchor_heights)
+    every_side = np.concatenate([widths, heights, anchor_widths, anchor_heights])
+    low, high = max(0.5, every_side.min()), every_side.max()
+    limits = (
+        0.8 * low,
+        high * (high / low) ** 0.17,
+    )  # room for the sizes beside the anchors
+    axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits, box_aspect=1)
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter("{x:g}")
+        scale.set_minor_locator(NullLocator())
+    axis.set_xlabel("box width (pixels of the network input)")
+    axis.set_ylabel("box height (pixels of the network input)")
+    axis.set_title("sizes of the objects" + (", and the anchors" if len(anchors_input) else ""))
+    axis.grid(alpha=0.25)
+    axis.legend(loc="upper left", fontsize=9)
+
+
+def _draw_anchors(axis: Axes, anchor_widths: np.ndarray, anchor_heights: np.ndarray) -> None:
     style = {
         "marker": "P",
         "s": 90,
@@ -243,22 +268,6 @@ def _draw_sizes(
     }
     for width, height in zip(anchor_widths, anchor_heights, strict=True):
         axis.annotate(f"{width:.0f} x {height:.0f}", (width, height), zorder=2.9, **style)
-    every_side = np.concatenate([widths, heights, anchor_widths, anchor_heights])
-    low, high = max(0.5, every_side.min()), every_side.max()
-    limits = (
-        0.8 * low,
-        high * (high / low) ** 0.17,
-    )  # room for the sizes beside the anchors
-    axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits, box_aspect=1)
-    for scale in (axis.xaxis, axis.yaxis):
-        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        scale.set_major_formatter("{x:g}")
-        scale.set_minor_locator(NullLocator())
-    axis.set_xlabel("box width (pixels of the network input)")
-    axis.set_ylabel("box height (pixels of the network input)")
-    axis.set_title("sizes of the objects, and the anchors")
-    axis.grid(alpha=0.25)
-    axis.legend(loc="upper left", fontsize=9)
 
 
 def save_figure(figure: Figure, png: Path) -> None:

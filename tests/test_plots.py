@@ -146,6 +146,24 @@ def test_label_statistics(make_dataset, tmp_path, figures):
         assert picture.width > 800
 
 
+def test_label_statistics_of_a_network_without_anchors(make_dataset, tmp_path, figures):
+    data = make_dataset([((0, 0, 10, 10), 1, False)], class_names=("cat",))
+    save_label_statistics(
+        data,
+        tmp_path / "labels.png",
+        anchors_input=np.zeros((0, 4), np.float32),
+        shapes=np.array([[20.0, 60.0]]),
+        best_ious=np.array([0.6]),
+        covering="proposal",
+    )
+    figure = figures["labels.png"]
+    assert figure.get_suptitle() == "boxes without a proposal: 0.0% at IoU 0.5, 100.0% at IoU 0.7"
+    right = figure.axes[1]
+    assert right.get_title() == "sizes of the objects"
+    labels = [text.get_text() for text in right.get_legend().get_texts()]
+    assert labels == ["best IoU at least 0.7 (0)", "0.5 to 0.7 (1)", "below 0.5 (0)"]
+
+
 def test_dollars_in_the_name_of_a_class_are_dollars(make_dataset, tmp_path, figures):
     data = make_dataset([((0, 0, 10, 10), 1, False)], class_names=("$5_$10", "a$b"))
     save_label_statistics(

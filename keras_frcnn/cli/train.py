@@ -39,6 +39,7 @@ from keras_frcnn.cli.train_run import (
 from keras_frcnn.cli.train_screen import show_start
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
+from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
 
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             keep_given(given, dataset, config, run)
         if arguments.config_filename is not None:
             run.copy_config(Path(arguments.config_filename).expanduser())
-        train(arguments, dataset, config, run, initial, device, console)
+        train(arguments, dataset, given, config, run, initial, device, console)
 
 
 def pooling_from(arguments: argparse.Namespace) -> str | None:
@@ -164,6 +165,7 @@ def check_class_names(dataset: Dataset) -> None:
 def train(
     arguments: argparse.Namespace,
     dataset: Dataset,
+    given: GivenProposals | None,
     config: RunConfig,
     run: RunFolder,
     initial: Path | None,
@@ -183,7 +185,7 @@ def train(
         run.keep_training_images(dataset)
         notes = [*dataset.problems, *without_objects(dataset)]
         write_report(notes, run.path / "data_report.txt")
-        shares = save_labels(dataset, config.recipe, run.path / "labels.png")
+        shares = save_labels(dataset, config.recipe, run.path / "labels.png", given)
     show_start(console, config, dataset, run, initial, device, shares)
     plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
     options = TrainingOptions(

@@ -2,7 +2,7 @@
 
 Shapes and names
 ----------------
-shares  of the objects, those without an anchor at IoU 0.5 and at 0.7.
+shares  of the objects, those without an anchor (or given proposal) at IoU 0.5 and at 0.7.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ def show_start(
         f"({counts['difficult']} difficult, left out), "
         f"{len(dataset.class_names)} classes; mirrored images {'on' if config.flips else 'off'}",
     )
+    problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
+    table.add_row("problems", f"{problems}; see {run.path / 'data_report.txt'}")
     if "proposals" in config.data:
         record = config.data["proposals"]
         table.add_row("proposals", f"{record['method']}: {', '.join(record['files'])}")
-    problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
-    table.add_row("problems", f"{problems}; see {run.path / 'data_report.txt'}")
-    if has_rpn:
-        table.add_row(
-            "anchors",
-            f"{shares[0]:.1%} of the objects have no anchor at IoU 0.5, {shares[1]:.1%} at 0.7 "
-            f"({run.path / 'labels.png'})",
-        )
+    covering = "anchor" if has_rpn else "proposal"
+    table.add_row(
+        f"{covering}s" if has_rpn else "",
+        f"{shares[0]:.1%} of the objects have no {covering} at IoU 0.5, {shares[1]:.1%} at 0.7 "
+        f"({run.path / 'labels.png'})",
+    )
     for stage, schedule in config.schedules.items():
         table.add_row(
             f"stage {stage}" if stage else "joint",

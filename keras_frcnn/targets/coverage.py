@@ -1,4 +1,4 @@
-"""How well anchors cover the objects of a data set, placed as in training.
+"""How well anchors, or proposals that are given, cover the objects of a data set.
 
 An object counts as covered by the anchors of its own image: at every cell of the feature map, and
 only those that do not cross the image's border, as the RPN is trained (section 3.3). That is less
@@ -21,6 +21,7 @@ import tensorflow as tf
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.pipeline import image_scale
 from keras_frcnn.geometry.anchors import anchor_grid, inside_image
+from keras_frcnn.geometry.boxes import iou
 from keras_frcnn.recipes import ImageConfig
 from keras_frcnn.targets.matching import best_anchor_iou
 
@@ -63,4 +64,20 @@ def best_ious(
         size, scale = image_scale(example.height, example.width, image)
         gt_boxes = example.boxes_image * np.tile(scale, 2)
         best.append(of_image(size, gt_boxes.astype(np.float32)).numpy())
+    return np.concatenate(best)
+
+
+def best_proposal_ious(
+    examples: Sequence[Example], proposals_image: Sequence[np.ndarray]
+) -> np.ndarray:
+    """(G,) float32 best IoU of each object with any proposal of its image; 0 where it has none.
+
+    Args:
+        examples: every object that they hold counts.
+        proposals_image: (P, 4) boxes of each example in pixels of the image.
+    """
+    best = [np.zeros(0, np.float32)]
+    for example, proposals in zip(examples, proposals_image, strict=True):
+        overlaps = iou(example.boxes_image, proposals).numpy()
+        best.append(overlaps.max(axis=1, initial=0))
     return np.concatenate(best)

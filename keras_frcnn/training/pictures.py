@@ -22,8 +22,9 @@ from keras_frcnn.data.pipeline import decode_unit, image_scale
 from keras_frcnn.geometry.anchors import configured_anchors
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.plots import save_label_statistics
+from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Recipe
-from keras_frcnn.targets.coverage import best_ious, shapes_input
+from keras_frcnn.targets.coverage import best_ious, best_proposal_ious, shapes_input
 from keras_frcnn.targets.detector import detector_targets
 from keras_frcnn.targets.rpn import rpn_targets
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -108,18 +109,37 @@ def save_sampled_rois(
         )
 
 
-def save_labels(dataset: Dataset, recipe: Recipe, png: Path) -> tuple[float, float]:
-    """Writes ``labels.png``; returns the shares of objects without an anchor at IoU 0.5 and 0.7.
+def save_labels(
+    dataset: Dataset, recipe: Recipe, png: Path, given: GivenProposals | None = None
+) -> tuple[float, float]:
+    """Writes ``labels.png``; returns the shares of objects that nothing covers at IoU 0.5 and 0.7.
 
     An object's best anchor is sought over all positions of its image, inside anchors only, as
     training does; difficult objects are left out as there.
+
+    Args:
+        given: Fast R-CNN alone has no anchors: its objects are covered by these proposals.
+
+    Raises:
+        UserError: the proposals lack an image, or are those of another image size.
     """
     examples = tuple(example.without_difficult() for example in dataset.examples)
     dataset = dataclasses.replace(dataset, examples=examples)
-    anchors = configured_anchors(recipe.anchors)
-    shapes = shapes_input(examples, recipe.image)
-    ious = best_ious(examples, anchors, recipe.image)
-    save_label_statistics(dataset, png, anchors_input=anchors, shapes=shapes, best_ious=ious)
+    if given is None:
+        covering, anchors = "anchor", configured_anchors(recipe.anchors)
+        ious = best_ious(examples, anchors, recipe.image)
+    else:
+        covering, anchors = "proposal", np.zeros((0, 4), np.float32)
+        proposals = [given.of_example(example).boxes_image for example in examples]
+        ious = best_proposal_ious(examples, proposals)
+    save_label_statistics(
+        dataset,
+        png,
+        anchors_input=anchors,
+        shapes=shapes_input(examples, recipe.image),
+        best_ious=ious,
+        covering=covering,
+    )
     if len(ious) == 0:
         return 0.0, 0.0
     return float((ious < 0.5).mean()), float((ious < 0.7).mean())

@@ -72,6 +72,8 @@ def test_what_the_run_says_and_holds(fast_rcnn, boxes, devkit):
     for words in ("paper, fast-rcnn", "edge-boxes", "6 iterations", "--proposals FILE"):
         assert words in outcome.out
     assert "anchors  " not in outcome.out
+    assert "of the objects have no proposal at IoU 0.5" in outcome.out
+    assert (run.path / "labels.png").is_file()
     config = run.read_config()
     assert (config.mode, config.stages) == ("fast-rcnn", (2,))
     assert [stage.iterations for stage in config.recipe.stages] == [80000, 6, 80000, 40000]

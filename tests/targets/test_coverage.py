@@ -1,4 +1,4 @@
-"""Coverage of objects by placed anchors, against a plain loop.
+"""Coverage of objects by placed anchors and by proposals, against a plain loop.
 
 Shapes and names
 ----------------
@@ -15,7 +15,7 @@ import pytest
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.geometry.anchors import shaped_anchors
 from keras_frcnn.recipes import ImageConfig
-from keras_frcnn.targets.coverage import best_ious, shapes_input
+from keras_frcnn.targets.coverage import best_ious, best_proposal_ious, shapes_input
 
 
 def example(height: int, width: int, boxes) -> Example:
@@ -93,3 +93,23 @@ def test_no_object_and_no_image():
     for examples in ([], [example(50, 50, [])]):
         assert best_ious(examples, shaped_anchors([(10, 10)]), image).shape == (0,)
         assert shapes_input(examples, image).shape == (0, 2)
+
+
+def test_best_proposal_ious_are_those_of_a_plain_loop():
+    sizes, counts = ((60, 90), (80, 40), (50, 50)), ((4, 30), (0, 7), (3, 0))
+    boxes, proposals, expected = [], [], []
+    for seed, (size, (objects, given)) in enumerate(zip(sizes, counts, strict=True)):
+        boxes.append(random_boxes(*size, objects, seed))
+        proposals.append(random_boxes(*size, given, seed + 10).astype(np.float32))
+        for y1, x1, y2, x2 in boxes[-1]:
+            best = 0.0
+            for top, left, bottom, right in proposals[-1]:
+                height = max(min(y2, bottom) - max(y1, top), 0)
+                width = max(min(x2, right) - max(x1, left), 0)
+                union = (y2 - y1) * (x2 - x1) + (bottom - top) * (right - left) - height * width
+                best = max(best, height * width / union)
+            expected.append(best)
+    examples = [example(*size, of_image) for size, of_image in zip(sizes, boxes, strict=True)]
+    found = best_proposal_ious(examples, proposals)
+    assert found.dtype == np.float32 and min(expected) == 0 < max(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

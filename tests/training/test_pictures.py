@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import PAPER
 from keras_frcnn.training import pictures
 
@@ -33,6 +34,7 @@ ANCHOR = (104, 104, 232, 232)
 # Half of it: IoU 0.5, and no other anchor comes nearer than 0.7.
 HALF = (104, 104, 232, 168)
 SPECK = (300, 300, 305, 305)
+ELSEWHERE = (400, 400, 500, 500)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,19 @@ def test_shares_of_objects_without_an_anchor(boxes, difficult, expected, tmp_pat
     assert pictures.save_labels(dataset_of(boxes, difficult), PAPER, png) == expected
     with Image.open(png) as picture:
         picture.load()
+
+
+@pytest.mark.parametrize(
+    ("proposals", "expected"),
+    [
+        ([ANCHOR, ELSEWHERE], (0.0, 0.0)),
+        ([ANCHOR, (400, 400, 500, 460)], (0.0, 0.5)),  # IoU 0.6 with the second
+        ([HALF], (0.5, 1.0)),
+        ([], (1.0, 1.0)),
+    ],
+)
+def test_shares_of_objects_without_a_given_proposal(proposals, expected, tmp_path):
+    data = dataset_of([ANCHOR, SPECK, ELSEWHERE], [False, True, False])
+    key = data.examples[0].key
+    given = GivenProposals({key: ranked(proposals)}, "mat", {}, "file.mat")
+    assert pictures.save_labels(data, PAPER, tmp_path / "labels.png", given) == expected
