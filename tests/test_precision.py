@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_frcnn import precision
 from keras_frcnn.benchmark.measure import Timing
@@ -36,6 +37,7 @@ def test_half_precision_has_to_be_measured_faster(monkeypatch, seconds, expected
         return {name: Timing(np.array([seconds[name]]), np.array([1.0])) for name in calls}
 
     monkeypatch.setattr(precision, "in_turns", in_turns)
+    monkeypatch.setattr(precision, "_convolution", lambda name: lambda: None)
     chosen, reason = precision.fastest_precision(tuple(seconds))
     assert chosen == expected
     assert f"chose {expected}" in reason
@@ -45,7 +47,22 @@ def test_half_precision_has_to_be_measured_faster(monkeypatch, seconds, expected
 def test_it_is_measured_here():
     chosen, reason = precision.fastest_precision()
     assert chosen in precision.candidates()
-    assert reason.count(" ms") == len(precision.candidates())
+    assert "float32 " in reason and " ms" in reason
+    assert all(name in reason for name in precision.candidates())
+
+
+def test_a_precision_without_a_convolution_here_is_not_chosen(monkeypatch):
+    def convolution(name):
+        def call():
+            if name == "bfloat16":
+                raise tf.errors.AbortedError(None, None, "could not create a descriptor")
+
+        return call
+
+    monkeypatch.setattr(precision, "_convolution", convolution)
+    chosen, reason = precision.fastest_precision(("float32", "bfloat16"))
+    assert chosen == "float32"
+    assert reason.endswith("ms, and there is none in bfloat16 here")
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
