@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.benchmark.measure import Call, in_turns
+from keras_frcnn.errors import UserError
 
 # A conv4 layer of VGG-16 at 600 x 800 pixels.
 FEATURES = (1, 75, 100, 256)
@@ -60,6 +61,19 @@ def fastest_precision(tried: Sequence[str] | None = None) -> tuple[str, str]:
     )
 
 
+def check_computes(precision: str) -> None:
+    """Makes sure that this machine has a convolution in a precision that was asked for.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not _computes(_convolution(precision, (1, 8, 8, 16), (3, 3, 16, 16))):
+        raise UserError(
+            f"This machine does not compute convolutions in {precision}; give --precision float32, "
+            "or auto: what is measured fastest."
+        )
+
+
 def _computes(call: Call) -> bool:
     try:
         call()
@@ -68,11 +82,15 @@ def _computes(call: Call) -> bool:
     return True
 
 
-def _convolution(precision: str) -> Call:
+def _convolution(
+    precision: str,
+    features_shape: tuple[int, ...] = FEATURES,
+    kernel_shape: tuple[int, ...] = KERNEL,
+) -> Call:
     generator = np.random.default_rng(0)
     features, kernel = (
         tf.cast(generator.standard_normal(shape, np.float32), precision)
-        for shape in (FEATURES, KERNEL)
+        for shape in (features_shape, kernel_shape)
     )
     convolve = tf.function(lambda: tf.nn.conv2d(features, kernel, 1, "SAME"))
     return lambda: convolve()[0, 0, 0, :1].numpy()

@@ -34,7 +34,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 MODES = ("alternating", "joint", "fast-rcnn")
 STAGES = (1, 2, 3, 4)
 # What the file of a configuration says beside it.
-_ABOUT = ("format", "versions", "command", "run")
+_ABOUT = ("format", "versions", "command", "name", "run")
 
 
 @dataclass(frozen=True)

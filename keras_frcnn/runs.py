@@ -21,10 +21,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
@@ -124,8 +123,13 @@ class RunFolder:
         """Makes the folder where it is not there and holds it, see :func:`claimed_folder`."""
         return claimed_folder(self.path)
 
-    def create(self, config: RunConfig, command: Sequence[str]) -> None:
+    def create(self, config: RunConfig, command: Sequence[str], name: str | None = None) -> None:
         """Makes the folder and its configuration.
+
+        Args:
+            config: everything that makes the run.
+            command: that started it.
+            name: what the folder's name is a number of, see :func:`new_run_folder`.
 
         Raises:
             UserError: as :meth:`check_unused`.
@@ -135,6 +139,7 @@ class RunFolder:
             "format": FORMAT_VERSION,
             "versions": versions(),
             "command": list(command),
+            **({} if name is None else {"name": name}),
             **plain(config),
         }
         # First: a folder without it is none that --resume goes on with.
@@ -225,9 +230,14 @@ class RunFolder:
             stored = dataclasses.replace(stored, stages=config.stages)
         digest = stored.initial_weights_digest
         data = dict(config.data)
-        if "path" in data and "path" in stored.data and _is_one_path(data, stored.data):
-            data["path"] = stored.data["path"]  # such as kit/ for kit
-        asked = dataclasses.replace(config, initial_weights_digest=digest, data=data)
+        if "path" in data and "path" in stored.data:
+            data["path"] = _as_stored(stored.data["path"], data["path"])
+        asked = dataclasses.replace(
+            config,
+            initial_weights=_as_stored(stored.initial_weights, config.initial_weights),
+            initial_weights_digest=digest,
+            data=data,
+        )
         found = list(differences(plain(stored), plain(asked)))
         if found:
             name, was, now = found[0]
@@ -242,16 +252,18 @@ class RunFolder:
         return stored
 
 
-def _is_one_path(*data: Mapping[str, Any]) -> bool:
-    """Whether the paths of some data are one, however they are written."""
-    return len({Path(entry["path"]).expanduser().resolve() for entry in data}) == 1
+def _as_stored(stored: str, asked: str) -> str:
+    """The stored path where another is the same one, such as ``kit/`` for ``kit``."""
+    one = {Path(text).expanduser().resolve() for text in (stored, asked)}
+    return stored if len(one) == 1 else asked
 
 
 def new_run_folder(parent: Path, name: str) -> RunFolder:
     """``parent/name``, or the next free ``parent/name-2``, ``parent/name-3``, ..."""
-    taken = {number for number, _ in _numbered(parent, name)}
-    number = max(taken, default=0) + 1
-    return RunFolder(parent / (name if number == 1 else f"{name}-{number}"))
+    number = max((number for number, _ in _numbered(parent, name)), default=0) + 1
+    while (folder := parent / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return RunFolder(folder)
 
 
 def latest_run_folder(parent: Path, name: str) -> RunFolder:
@@ -288,4 +300,17 @@ def _numbered(parent: Path, name: str) -> list[tuple[int, Path]]:
     if not parent.is_dir():
         return []
     matches = [(pattern.match(path.name), path) for path in parent.iterdir()]
-    return [(int(match.group(1) or 1), path) for match, path in matches if match]
+    return [
+        (int(match.group(1) or 1), path)
+        for match, path in matches
+        if match and (match.group(1) is None or not _is_whole_name(path))
+    ]
+
+
+def _is_whole_name(path: Path) -> bool:
+    """Whether the number in a run's name is none of ours: ``voc-2012`` was asked for by name."""
+    try:
+        values = parse_json((path / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return False
+    return isinstance(values, dict) and values.get("name") == path.name

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_frcnn import precision
 from keras_frcnn.benchmark.measure import Timing
+from keras_frcnn.errors import UserError
 from keras_frcnn.inference import Predictor
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import DetectionFilter
@@ -63,6 +64,22 @@ def test_a_precision_without_a_convolution_here_is_not_chosen(monkeypatch):
     chosen, reason = precision.fastest_precision(("float32", "bfloat16"))
     assert chosen == "float32"
     assert reason.endswith("ms, and there is none in bfloat16 here")
+
+
+def test_a_precision_that_is_asked_for_is_tried(monkeypatch):
+    precision.check_computes("float32")
+
+    def convolution(name, *shapes):
+        raise_it = tf.errors.UnimplementedError(None, None, f"no convolution in {name}")
+
+        def call():
+            raise raise_it
+
+        return call
+
+    monkeypatch.setattr(precision, "_convolution", convolution)
+    with pytest.raises(UserError, match="does not compute convolutions in float16; give"):
+        precision.check_computes("float16")
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])

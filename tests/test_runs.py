@@ -122,6 +122,23 @@ def test_folders_are_numbered(run, tmp_path, config):
     assert new_run_folder(parent, "t.ny").path == parent / "t.ny"
 
 
+def test_a_number_in_a_name_that_was_asked_for_is_no_number_of_a_run(config, tmp_path):
+    parent = tmp_path / "runs"
+    for name in ("voc", "voc-2012", "voc-2012", "voc"):
+        folder = new_run_folder(parent, name)
+        folder.create(config, [], name)
+    names = sorted(path.name for path in parent.iterdir())
+    assert names == ["voc", "voc-2", "voc-2012", "voc-2012-2"]
+    assert latest_run_folder(parent, "voc").path == parent / "voc-2"
+    assert latest_run_folder(parent, "voc-2012").path == parent / "voc-2012-2"
+    assert RunFolder(parent / "voc-2012").read_config() == config
+    # Another's number is not taken, and folders that were renamed keep their place.
+    new_run_folder(parent, "voc-3").create(config, [], "voc-3")
+    assert new_run_folder(parent, "voc").path == parent / "voc-4"
+    (parent / "voc-2").rename(parent / "best-2")
+    assert latest_run_folder(parent, "best").path == parent / "best-2"
+
+
 def test_the_latest_run_is_the_one_with_the_highest_number(run, tmp_path):
     parent = tmp_path / "runs"
     assert latest_run_folder(parent, "tiny").path == parent / "tiny"

@@ -33,7 +33,7 @@ def add_rule_flags(group) -> None:
     )
     group.add_argument(
         "--rpn_positive_iou",
-        type=iou,
+        type=number(0, 1, above=True),
         metavar="IOU",
         help="from which an anchor is positive\n"
         f"default: {rpn.positive_iou} (anchor_target_layer.py:137-150)",
@@ -76,7 +76,7 @@ def add_rule_flags(group) -> None:
     )
     group.add_argument(
         "--foreground_iou",
-        type=iou,
+        type=number(0, 1, above=True),
         metavar="IOU",
         help=f"from which a RoI is foreground\ndefault: {detector.foreground_iou} (config.py:53)",
     )

@@ -110,11 +110,17 @@ def add_precision_flag(group) -> None:
 
 
 def precision_for_testing(chosen: str | None, console: Console) -> str | None:
-    """What ``--precision`` says; ``auto`` is measured, and the reason is printed."""
-    if chosen != "auto":
-        return chosen
-    from keras_frcnn.precision import fastest_precision
+    """What ``--precision`` says; ``auto`` is measured, and the reason is printed.
 
+    Raises:
+        UserError: this machine does not compute in it.
+    """
+    from keras_frcnn.precision import check_computes, fastest_precision
+
+    if chosen != "auto":
+        if chosen is not None:
+            check_computes(chosen)
+        return chosen
     precision, reason = fastest_precision()
     console.print(reason, soft_wrap=True)
     return precision

@@ -35,6 +35,7 @@ from keras_frcnn.cli.train_run import (
     initial_weights,
     new_run,
     run_config,
+    run_name,
 )
 from keras_frcnn.cli.train_screen import show_start
 from keras_frcnn.data.dataset import Dataset
@@ -73,9 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         quiet_tensorflow()
         device = choose_devices(arguments.gpu, arguments.deterministic, jit=arguments.jit)
         arguments.roi_pooling = pooling_from(arguments)
-        if arguments.precision == "auto":
-            arguments.precision = chosen_precision(run, console)
-        initial = initial_weights(arguments)
+        arguments.precision = chosen_precision(arguments.precision, run, console)
+        initial = initial_weights(arguments, run)
         dataset = load_data(arguments, path, console)
         given = load_given(arguments.proposals, dataset)
         config = run_config(arguments, dataset, given)
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             config = checked_weights(config, initial)
             claim(run, held, console)
-            run.create(config, command_line())
+            run.create(config, command_line(), run_name(arguments))
         if given is not None and not run.given_proposals_file.exists():
             keep_given(given, dataset, config, run)
         if arguments.config_filename is not None:
@@ -203,7 +203,8 @@ def train(
     if arguments.output_weight_path is not None:
         target = Path(arguments.output_weight_path).expanduser()
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(final, target)
+        if target.resolve() != final.resolve():
+            shutil.copyfile(final, target)
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
     if bad:
         console.print(

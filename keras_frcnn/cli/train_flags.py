@@ -166,8 +166,8 @@ def _add_schedule(group) -> None:
         "--num_epochs",
         type=number(0, above=True),
         metavar="E",
-        help="scale every stage to E passes instead; a pass is every image once in each "
-        "orientation\n"
+        help="scale every stage to E passes instead; a pass is every image that the stage sees "
+        "once in each orientation\n"
         "default: see --iterations, about 8 on VOC 2007 (2000 of 1000 iterations in the lineage)",
     )
     group.add_argument(

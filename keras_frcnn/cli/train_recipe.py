@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,11 @@ from keras_frcnn.recipes import (
     stages_on,
 )
 
+MOST_ITERATIONS = 10**9
+
+# Images of a step, and whether those without objects are left out.
+Pass = tuple[int, bool]
+
 # Footnote 3: the normaliser and the weight that balances the two losses go together.
 _BOX_NORMALISATIONS = {
     None: {},
@@ -35,13 +41,14 @@ _BOX_NORMALISATIONS = {
 
 
 def recipe_from(
-    arguments: argparse.Namespace, passes_of: Callable[[int], int], sets: Iterable[str] = ()
+    arguments: argparse.Namespace, passes_of: Callable[[int, bool], int], sets: Iterable[str] = ()
 ) -> Recipe:
     """The recipe that the flags ask for.
 
     Args:
         arguments: of :func:`build_parser`.
-        passes_of: ``images_per_step -> iterations of one pass``; used by ``--num_epochs``.
+        passes_of: ``(images_per_step, with_objects) -> iterations of one pass``, over all images or
+            those with objects; used by ``--num_epochs``.
         sets: image sets to train on; some have schedules of their own.
 
     Raises:
@@ -142,8 +149,17 @@ def _detector(recipe: Recipe, arguments: argparse.Namespace) -> DetectorConfig:
         dropout=arguments.dropout,
     )
     joint = arguments.mode == "joint"
-    if not joint and detector.rois_per_step < detector.images_per_step:
-        raise UserError(f"--num_rois must be at least {detector.images_per_step}, one an image.")
+    images = 1 if joint else detector.images_per_step
+    # Of fewer none would be foreground, and objects never learnt.
+    least = math.ceil(0.5 / detector.foreground_fraction)
+    if arguments.num_rois is not None and (
+        arguments.num_rois % images or arguments.num_rois < images * least
+    ):
+        several = f" and a multiple of {images}, its images" if images > 1 else ""
+        raise UserError(
+            f"--num_rois {arguments.num_rois} must be at least {images * least}{several}: a "
+            f"share of {detector.foreground_fraction:g} of an image's RoIs is foreground."
+        )
     return detector
 
 
@@ -166,7 +182,10 @@ def _schedules(recipe: Recipe, arguments, passes_of) -> Recipe:
     if arguments.iterations is not None:
         lengths = numbers(arguments.iterations, int, "--iterations", len(schedules))
     elif arguments.num_epochs is not None:
-        lengths = [max(1, round(arguments.num_epochs * passes_of(count))) for count in per_step]
+        lengths = [
+            max(1, round(arguments.num_epochs * passes_of(count, with_objects)))
+            for count, with_objects in per_step
+        ]
     rates = [schedule.learning_rate for schedule in schedules]
     if arguments.learning_rate is not None:
         rates = numbers(arguments.learning_rate, float, "--learning_rate")
@@ -176,6 +195,12 @@ def _schedules(recipe: Recipe, arguments, passes_of) -> Recipe:
             raise UserError(
                 f"--learning_rate takes 1 or {len(schedules)} numbers, not {len(rates)}."
             )
+    if max(lengths) > MOST_ITERATIONS:
+        flag = "--iterations" if arguments.num_epochs is None else "--num_epochs"
+        raise UserError(
+            f"{flag} asks for {max(lengths):.3g} iterations of a stage; the most are "
+            f"{MOST_ITERATIONS:,}."
+        )
     scaled = tuple(
         dataclasses.replace(schedule.scaled_to(length), learning_rate=rate)
         for schedule, length, rate in zip(schedules, lengths, rates, strict=True)
@@ -187,13 +212,15 @@ def _schedules(recipe: Recipe, arguments, passes_of) -> Recipe:
     return dataclasses.replace(recipe, stages=scaled)
 
 
-def _trained(recipe: Recipe, mode: str) -> tuple[tuple[StageSchedule, ...], list[int]]:
-    """The schedules of a mode, and the images that a step of each sees."""
+def _trained(recipe: Recipe, mode: str) -> tuple[tuple[StageSchedule, ...], list[Pass]]:
+    """The schedules of a mode, and what a pass of each is."""
     if mode == "joint":
-        return (recipe.joint,), [recipe.joint_images_per_step]
+        return (recipe.joint,), [(recipe.joint_images_per_step, False)]
+    # As Fitting.eligible: with a lower background IoU above 0 other images give no RoI.
+    detector = (recipe.detector.images_per_step, recipe.detector.background_iou_low > 0)
     if mode == "fast-rcnn":
-        return recipe.stages[1:2], [recipe.detector.images_per_step]
-    return recipe.stages, [recipe.rpn.images_per_step, recipe.detector.images_per_step] * 2
+        return recipe.stages[1:2], [detector]
+    return recipe.stages, [(recipe.rpn.images_per_step, False), detector] * 2
 
 
 def stages_from(text: str | None) -> tuple[int, ...]:
@@ -227,6 +254,11 @@ def mode_from(arguments: argparse.Namespace) -> str:
     return "fast-rcnn"
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a folder of this name lies in ``runs/`` itself."""
+    return Path(name).name == name and name not in ("", ".", "..")
+
+
 def stages_of(arguments: argparse.Namespace) -> tuple[int, ...]:
     """Stages of a run: none of joint training, the second of Fast R-CNN alone."""
     if arguments.mode == "alternating":
@@ -241,7 +273,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
         UserError: flags that contradict each other, are out of range, or name files that cannot be
             written.
     """
-    recipe_from(arguments, lambda images: 1)
+    recipe_from(arguments, lambda images, with_objects: 1)
     stages = stages_from(arguments.stages)
     if arguments.mode == "joint" and arguments.stages is not None:
         raise UserError("--stages belongs to --mode alternating; --mode joint has one stage.")
@@ -249,7 +281,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
         raise UserError("--weights and --input_weight_path exclude each other; give one of them.")
     if arguments.name is not None and arguments.out is not None:
         raise UserError("--name and --out exclude each other; give one of them.")
-    if arguments.name is not None and Path(arguments.name).name != arguments.name:
+    if arguments.name is not None and not is_plain_name(arguments.name):
         raise UserError(f"--name {arguments.name} is no plain name; a folder elsewhere is --out.")
     if arguments.output_weight_path is not None:
         output_file(arguments.output_weight_path, "--output_weight_path")

@@ -36,12 +36,19 @@ def claim(run: RunFolder, held: ExitStack, console: Console) -> None:
         console.print(note, style="yellow", soft_wrap=True)
 
 
-def chosen_precision(run: RunFolder, console: Console) -> str:
-    """What ``--precision auto`` means: the precision of a run that goes on, else measured."""
-    if run.config_file.is_file():
-        return run.read_config().precision
-    from keras_frcnn.precision import fastest_precision
+def chosen_precision(asked: str, run: RunFolder, console: Console) -> str:
+    """What ``--precision`` means: ``auto`` that of a run that goes on, else what is measured.
 
+    Raises:
+        UserError: this machine does not compute in it.
+    """
+    from keras_frcnn.precision import check_computes, fastest_precision
+
+    if asked == "auto" and run.config_file.is_file():
+        asked = run.read_config().precision
+    if asked != "auto":
+        check_computes(asked)
+        return asked
     precision, reason = fastest_precision()
     console.print(reason, soft_wrap=True)
     return precision
@@ -53,8 +60,13 @@ def run_config(
     """Everything that makes the run."""
     from keras_frcnn.training.units import steps_per_epoch
 
-    units = len(dataset) * (2 if arguments.flips else 1)
-    recipe = recipe_from(arguments, lambda images: steps_per_epoch(units, images), dataset.sets)
+    with_objects = sum(len(e.without_difficult().classes) > 0 for e in dataset.examples)
+
+    def passes_of(images_per_step: int, only_with_objects: bool) -> int:
+        images = with_objects if only_with_objects else len(dataset)
+        return steps_per_epoch(images * (2 if arguments.flips else 1), images_per_step)
+
+    recipe = recipe_from(arguments, passes_of, dataset.sets)
     return RunConfig(
         network=arguments.network,
         precision=arguments.precision,
@@ -76,12 +88,15 @@ def run_config(
     )
 
 
-def initial_weights(arguments: argparse.Namespace) -> Path | None:
-    """The file that training starts from; ``None`` for random weights.
+def initial_weights(arguments: argparse.Namespace, run: RunFolder) -> Path | None:
+    """The file that training starts from; ``None`` for random weights, or none is needed any more.
 
     Raises:
         UserError: it does not exist or cannot be fetched.
     """
+    last = FINAL if arguments.mode == "joint" else "stage2"
+    if arguments.resume and run.weights_file(last).exists():
+        return None
     if arguments.input_weight_path is not None:
         path = existing_path(arguments.input_weight_path, "--input_weight_path")
         if not path.is_dir():
@@ -99,39 +114,49 @@ def initial_weights(arguments: argparse.Namespace) -> Path | None:
     return imagenet_file(arguments.network)
 
 
+def run_name(arguments: argparse.Namespace) -> str | None:
+    """What runs in :data:`RUNS` are numbered under; ``None`` with ``--out``."""
+    return None if arguments.out else arguments.name or arguments.network
+
+
 def existing_run(arguments: argparse.Namespace) -> RunFolder:
     """The run that ``--resume`` goes on with: the newest of the command's name, or ``--out``."""
     if arguments.out:
         run = RunFolder(arguments.out)
     else:
-        run = latest_run_folder(RUNS, arguments.name or arguments.network)
+        run = latest_run_folder(RUNS, run_name(arguments))
     run.check_trainable()
     return run
 
 
 def new_run(arguments: argparse.Namespace) -> RunFolder:
     """The folder of a new run: ``--out``, or the next number of the command's name."""
-    if arguments.out:
-        run = RunFolder(arguments.out)
-    else:
-        run = new_run_folder(RUNS, arguments.name or arguments.network)
+    run = RunFolder(arguments.out) if arguments.out else new_run_folder(RUNS, run_name(arguments))
+    try:
+        str(run.path).encode()
+    except UnicodeEncodeError as error:
+        shown = str(run.path).encode(errors="replace").decode()
+        raise UserError(
+            f"The run folder {shown} has a name that is not UTF-8, which the files of a run do not "
+            "take; give another --out or --name."
+        ) from error
     run.check_unused()
     return run
 
 
 def checked_weights(config: RunConfig, initial: Path | None) -> RunConfig:
-    """Loads the initial weights once before there is a run folder: they may not fit.
+    """Makes the network and loads the initial weights once before there is a run folder.
 
     Returns:
         The configuration, which knows the file by its contents.
 
     Raises:
-        UserError: they do not.
+        UserError: there is no such network, or the weights do not fit.
     """
     from keras_frcnn.network.faster_rcnn import FasterRcnn
     from keras_frcnn.training.initial_weights import load_initial_weights, with_digest
 
+    model = FasterRcnn(config.network, config.class_names, config.recipe)
     if initial is not None:
-        model = FasterRcnn(config.network, config.class_names, config.recipe)
         load_initial_weights(model, initial)
     return with_digest(config, initial)

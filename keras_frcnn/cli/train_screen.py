@@ -30,6 +30,8 @@ def show_start(
     from keras_frcnn.data.checks import summary
 
     recipe, has_rpn = config.recipe, config.mode != "fast-rcnn"
+    is_random = config.initial_weights == "random"
+    start = "random weights" if is_random else initial or config.initial_weights
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -37,7 +39,7 @@ def show_start(
     table.add_row("device", f"{device}; {config.precision}")
     table.add_row(
         "recipe",
-        f"{recipe.name}, {config.mode}; {config.network} from {initial or 'random weights'}; "
+        f"{recipe.name}, {config.mode}; {config.network} from {start}; "
         f"short side {recipe.image.short_side}, long side up to {recipe.image.long_side}"
         + (f"; {recipe.anchors.per_position} anchors a position" if has_rpn else ""),
     )

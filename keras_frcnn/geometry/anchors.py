@@ -20,6 +20,9 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import AnchorConfig
 
+# Of scales and ratios: more is a mistake, and overflows pictures and boxes.
+_MOST = 1_000_000
+
 
 def configured_anchors(config: AnchorConfig) -> np.ndarray:
     """The anchors of the first position that a recipe asks for, (A, 4) float32.
@@ -142,11 +145,11 @@ def inside_image(anchors: Any, height: Any, width: Any) -> tf.Tensor:
 
 
 def _positive(values: Sequence[float], name: str) -> np.ndarray:
-    """The values as (n,) float64, checked to be at least one and all finite and above 0."""
+    """The values as (n,) float64, checked to be at least one and all in (0, :data:`_MOST`]."""
     array = np.asarray(values, np.float64).reshape(-1)
-    if array.size == 0 or not np.all(np.isfinite(array) & (array > 0)):
+    if array.size == 0 or not np.all((array > 0) & (array <= _MOST)):
         raise UserError(
-            f"Expected at least one {name} and all of them above 0, but received {list(values)}: "
-            f"give numbers such as those of the paper (scales 8 16 32, ratios 0.5 1 2)."
+            f"Expected at least one {name} and all of them above 0, up to {_MOST:,}, but received "
+            f"{list(values)}: give numbers such as the paper's (scales 8 16 32, ratios 0.5 1 2)."
         )
     return array

@@ -15,8 +15,12 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 
-# A loss this many times the median of the last ones is none that an image could give.
+# A loss this many times the median of the last ones is none that an image could give,
 FACTOR = 100.0
+# unless others were not far below it: where most images are empty, one with many objects stands out
+# from the start. Of the newest losses none counts, they may be those of a divergence that begins.
+OUTLIER_FACTOR = 10.0
+NEWEST = 5
 # Medians below this count as it: a network that has learnt its images is surprised by others.
 LEAST_MEDIAN = 0.1
 WINDOW = 200
@@ -123,7 +127,11 @@ class ExplosionGuard:
         for position, loss in enumerate(losses):
             if len(self._last) >= LEAST_KNOWN:
                 median = float(np.median(self._last))
-                if loss > FACTOR * max(median, LEAST_MEDIAN):
+                usual = max(FACTOR * max(median, LEAST_MEDIAN), OUTLIER_FACTOR * self._highest())
+                if loss > usual:
                     return position, median
             self._last.append(float(loss))
         return None
+
+    def _highest(self) -> float:
+        return max(list(self._last)[:-NEWEST], default=0.0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import batch_signature, batches
@@ -24,6 +23,7 @@ from keras_frcnn.run_config import RunConfig, identity
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.events import EventFile
 from keras_frcnn.training.explosion import check_weights
 from keras_frcnn.training.loop import run_stage
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
@@ -70,11 +70,11 @@ class Fitting:
         self.display = display
         self.units = training_units(dataset.examples, config.flips)
         self.records = TrainingRecords(config, self.units, run, options, display)
-        self.writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+        self.events = EventFile(run.path / "tensorboard", display.say)
 
     def close(self) -> None:
         """Frees the caches and closes the event file."""
-        self.writer.close()
+        self.events.close()
         self.records.close()
 
     def gives_rois(self) -> np.ndarray:
@@ -222,7 +222,4 @@ class Fitting:
 
     def _log(self, record: dict) -> None:
         append_record(self.run.metrics_file, record)
-        with self.writer.as_default(step=record["iteration"]):
-            for name, value in record.items():
-                if name not in ("stage", "iteration"):
-                    tf.summary.scalar(f"stage{record['stage']}/{name}", value)
+        self.events.add(record)

@@ -23,6 +23,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.stopping import GO_ON, TrainingStopped, can_handle_signals
 from keras_frcnn.training.display import StageDisplay
+from keras_frcnn.training.probe import out_of_memory
 from keras_frcnn.training.step import TrainingStep
 from keras_frcnn.training.window import Window
 
@@ -97,7 +98,8 @@ def run_stage(
         state: what the checkpoint of ``first_iteration`` was given; empty without one.
 
     Raises:
-        UserError: a loss is not finite or has exploded; the message names the image.
+        UserError: a loss is not finite or has exploded, an image cannot be read, or the device has
+            not enough memory; the message names the image.
         TrainingStopped: after Ctrl-C or SIGTERM, with a checkpoint written.
     """
     iterator = iter(dataset)
@@ -108,6 +110,8 @@ def run_stage(
             before = time.monotonic()
             try:
                 batches = tuple(next(iterator) for _ in range(batches_per_step))
+            except tf.errors.ResourceExhaustedError as error:
+                raise out_of_memory(stage, f"an image of iteration {iteration + 1}") from error
             except tf.errors.OpError as error:
                 # The generator's own exception is only in the text of TensorFlow's.
                 reason = str(error.message).strip().splitlines()[0]
@@ -117,9 +121,14 @@ def run_stage(
                 ) from error
             waited = time.monotonic() - before
             rate = schedule.rate_at(iteration)
-            metrics = step.run(
-                batches, tf.constant(rate), tf.constant([seed * 8 + stage, iteration])
-            )
+            try:
+                metrics = step.run(
+                    batches, tf.constant(rate), tf.constant([seed * 8 + stage, iteration])
+                )
+            except tf.errors.ResourceExhaustedError as error:
+                units = [unit_name(int(unit)) for batch in batches for unit in batch["unit"]]
+                names = f"the images of iteration {iteration + 1} ({', '.join(units)})"
+                raise out_of_memory(stage, names) from error
             window.add([batch["unit"] for batch in batches], metrics, waited)
             done = iteration + 1
             finished = done == schedule.iterations

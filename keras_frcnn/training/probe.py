@@ -64,11 +64,21 @@ def check_memory(
     try:
         step.probe(tuple(batches_of(largest)), tf.constant([0, stage])).numpy()
     except tf.errors.ResourceExhaustedError as error:
-        raise UserError(
-            f"Stage {stage} needs more memory than the device has with the largest images "
-            f"({', '.join(dict.fromkeys(names))}). Give a lower --short_side and --long_side, "
-            "--precision bfloat16 or float16, or another --gpu."
+        raise out_of_memory(
+            stage, f"the largest images ({', '.join(dict.fromkeys(names))})"
         ) from error
+
+
+def out_of_memory(stage: int, images: str) -> UserError:
+    """What to say where a step, or what is read for it, finds no room.
+
+    Args:
+        images: of the step, in words.
+    """
+    return UserError(
+        f"Stage {stage} needs more memory than the device has with {images}. Give a lower "
+        "--short_side and --long_side, --precision bfloat16 or float16, or another --gpu."
+    )
 
 
 def probe_stage2(fitting: Fitting, model: FasterRcnn) -> None:

@@ -122,7 +122,7 @@ def parse(*flags: object):
 
 
 def test_the_flag_puts_the_shapes_into_the_recipe(found):
-    recipe = recipe_from(parse(*INPUT, "--anchors", found[1]), lambda images: 1)
+    recipe = recipe_from(parse(*INPUT, "--anchors", found[1]), lambda images, with_objects: 1)
     shapes = json.loads(found[1].read_text())["shapes"]
     assert recipe.anchors.shapes == tuple(map(tuple, shapes))
     assert (recipe.anchors.scales, recipe.anchors.ratios) == ((), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -150,6 +151,27 @@ def test_resuming_on_changed_annotations_is_refused(
     assert {name.rsplit("/")[-1] for name in changed} <= {"training.lock"}
 
 
+def test_initial_weights_are_needed_until_no_stage_starts_from_them(
+    trained, devkit, command, tmp_path, tiny_flags, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(trained.weights_copy, "start.h5")
+    plain = [flag for flag in tiny_flags if flag not in ("--weights", "random")]
+    flags = ("-p", devkit, *plain, "--iterations", "1,1,1,1", "--out", "run")
+    weights = ("--input_weight_path", "start.h5")
+    assert command(train.main, *flags, *weights, "--stages", "1").code == 0
+    other_spelling = ("--input_weight_path", tmp_path / "start.h5")
+    assert command(train.main, *flags, *other_spelling, "--stages", "1,2", "--resume").code == 0
+    Path("start.h5").unlink()
+    final = Path("run/weights/final.weights.h5")
+    outcome = command(
+        train.main, *flags, *weights, "--resume", "--output_weight_path", tmp_path / final
+    )
+    assert outcome.code == 0, outcome.err
+    assert "tiny from start.h5" in outcome.out
+    assert final.is_file()  # as the copy of itself
+
+
 def test_runs_are_numbered_and_never_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train_run.new_run(parse()).path == Path("runs/vgg16")
@@ -200,7 +222,7 @@ def test_deterministic_takes_the_pooling_that_can_be_so_on_a_gpu(kind, gpus, mon
         assert train.pooling_from(arguments) == kind
     elif kind in (None, "max"):
         arguments.roi_pooling = train.pooling_from(arguments)
-        assert recipe_from(arguments, lambda images: 1).detector.roi_pooling == "max"
+        assert recipe_from(arguments, lambda images, with_objects: 1).detector.roi_pooling == "max"
     else:
         with pytest.raises(UserError, match=f"--deterministic cannot .* --roi_pooling {kind} on a"):
             train.pooling_from(arguments)

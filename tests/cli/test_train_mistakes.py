@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from keras_frcnn import precision
 from keras_frcnn.cli import train
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,18 @@ ROOT = Path(__file__).parents[2]
         (["--background_iou", "0.5"], ["--background_iou takes LOW,HIGH"]),
         (["--foreground_iou", "nan"], ["--foreground_iou", "0 to 1"]),
         (["-n", "0"], ["--num_rois", "from 1 up"]),
-        (["-n", "1"], ["--num_rois must be at least 2"]),
+        (["-n", "1"], ["--num_rois 1 must be at least 4 and a multiple of 2, its images: a share"]),
+        (["-n", "5"], ["--num_rois 5 must be at least 4 and a multiple of 2"]),
+        (["--mode", "joint", "-n", "1"], ["--num_rois 1 must be at least 2: a share of 0.25"]),
+        (["--foreground_iou", "0"], ["--foreground_iou", "above 0 to 1"]),
+        (["--rpn_positive_iou", "0"], ["--rpn_positive_iou", "above 0 to 1"]),
+        (["--num_epochs", "1e300"], ["--num_epochs asks for 1e+300 iterations of a stage"]),
+        (["--num_epochs", "1.7e308"], ["--num_epochs asks for 1.7e+308 iterations"]),
+        (["--iterations", f"1,{10**20},1,1"], ["--iterations asks for 1e+20", "1,000,000,000."]),
+        (["--anchor_scales", "1e38"], ["anchor scale", "up to 1,000,000"]),
+        (["--anchor_ratios", "2000"], ["nearer to 1"]),
+        (["--name", ".."], ["--name .. is no plain name"]),
+        (["--out", "run\udcff"], ["The run folder run? has a name that is not UTF-8"]),
         (["--rpn_minibatch", "1"], ["--rpn_minibatch", "from 2 up"]),
         (["--seed", "-1"], ["--seed", "whole number from 0"]),
         (["--seed", str(2**40)], ["--seed", "whole number from 0"]),
@@ -170,6 +182,20 @@ def test_weights_that_do_not_fit_leave_no_run_folder(
     other = ("--anchor_scales", "1,2,3")
     outcome = command(train.main, *flags, trained.weights_copy, *other)
     assert outcome.refused("does not fit the network", "Give a file of the same network")
+    assert not out.exists()
+
+
+def test_a_network_or_precision_that_is_not_there_leaves_no_run_folder(
+    command, tmp_path, devkit, tiny_flags, monkeypatch
+):
+    """The corrected command would be refused for the folder."""
+    out = tmp_path / "run"
+    flags = ("-p", devkit, *tiny_flags, "--out", out)
+    outcome = command(train.main, *flags, "--network", "resnet50", "--dropout", "0.5")
+    assert outcome.refused("dropout"), outcome
+    monkeypatch.setattr(precision, "_computes", lambda call: False)
+    outcome = command(train.main, *flags, "--precision", "bfloat16")
+    assert outcome.refused("does not compute convolutions in bfloat16"), outcome
     assert not out.exists()
 
 

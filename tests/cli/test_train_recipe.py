@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from keras_frcnn.cli import train_run
 from keras_frcnn.cli.train_flags import build_parser
 from keras_frcnn.cli.train_recipe import check_flags, recipe_from, stages_from
+from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 
 
@@ -16,7 +20,7 @@ def parse(*flags: object):
 
 def recipe(*flags: object, units: int = 20):
     """The recipe of some flags for a data set of so many images and mirror images."""
-    return recipe_from(parse(*flags), lambda images: -(-units // images))
+    return recipe_from(parse(*flags), lambda images, with_objects: -(-units // images))
 
 
 def lengths(*flags: object, units: int = 20) -> list[tuple[int, int]]:
@@ -72,24 +76,38 @@ def test_num_epochs_scales_every_stage_and_its_drop(epochs, units, expected):
     assert lengths("--num_epochs", epochs, units=units) == expected
 
 
-def test_num_epochs_counts_both_orientations_or_one():
-    # Through run_config, where the number of units comes from the data set and --hf.
-    dataset = FakeDataset()
-    for flag, units in (("--hf", 20), ("--no-hf", 10)):
-        arguments = parse("--num_epochs", 1, flag)
-        stages = train_run.run_config(arguments, dataset, None).recipe.stages
-        assert [stage.iterations for stage in stages] == [units, units // 2] * 2
+def dataset_of(difficult: list[list[bool]]) -> Dataset:
+    """An image for each entry, with as many objects."""
+    examples = [
+        Example(
+            image_id=str(number),
+            source="VOC2007",
+            path=Path(f"{number}.jpg"),
+            height=40,
+            width=60,
+            boxes_image=np.tile(np.float32([0, 0, 9, 9]), (len(flags), 1)),
+            classes=np.ones(len(flags), np.int32),
+            difficult=np.array(flags, bool),
+        )
+        for number, flags in enumerate(difficult)
+    ]
+    return Dataset(("disc",), tuple(examples), ("2007:trainval",))
 
 
-class FakeDataset:
-    """As much of a data set as the configuration asks for."""
-
-    class_names = ("disc",)
-    sets = ("2007:trainval",)
-    ids_hash = "0"
-
-    def __len__(self):
-        return 10
+@pytest.mark.parametrize(("flag", "orientations"), [("--hf", 2), ("--no-hf", 1)])
+@pytest.mark.parametrize(
+    ("recipe_name", "detected"),
+    [("paper", 6), ("py-faster-rcnn", 10)],  # images without objects give the paper no RoI
+)
+def test_num_epochs_counts_the_images_that_a_stage_sees(flag, orientations, recipe_name, detected):
+    data = dataset_of([[False]] * 5 + [[True, False], [True], [], [], []])
+    arguments = parse("--num_epochs", 1, flag, "--recipe", recipe_name)
+    stages = train_run.run_config(arguments, data, None).recipe.stages
+    found = [stage.iterations for stage in stages]
+    assert found == [10 * orientations, detected * orientations // 2] * 2
+    arguments = parse("--num_epochs", 1, flag, "--mode", "joint")
+    joint = train_run.run_config(arguments, data, None).recipe
+    assert joint.joint.iterations == 10 * orientations // joint.joint_images_per_step
 
 
 def test_joint_training_has_one_schedule_of_two_images_a_step():
@@ -138,7 +156,9 @@ def test_check_flags_needs_no_data():
 
 def test_the_larger_sets_have_the_papers_longer_schedules():
     sets = ("2007:trainval", "2012:trainval")
-    found = recipe_from(parse(), lambda images: 10, sets).stages
+    found = recipe_from(parse(), lambda images, with_objects: 10, sets).stages
     assert [(s.iterations, s.drop_at) for s in found[:2]] == [(80_000, 60_000), (60_000, 30_000)]
-    shorter = recipe_from(parse("--iterations", "8,4,8,4"), lambda images: 10, sets).stages
+    shorter = recipe_from(
+        parse("--iterations", "8,4,8,4"), lambda images, with_objects: 10, sets
+    ).stages
     assert [(s.iterations, s.drop_at) for s in shorter[:2]] == [(8, 6), (4, 2)]

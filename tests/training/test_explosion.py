@@ -32,6 +32,21 @@ def test_a_hard_image_after_easy_ones_is_none():
     assert guard.first_explosion([10.1]) == (0, 0.002)
 
 
+def test_a_few_crowded_images_among_empty_ones_are_none():
+    """What they cost does not change by it that the others cost less and less."""
+    guard = ExplosionGuard()
+    assert guard.first_explosion([3.0] * 5 + [11.7] + [0.5] * 50 + [13.0] + [0.02] * 100) is None
+    assert guard.first_explosion([12.8]) is None
+    assert guard.first_explosion([0.02] * 5 + [129.0, 131.0]) == (6, 0.02)
+
+
+@pytest.mark.parametrize("growth", [1.7, 3.0, 20.0])
+def test_a_divergence_does_not_excuse_itself(growth):
+    losses = [0.5] * 50 + [0.5 * growth**step for step in range(1, 60)]
+    position, median = ExplosionGuard().first_explosion(losses)
+    assert losses[position] < 1e4 and median == 0.5
+
+
 def test_a_loss_that_grows_within_the_first_iterations():
     losses = [0.7, 0.7, 0.6, 0.7, 0.8, 5.0, 40.0, 90.0, 1e4, 1e30]
     assert ExplosionGuard().first_explosion(losses)[0] == 7

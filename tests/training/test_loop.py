@@ -45,13 +45,15 @@ class Display:
         self.shown.append((done, last))
 
 
-def run(step, *, iterations=50, first=0, images=1, batches=1, seconds=1e9, state=None):
+def run(
+    step, *, iterations=50, first=0, images=1, batches=1, seconds=1e9, state=None, dataset=None
+):
     """Records, ``{done: state}`` of the checkpoints, and what was shown."""
     records, saved, display = [], {}, Display()
     units = tf.data.Dataset.range(1000).map(lambda unit: {"unit": tf.cast(unit, tf.int32)})
     run_stage(
         step,
-        units.skip(first * images * batches).batch(images),
+        dataset or units.skip(first * images * batches).batch(images),
         StageSchedule(iterations, 30, 0.1),
         stage=3,
         seed=7,
@@ -76,6 +78,28 @@ def test_records_are_means_over_their_iterations():
     assert list(saved) == [50]
     assert all(0 <= record["waiting"] <= 1 for record in records)
     assert all(record["images_per_second"] > 0 for record in records)
+
+
+def no_memory():
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
+def test_a_step_without_memory_is_told_with_its_images():
+    words = r"Stage 3 needs more memory .* iteration 3 \(image-2\)\. Give a lower --short"
+    with pytest.raises(UserError, match=words):
+        run(FakeStep(at={3: no_memory}))
+    with pytest.raises(UserError, match=r"iteration 2 \(image-4, image-5, image-6, image-7\)"):
+        run(FakeStep(at={2: no_memory}), images=2, batches=2)
+
+
+def test_an_image_that_finds_no_memory_is_not_called_unreadable():
+    class Batches:
+        def __iter__(self):
+            yield {"unit": tf.constant([0])}
+            no_memory()
+
+    with pytest.raises(UserError, match="needs more memory .* an image of iteration 2. Give"):
+        run(FakeStep(), dataset=Batches())
 
 
 def test_rate_and_seed_are_functions_of_the_iteration():

@@ -1,0 +1,58 @@
+"""TensorBoard's events of a training: the records of ``metrics.jsonl`` once more.
+
+Shapes and names
+----------------
+record  of :mod:`keras_frcnn.metrics`; its numbers become ``stage1/loss`` and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+
+class EventFile:
+    """The event file of a run. Where it cannot be written it ends, and the training goes on.
+
+    Args:
+        folder: where the file is made.
+        say: takes the sentence that tells of the end.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]):
+        self._folder = folder
+        self._say = say
+        self._writer = tf.summary.create_file_writer(str(folder))
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Writes the numbers of a record."""
+        if self._writer is None:
+            return
+        try:
+            with self._writer.as_default(step=record["iteration"]):
+                for name, value in record.items():
+                    if name not in ("stage", "iteration"):
+                        tf.summary.scalar(f"stage{record['stage']}/{name}", value)
+        except tf.errors.OpError as error:
+            self._end(error)
+
+    def close(self) -> None:
+        """Writes what is left; nothing can be added afterwards."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except tf.errors.OpError as error:
+                self._end(error)
+
+    def _end(self, error: tf.errors.OpError) -> None:
+        self._writer = None
+        # After the name of TensorFlow's own operation.
+        reason = str(error.message).strip().splitlines()[0].rsplit("}} ", 1)[-1]
+        self._say(
+            f"TensorBoard's events in {self._folder} end here: {reason}. All records are in "
+            "metrics.jsonl."
+        )
