@@ -115,11 +115,12 @@ def precision_for_testing(chosen: str | None, console: Console) -> str | None:
     Raises:
         UserError: this machine does not compute in it.
     """
+    if chosen is None:
+        return None
     from keras_frcnn.precision import check_computes, fastest_precision
 
     if chosen != "auto":
-        if chosen is not None:
-            check_computes(chosen)
+        check_computes(chosen)
         return chosen
     precision, reason = fastest_precision()
     console.print(reason, soft_wrap=True)
