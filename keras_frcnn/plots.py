@@ -233,6 +233,8 @@ def _draw_sizes(
     if len(anchors_input):
         _draw_anchors(axis, anchor_widths, anchor_heights)
     every_side = np.concatenate([widths, heights, anchor_widths, anchor_heights])
+    if not len(every_side):
+        every_side = np.array([16.0, 512.0])
     low, high = max(0.5, every_side.min()), every_side.max()
     limits = (
         0.8 * low,

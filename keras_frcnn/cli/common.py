@@ -313,7 +313,7 @@ def numbers(text: str, kind: type, flag: str, count: int | None = None) -> tuple
     if count is not None and len(values) != count:
         expected = "one number" if count == 1 else f"{count} {what} separated by commas"
         raise UserError(f"{flag} takes {expected}, not {text!r}.")
-    if any(not (value > 0 and math.isfinite(value)) for value in values):
+    if not all(0 < value < math.inf for value in values):
         raise UserError(f"{flag} takes {what} above 0, not {text!r}.")
     return values
 

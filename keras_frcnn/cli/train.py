@@ -203,7 +203,7 @@ def train(
     if arguments.output_weight_path is not None:
         target = Path(arguments.output_weight_path).expanduser()
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.resolve() != final.resolve():
+        if not (target.exists() and target.samefile(final)):
             shutil.copyfile(final, target)
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
     if bad:

@@ -197,10 +197,7 @@ def _schedules(recipe: Recipe, arguments, passes_of) -> Recipe:
             )
     if max(lengths) > MOST_ITERATIONS:
         flag = "--iterations" if arguments.num_epochs is None else "--num_epochs"
-        raise UserError(
-            f"{flag} asks for {max(lengths):.3g} iterations of a stage; the most are "
-            f"{MOST_ITERATIONS:,}."
-        )
+        raise UserError(f"{flag} asks for more than {MOST_ITERATIONS:,} iterations of a stage.")
     scaled = tuple(
         dataclasses.replace(schedule.scaled_to(length), learning_rate=rate)
         for schedule, length, rate in zip(schedules, lengths, rates, strict=True)

@@ -94,8 +94,10 @@ def initial_weights(arguments: argparse.Namespace, run: RunFolder) -> Path | Non
     Raises:
         UserError: it does not exist or cannot be fetched.
     """
-    last = FINAL if arguments.mode == "joint" else "stage2"
-    if arguments.resume and run.weights_file(last).exists():
+    started = {"joint": (FINAL,), "fast-rcnn": ("stage2",)}.get(
+        arguments.mode, ("stage1", "stage2")
+    )
+    if arguments.resume and all(run.weights_file(name).exists() for name in started):
         return None
     if arguments.input_weight_path is not None:
         path = existing_path(arguments.input_weight_path, "--input_weight_path")

@@ -25,7 +25,11 @@ class EventFile:
     def __init__(self, folder: Path, say: Callable[[str], None]):
         self._folder = folder
         self._say = say
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._writer = None
+        try:
+            self._writer = tf.summary.create_file_writer(str(folder))
+        except tf.errors.OpError as error:
+            self._end(error)
 
     def add(self, record: dict[str, Any]) -> None:
         """Writes the numbers of a record."""
@@ -50,8 +54,9 @@ class EventFile:
 
     def _end(self, error: tf.errors.OpError) -> None:
         self._writer = None
+        lines = str(error.message).strip().splitlines() or [type(error).__name__]
         # After the name of TensorFlow's own operation.
-        reason = str(error.message).strip().splitlines()[0].rsplit("}} ", 1)[-1]
+        reason = lines[0].rsplit("}} ", 1)[-1]
         self._say(
             f"TensorBoard's events in {self._folder} end here: {reason}. All records are in "
             "metrics.jsonl."

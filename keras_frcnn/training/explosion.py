@@ -18,9 +18,10 @@ from keras_frcnn.errors import UserError
 # A loss this many times the median of the last ones is none that an image could give,
 FACTOR = 100.0
 # unless others were not far below it: where most images are empty, one with many objects stands out
-# from the start. Of the newest losses none counts, they may be those of a divergence that begins.
+# from the start. The newest losses do not count, they may be those of a divergence that begins;
+# one that takes longer is followed by the median, too.
 OUTLIER_FACTOR = 10.0
-NEWEST = 5
+NEWEST = 50
 # Medians below this count as it: a network that has learnt its images is surprised by others.
 LEAST_MEDIAN = 0.1
 WINDOW = 200

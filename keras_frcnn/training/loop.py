@@ -98,8 +98,8 @@ def run_stage(
         state: what the checkpoint of ``first_iteration`` was given; empty without one.
 
     Raises:
-        UserError: a loss is not finite or has exploded, an image cannot be read, or the device has
-            not enough memory; the message names the image.
+        UserError: a loss is not finite or has exploded, an image cannot be read, or there is not
+            enough memory.
         TrainingStopped: after Ctrl-C or SIGTERM, with a checkpoint written.
     """
     iterator = iter(dataset)
@@ -111,7 +111,11 @@ def run_stage(
             try:
                 batches = tuple(next(iterator) for _ in range(batches_per_step))
             except tf.errors.ResourceExhaustedError as error:
-                raise out_of_memory(stage, f"an image of iteration {iteration + 1}") from error
+                raise UserError(
+                    f"There is not enough memory to read the images of iteration {iteration + 1} "
+                    f"of stage {stage}; give a lower --short_side and --long_side, or fewer "
+                    "--workers."
+                ) from error
             except tf.errors.OpError as error:
                 # The generator's own exception is only in the text of TensorFlow's.
                 reason = str(error.message).strip().splitlines()[0]

@@ -51,9 +51,10 @@ ROOT = Path(__file__).parents[2]
         (["--mode", "joint", "-n", "1"], ["--num_rois 1 must be at least 2: a share of 0.25"]),
         (["--foreground_iou", "0"], ["--foreground_iou", "above 0 to 1"]),
         (["--rpn_positive_iou", "0"], ["--rpn_positive_iou", "above 0 to 1"]),
-        (["--num_epochs", "1e300"], ["--num_epochs asks for 1e+300 iterations of a stage"]),
-        (["--num_epochs", "1.7e308"], ["--num_epochs asks for 1.7e+308 iterations"]),
-        (["--iterations", f"1,{10**20},1,1"], ["--iterations asks for 1e+20", "1,000,000,000."]),
+        (["--num_epochs", "1e300"], ["--num_epochs asks for more than 1,000,000,000 iterations"]),
+        (["--num_epochs", "1.7e308"], ["--num_epochs asks for more than"]),
+        (["--iterations", f"1,{10**20},1,1"], ["--iterations asks for more than 1,000,000,000"]),
+        (["--iterations", f"1,{10**320},1,1"], ["--iterations asks for more than 1,000,000,000"]),
         (["--anchor_scales", "1e38"], ["anchor scale", "up to 1,000,000"]),
         (["--anchor_ratios", "2000"], ["nearer to 1"]),
         (["--name", ".."], ["--name .. is no plain name"]),
@@ -193,9 +194,9 @@ def test_a_network_or_precision_that_is_not_there_leaves_no_run_folder(
     flags = ("-p", devkit, *tiny_flags, "--out", out)
     outcome = command(train.main, *flags, "--network", "resnet50", "--dropout", "0.5")
     assert outcome.refused("dropout"), outcome
-    monkeypatch.setattr(precision, "_computes", lambda call: False)
+    monkeypatch.setattr(precision, "_failure", lambda call: "no such kernel")
     outcome = command(train.main, *flags, "--precision", "bfloat16")
-    assert outcome.refused("does not compute convolutions in bfloat16"), outcome
+    assert outcome.refused("convolution in bfloat16 fails", "no such kernel"), outcome
     assert not out.exists()
 
 

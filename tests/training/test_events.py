@@ -30,6 +30,15 @@ def test_every_number_of_a_record_is_there(tmp_path):
     assert said == []
 
 
+def test_a_folder_that_cannot_be_made_is_told_once(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    said = []
+    events = EventFile(tmp_path / "run" / "tensorboard", said.append)
+    events.add(RECORD)
+    events.close()
+    assert len(said) == 1 and "end here: " in said[0]
+
+
 @pytest.mark.parametrize("fails", ["as_default", "close"])
 def test_a_full_disk_ends_the_events_and_not_the_training(fails, tmp_path):
     class FullDisk:

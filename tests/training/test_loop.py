@@ -98,7 +98,7 @@ def test_an_image_that_finds_no_memory_is_not_called_unreadable():
             yield {"unit": tf.constant([0])}
             no_memory()
 
-    with pytest.raises(UserError, match="needs more memory .* an image of iteration 2. Give"):
+    with pytest.raises(UserError, match="memory to read the images of iteration 2 of stage 3"):
         run(FakeStep(), dataset=Batches())
 
 

@@ -65,6 +65,8 @@ def test_shares_of_objects_without_an_anchor(boxes, difficult, expected, tmp_pat
 )
 def test_shares_of_objects_without_a_given_proposal(proposals, expected, tmp_path):
     data = dataset_of([ANCHOR, SPECK, ELSEWHERE], [False, True, False])
+    nothing = dataset_of([SPECK], [True])
     key = data.examples[0].key
     given = GivenProposals({key: ranked(proposals)}, "mat", {}, "file.mat")
     assert pictures.save_labels(data, PAPER, tmp_path / "labels.png", given) == expected
+    assert pictures.save_labels(nothing, PAPER, tmp_path / "labels.png", given) == (0.0, 0.0)
