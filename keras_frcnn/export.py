@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reason_of
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.files import parse_json
 from keras_frcnn.inference import Found, Predictor
@@ -337,7 +337,7 @@ def load_exported(path: Path | str) -> LoadedDetector:
     except UserError:
         raise
     except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         raise UserError(f"{folder} is damaged ({reason}); export the run again.") from error
 
 

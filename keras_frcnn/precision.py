@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.benchmark.measure import Call, in_turns
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reason_of
 
 # A conv4 layer of VGG-16 at 600 x 800 pixels.
 FEATURES = (1, 75, 100, 256)
@@ -82,8 +82,7 @@ def _failure(call: Call) -> str:
     try:
         call()
     except tf.errors.OpError as error:  # Aborted by oneDNN, Unimplemented or NotFound on GPUs
-        lines = str(error.message).strip().splitlines() or [type(error).__name__]
-        return lines[0].rsplit("}} ", 1)[-1].rstrip(".")
+        return reason_of(error).rstrip(".")
     return ""
 
 

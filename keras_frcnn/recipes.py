@@ -127,6 +127,11 @@ class DetectorConfig:
     # After fc6 and fc7; None: the network's own, 0.5 of VGG-16 and ZF.
     dropout: float | None = field(default=None, metadata=ADDED_LATER)
 
+    @property
+    def needs_objects(self) -> bool:
+        """Whether images without objects give no RoI: all theirs have IoU 0."""
+        return self.background_iou_low > 0
+
 
 @dataclass(frozen=True)
 class Compression:

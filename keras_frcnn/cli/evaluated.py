@@ -21,7 +21,7 @@ from rich.progress import track
 
 from keras_frcnn.cli.common import choose_devices, counted, existing_path
 from keras_frcnn.cli.given import given_record, load_given
-from keras_frcnn.cli.shared_flags import precision_for_testing, short_sides
+from keras_frcnn.cli.shared_flags import short_sides, usable_precision
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
@@ -90,7 +90,7 @@ def evaluate_run(
     stage = arguments.stage or result_stage(run)
     filter_of = RECIPES[arguments.filter] if arguments.filter else recipe
     chosen = filter_of.evaluation_filter
-    precision = precision_for_testing(arguments.precision, console) or config.precision
+    precision = usable_precision(arguments.precision, console) or config.precision
     detect, about_proposals = load_detector(arguments, stage, dataset, chosen, precision)
     images = in_parallel(
         lambda example: read_image(example.path), dataset.examples, workers=2, ahead=8

@@ -33,7 +33,7 @@ from keras_frcnn.cli.shared_flags import (
     add_path_flags,
     add_precision_flag,
     add_training_set_flag,
-    precision_for_testing,
+    usable_precision,
 )
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
@@ -187,7 +187,7 @@ def export_saved_model(
     from keras_frcnn.export import check_unused, export, largest_difference, load_exported
 
     check_unused(out)
-    predictor = load_run(arguments, precision_for_testing(arguments.precision, console))
+    predictor = load_run(arguments, usable_precision(arguments.precision, console))
     with console.status("exporting ..."):
         export(predictor, out)
     pixels, name = image

@@ -99,7 +99,7 @@ def add_input_size_flags(group) -> None:
 
 
 def add_precision_flag(group) -> None:
-    """The precision of testing; :func:`precision_for_testing` reads it."""
+    """The precision of testing; :func:`usable_precision` reads it."""
     group.add_argument(
         "--precision",
         choices=(*PRECISIONS, "auto"),
@@ -109,7 +109,7 @@ def add_precision_flag(group) -> None:
     )
 
 
-def precision_for_testing(chosen: str | None, console: Console) -> str | None:
+def usable_precision(chosen: str | None, console: Console) -> str | None:
     """What ``--precision`` says; ``auto`` is measured, and the reason is printed.
 
     Raises:

@@ -33,8 +33,8 @@ from keras_frcnn.cli.shared_flags import (
     add_jit_flag,
     add_precision_flag,
     add_scales_flag,
-    precision_for_testing,
     short_sides,
+    usable_precision,
 )
 from keras_frcnn.errors import UserError
 from keras_frcnn.onnx_format.packages import TO_RUN, check_available
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False, jit=arguments.jit)
-    precision = precision_for_testing(arguments.precision, console)
+    precision = usable_precision(arguments.precision, console)
     run_on_images(arguments, path, load_detector(arguments, precision), console)
 
 

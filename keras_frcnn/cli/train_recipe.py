@@ -213,8 +213,7 @@ def _trained(recipe: Recipe, mode: str) -> tuple[tuple[StageSchedule, ...], list
     """The schedules of a mode, and what a pass of each is."""
     if mode == "joint":
         return (recipe.joint,), [(recipe.joint_images_per_step, False)]
-    # As Fitting.eligible: with a lower background IoU above 0 other images give no RoI.
-    detector = (recipe.detector.images_per_step, recipe.detector.background_iou_low > 0)
+    detector = (recipe.detector.images_per_step, recipe.detector.needs_objects)
     if mode == "fast-rcnn":
         return recipe.stages[1:2], [detector]
     return recipe.stages, [(recipe.rpn.images_per_step, False), detector] * 2

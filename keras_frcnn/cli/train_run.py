@@ -15,6 +15,7 @@ from rich.console import Console
 
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.cli.given import given_record
+from keras_frcnn.cli.shared_flags import usable_precision
 from keras_frcnn.cli.train_recipe import recipe_from, stages_of
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
@@ -42,16 +43,9 @@ def chosen_precision(asked: str, run: RunFolder, console: Console) -> str:
     Raises:
         UserError: this machine does not compute in it.
     """
-    from keras_frcnn.precision import check_computes, fastest_precision
-
     if asked == "auto" and run.config_file.is_file():
         asked = run.read_config().precision
-    if asked != "auto":
-        check_computes(asked)
-        return asked
-    precision, reason = fastest_precision()
-    console.print(reason, soft_wrap=True)
-    return precision
+    return usable_precision(asked, console)
 
 
 def run_config(

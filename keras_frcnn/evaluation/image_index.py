@@ -52,7 +52,7 @@ class ImageIndex:
             raise UserError(f"{where} needs a file_name or an image_id, it has neither.")
         of_this_id = self._by_id.get(image_id) or self._by_id.get(plain_id(image_id), [])
         candidates = self._by_stem.get(name.stem, []) if file_name else []
-        candidates = [e for e in candidates if not _is_of_another_folder(e, image_id)]
+        candidates = [e for e in candidates if not _is_of_another_year(e, image_id)]
         if not candidates:
             candidates = of_this_id
             self.found_by_id += 1
@@ -88,7 +88,7 @@ def plain_id(image_id: str) -> str:
     return digits.lstrip("0") or "0"
 
 
-def _is_of_another_folder(example: Example, image_id: str) -> bool:
+def _is_of_another_year(example: Example, image_id: str) -> bool:
     """Whether an id such as ``"VOC2012/000005"`` means an image of another year.
 
     Other folders say nothing: they may be those of another machine.

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reason_of
 from keras_frcnn.export import found_in_outputs, read_class_names, read_score_threshold
 from keras_frcnn.inference import Found
 
@@ -55,7 +55,7 @@ class OnnxDetector:
                 providers=["CPUExecutionProvider"],
             )
         except _UNREADABLE as error:
-            reason = str(error).splitlines()[0]
+            reason = reason_of(error)
             raise UserError(f"{name} cannot be read by onnxruntime: {reason}.") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         inputs = tuple(tensor.name for tensor in self._session.get_inputs())

@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_frcnn.errors import reason_of
+
 
 class EventFile:
     """The event file of a run. Where it cannot be written it ends, and the training goes on.
@@ -54,10 +56,7 @@ class EventFile:
 
     def _end(self, error: tf.errors.OpError) -> None:
         self._writer = None
-        lines = str(error.message).strip().splitlines() or [type(error).__name__]
-        # After the name of TensorFlow's own operation.
-        reason = lines[0].rsplit("}} ", 1)[-1]
         self._say(
-            f"TensorBoard's events in {self._folder} end here: {reason}. All records are in "
-            "metrics.jsonl."
+            f"TensorBoard's events in {self._folder} end here: {reason_of(error)}. All records are "
+            "in metrics.jsonl."
         )

@@ -78,8 +78,8 @@ class Fitting:
         self.records.close()
 
     def gives_rois(self) -> np.ndarray:
-        """Of each unit: with a lower background IoU above 0, whether it has objects."""
-        everything = self.recipe.detector.background_iou_low <= 0
+        """Of each unit, whether it does: all, or those with objects."""
+        everything = not self.recipe.detector.needs_objects
         return np.array([everything or len(unit.example.classes) > 0 for unit in self.units])
 
     def eligible(self, stage: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reason_of
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.stopping import GO_ON, TrainingStopped, can_handle_signals
 from keras_frcnn.training.display import StageDisplay
@@ -118,7 +118,7 @@ def run_stage(
                 ) from error
             except tf.errors.OpError as error:
                 # The generator's own exception is only in the text of TensorFlow's.
-                reason = str(error.message).strip().splitlines()[0]
+                reason = reason_of(error)
                 raise UserError(
                     f"A training image could not be read at iteration {iteration + 1} of stage "
                     f"{stage}: {reason}. Mend the file; {GO_ON}."
