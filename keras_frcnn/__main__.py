@@ -1,9 +1,4 @@
-"""``python -m keras_frcnn COMMAND``.
-
-Shapes and names
-----------------
-command  a module of :mod:`keras_frcnn.cli` whose ``main`` takes the arguments that follow.
-"""
+"""``python -m keras_frcnn COMMAND``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""JSON files of anchor shapes: what ``python -m keras_frcnn anchors`` writes and training reads.
-
-Shapes and names
-----------------
-shapes  (height, width) of each anchor in pixels of the network input.
-"""
+"""JSON files of anchor shapes: what ``python -m keras_frcnn anchors`` writes and training reads."""
 
 from __future__ import annotations
 

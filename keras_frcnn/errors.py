@@ -1,17 +1,19 @@
-"""The one exception for what a user can get wrong, and what other libraries' errors say of it."""
+"""What a user can mend, what other libraries' errors say, and how names are printed."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 # Before what happened TensorFlow names its own operation.
 _OPERATION = re.compile(r"^(\{\{[^}]*\}\} )+")
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of what an error says, to stand in a sentence; else the name of its kind."""
-    lines = str(getattr(error, "message", None) or error).strip().splitlines()
-    return _OPERATION.sub("", lines[0]) if lines else type(error).__name__
+# Control characters, line ends of any kind, marks that turn the direction of text, and surrogates.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_MOST_SHOWN = 500
 
 
 class UserError(ValueError):
@@ -20,3 +22,56 @@ class UserError(ValueError):
     The message is a whole sentence that says what was expected, what was received, where, and what
     to do. The command lines print it without a traceback and exit with code 2.
     """
+
+
+def shown(text: object) -> str:
+    """A name as it can be printed: what would move the cursor or forge a line as ``\\x1b``."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, to stand in a sentence; else the name of its kind."""
+    # The message of a KeyError is its key in quotes and nothing else.
+    text = "" if isinstance(error, KeyError) else getattr(error, "message", None) or error
+    lines = str(text).strip().splitlines()
+    if not lines:
+        return type(error).__name__ + (f" {error}" if isinstance(error, KeyError) else "")
+    return _OPERATION.sub("", lines[0])[:_MOST_SHOWN]
+
+
+@contextmanager
+def reading(path: Path | str, what: str, advice: str) -> Iterator[None]:
+    """Reads a file that anybody may have made: whatever goes wrong is a sentence about the file.
+
+    No list of exceptions can be complete: what a parser raises on a hostile file depends on the
+    parser. A :class:`UserError` that says it better passes.
+
+    Args:
+        what: the file should be, with its article: ``"a weight file"``.
+        advice: what to do, without a full stop.
+
+    Raises:
+        UserError: naming the file, what was expected and what happened instead.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as {what} ({reason_of(error)}); {advice}."
+        ) from error
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Says what the program does, for the sentence about an exception that nobody expected.
+
+    Args:
+        what: with the file where there is one: ``"drawing photo.jpg"``. The innermost counts.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.__dict__.setdefault("doing", what)
+        raise

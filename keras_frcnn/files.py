@@ -1,9 +1,4 @@
-"""Files that are written whole or not at all, and files of others that are read with a bound.
-
-Shapes and names
-----------------
-partial  the file while it is being written, beside its final place and hidden.
-"""
+"""Files that are written whole or not at all, and files of others that are read with a bound."""
 
 from __future__ import annotations
 

@@ -3,10 +3,6 @@
 An array is taken only from the file itself (no link, no other file behind it), with the expected
 kind and number of dimensions, and where its bytes are no more than those that are stored can hold:
 a header may claim any shape.
-
-Shapes and names
-----------------
-kind  letter of ``numpy.dtype.kind``: ``"f"``, ``"i"``, ``"S"``.
 """
 
 from __future__ import annotations

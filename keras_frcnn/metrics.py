@@ -2,10 +2,6 @@
 
 A line is on the disk before the training goes on, and one that could not be written whole is taken
 back. Only a power cut leaves half a line, at the end: readers pass over it, ``--resume`` drops it.
-
-Shapes and names
-----------------
-record  stage, iteration (finished ones), learning rate, losses, speeds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What made a run: every hyper-parameter, the classes, the data, versions and the command.
-
-Shapes and names
-----------------
-stage  1 to 4; 0 is joint training.
-"""
+"""What made a run: every hyper-parameter, the classes, the data, versions and the command."""
 
 from __future__ import annotations
 

@@ -4,10 +4,6 @@ The lock is the operating system's (``flock``; on Windows a locked byte), so it 
 process, however that ends: a lock file that lies there is no lock. On NFS it holds between machines
 where the server has locks (Linux since 2.6.12); where it has none, nothing can be locked and the
 caller is told so.
-
-Shapes and names
-----------------
-holder  process number and host of the training that holds the lock, in the file for the message.
 """
 
 from __future__ import annotations

@@ -10,10 +10,6 @@
 ``data_report.txt`` what the checks of the data found
 ``training_images.txt``  keys, file names and digests of the training images
     (:mod:`keras_frcnn.training_images`)
-
-Shapes and names
-----------------
-run  a folder of this layout.
 """
 
 from __future__ import annotations

@@ -5,11 +5,6 @@ or other machines; every version of TensorFlow has more of them. So the operatio
 this package have are listed, and a model with any other is not loaded. Those that save and restore
 its variables stand in two functions that only the saver's nodes call; TensorFlow's own reader calls
 neither.
-
-Shapes and names
-----------------
-operation  the kind of a node of a graph, such as ``"Conv2D"``.
-saver  ``saver_def`` of a graph: the nodes by which TensorFlow Serving restores the variables.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Being told to stop: SIGTERM is answered as Ctrl-C is, by an exception in the main thread.
-
-Shapes and names
-----------------
-stop  a ``KeyboardInterrupt``, so that no ``except Exception`` on the way takes it for an error.
-"""
+"""Being told to stop: SIGTERM is answered as Ctrl-C is, by an exception in the main thread."""
 
 from __future__ import annotations
 

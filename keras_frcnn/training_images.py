@@ -1,10 +1,4 @@
-"""``training_images.txt`` of a run folder: what the run was trained on, image by image.
-
-Shapes and names
-----------------
-line  key, name of the file, digest of its bytes, digest of its objects; tabs between them. Files of
-    older versions end after the third.
-"""
+"""``training_images.txt`` of a run folder: what the run was trained on, image by image."""
 
 from __future__ import annotations
 

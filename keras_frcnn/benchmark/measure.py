@@ -1,9 +1,4 @@
-"""Timing several calls in turns, so that another load of the machine falls on each of them.
-
-Shapes and names
-----------------
-call  a function without arguments that returns only when its work is done.
-"""
+"""Timing several calls in turns, so that another load of the machine falls on each of them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Peak memory of one kind of work, measured in a process that does nothing else.
-
-Shapes and names
-----------------
-work  ``testing``, or a stage of :mod:`keras_frcnn.benchmark.training`.
-"""
+"""Peak memory of one kind of work, measured in a process that does nothing else."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""What the timings amount to: tables, ratios, a record.
-
-Shapes and names
-----------------
-name      of a part, such as ``conv``; key  ``precision/name``, such as ``bfloat16/conv``.
-limit     seconds that the operations of a part take at the machine's rate of matrix products.
-"""
+"""What the timings amount to: tables, ratios, a record."""
 
 from __future__ import annotations
 

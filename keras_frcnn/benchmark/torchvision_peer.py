@@ -1,9 +1,4 @@
-"""torchvision's Faster R-CNN with a VGG-16 body, to be timed in the same run.
-
-Shapes and names
-----------------
-peer  the network of torchvision: same body, anchors, number of proposals and RoIs, RoIAlign.
-"""
+"""torchvision's Faster R-CNN with a VGG-16 body, to be timed in the same run."""
 
 from __future__ import annotations
 

@@ -1,12 +1,4 @@
-"""One step of every stage, and the bare arithmetic of stages 1 and 2, each a call to time.
-
-Shapes and names
-----------------
-stage1, stage3  RPN, one image.
-stage2, stage4  Fast R-CNN, two images with 64 RoIs each.
-joint           both on one image; a solver iteration takes two of them.
-bare1, bare2    forward, backward and update of the layers of stages 1 and 2, and nothing else.
-"""
+"""One step of every stage, and the bare arithmetic of stages 1 and 2, each a call to time."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""``python -m keras_frcnn anchors``: anchor shapes that fit a data set, by k-means.
-
-Shapes and names
-----------------
-shapes  (height, width) in pixels of the network input.
-"""
+"""``python -m keras_frcnn anchors``: anchor shapes that fit a data set, by k-means."""
 
 from __future__ import annotations
 

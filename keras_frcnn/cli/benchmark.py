@@ -1,10 +1,4 @@
-"""``python -m keras_frcnn benchmark``: time and memory of every part on this machine.
-
-Shapes and names
-----------------
-work  ``testing`` or ``training``.
-key   ``precision/part``, such as ``bfloat16/conv``.
-"""
+"""``python -m keras_frcnn benchmark``: time and memory of every part on this machine."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What the command lines share: errors, flags and their help, devices, TensorFlow's start.
-
-Shapes and names
-----------------
-flag  an option of a command line, with its default and the default's origin in the help.
-"""
+"""What the command lines share: errors, flags and their help, devices, TensorFlow's start."""
 
 from __future__ import annotations
 
@@ -18,13 +13,15 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reason_of, shown
+from keras_frcnn.screen import lasting_screen
 from keras_frcnn.stopping import TrainingStopped, exit_code, signal_of, sigterm_raises
 
 Result = TypeVar("Result")
@@ -37,6 +34,8 @@ _PATH_ERRORS = {
 }
 # Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
 _NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
+# Of every command: shows where an error came from.
+TRACEBACK_FLAG = "--traceback"
 _HELP_WIDTH = 100
 _HELP_COLUMN = 28
 
@@ -74,6 +73,10 @@ class HelpfulParser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs):
         kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        # Taken by run_main, which has to know it where the parser itself fails.
+        self.add_argument(
+            TRACEBACK_FLAG, action="store_true", help="show where an error came from, for a report"
+        )
 
     def parse_args(self, args=None, namespace=None):
         values, unknown = self.parse_known_args(args, namespace)
@@ -184,30 +187,66 @@ def _hold_back_stderr(action: Callable[[], Result]) -> tuple[Result, str]:
 def run_main(
     main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None
 ) -> int:
-    """Runs a command; a user's mistake is one sentence and exit code 2, a signal 130 or 143.
+    """Runs a command: whatever happens is one sentence, never a traceback.
 
     Returns:
-        The exit code.
+        The exit code: 0, 2 for a user's mistake, 1 for what nobody expected, 128 and the number of
+        a signal (130 for Ctrl-C).
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with lasting_screen():
+        try:
+            with sigterm_raises():
+                main([flag for flag in arguments if flag != TRACEBACK_FLAG])
+        except (TrainingStopped, KeyboardInterrupt) as stop:
+            sentence, code = _about_stop(stop)
+        except Exception as error:
+            sentence, code = _about_error(error, TRACEBACK_FLAG in arguments)
+        else:
+            return 0
+        print(shown(sentence), file=sys.stderr)
+        return code
+
+
+def _about_stop(stop: TrainingStopped | KeyboardInterrupt) -> tuple[str, int]:
+    if isinstance(stop, TrainingStopped):
+        return str(stop), exit_code(stop.received)
+    received = signal_of(stop)
+    return f"{received.name} received: stopped.", exit_code(received)
+
+
+def _about_error(error: Exception, with_traceback: bool) -> tuple[str, int]:
+    """The sentence about an error and the exit code.
+
+    What nobody expected is told with all that is known, and where the rest is.
+    """
+    if with_traceback:
+        traceback.print_exception(error)
+    if isinstance(error, UserError):
+        return f"error: {error}", 2
+    if isinstance(error, OSError) and error.errno in _PATH_ERRORS and error.filename is not None:
+        return f"error: {os.fsdecode(error.filename)} cannot be used: {error.strerror}.", 2
+    kind, reason = type(error).__name__, reason_of(error)
+    what = f"{kind}: {reason}" if reason != kind else kind
+    sentence = f"error: {getattr(error, 'doing', 'the command')} failed ({what})"
+    return f"{sentence}; {_kept_traceback(error)}.", 1
+
+
+def _kept_traceback(error: Exception) -> str:
+    text = "".join(traceback.format_exception(error))
     try:
-        with sigterm_raises():
-            main(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _PATH_ERRORS or error.filename is None:
-            raise
-        print(f"error: {error.filename} cannot be used: {error.strerror}.", file=sys.stderr)
-        return 2
-    except TrainingStopped as stop:
-        print(stop, file=sys.stderr)
-        return exit_code(stop.received)
-    except KeyboardInterrupt as stop:
-        received = signal_of(stop)
-        print(f"{received.name} received: stopped.", file=sys.stderr)
-        return exit_code(received)
-    return 0
+        with tempfile.NamedTemporaryFile(
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            prefix="keras_frcnn-",
+            suffix=".txt",
+            delete=False,
+        ) as file:
+            file.write(text)
+    except OSError:
+        return f"{TRACEBACK_FLAG} shows where"
+    return f"{file.name} has the full traceback, {TRACEBACK_FLAG} shows it"
 
 
 def choose_devices(gpu: str | None, deterministic: bool, *, jit: bool = False) -> str:

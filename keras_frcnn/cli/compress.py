@@ -1,9 +1,4 @@
-"""``python -m keras_frcnn compress``: a run with fc6 and fc7 as truncated SVD.
-
-Shapes and names
-----------------
-before, after  the run given and the compressed one.
-"""
+"""``python -m keras_frcnn compress``: a run with fc6 and fc7 as truncated SVD."""
 
 from __future__ import annotations
 

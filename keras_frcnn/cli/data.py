@@ -1,9 +1,4 @@
-"""Reading a data set for a command, with a progress bar over the checks.
-
-Shapes and names
-----------------
-sets  image sets such as ``2007:trainval``.
-"""
+"""Reading a data set for a command, with a progress bar over the checks."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""``python -m keras_frcnn evaluate``: the VOC metric of a run, or of any program's detections.
-
-Shapes and names
-----------------
-record  what is written to ``evaluation.json``.
-"""
+"""``python -m keras_frcnn evaluate``: the VOC metric of a run, or of any program's detections."""
 
 from __future__ import annotations
 

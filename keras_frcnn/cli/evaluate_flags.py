@@ -1,9 +1,4 @@
-"""The flags of ``python -m keras_frcnn evaluate``.
-
-Shapes and names
-----------------
-set  image sets such as ``2007:test``.
-"""
+"""The flags of ``python -m keras_frcnn evaluate``."""
 
 from __future__ import annotations
 

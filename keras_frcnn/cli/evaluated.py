@@ -1,10 +1,4 @@
-"""What ``python -m keras_frcnn evaluate`` evaluates: a run on the images of a set, or a file.
-
-Shapes and names
-----------------
-set  image sets such as ``2007:test``.
-part  the detections of the images that were finished when a signal came.
-"""
+"""What ``python -m keras_frcnn evaluate`` evaluates: a run on the images of a set, or a file."""
 
 from __future__ import annotations
 

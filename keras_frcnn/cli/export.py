@@ -1,9 +1,4 @@
-"""``python -m keras_frcnn export``: a SavedModel or an ONNX file from a run.
-
-Shapes and names
-----------------
-run  a finished run folder.
-"""
+"""``python -m keras_frcnn export``: a SavedModel or an ONNX file from a run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""``--proposals FILE``: given proposals of a command, checked before any network is made.
-
-Shapes and names
-----------------
-texts  file names as they were typed; ``None`` without the flag.
-"""
+"""``--proposals FILE``: given proposals of a command, checked before any network is made."""
 
 from __future__ import annotations
 

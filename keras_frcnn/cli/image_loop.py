@@ -1,11 +1,4 @@
-"""Detection on many images: read ahead, grouped, drawn and written in order.
-
-Shapes and names
-----------------
-batch  images that go through the network at once.
-key    what they have in common: the size of the network's input, or their own.
-found  :class:`keras_frcnn.inference.Found` of one image.
-"""
+"""Detection on many images: read ahead, grouped, drawn and written in order."""
 
 from __future__ import annotations
 

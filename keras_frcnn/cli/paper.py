@@ -1,9 +1,4 @@
-"""``python -m keras_frcnn paper``: every table and figure of the paper, with our numbers beside.
-
-Shapes and names
-----------------
-budget  what replaces the paper's setting, said in every caption.
-"""
+"""``python -m keras_frcnn paper``: every table and figure of the paper, with our numbers beside."""
 
 from __future__ import annotations
 

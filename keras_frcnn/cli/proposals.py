@@ -1,9 +1,4 @@
-"""``python -m keras_frcnn proposals``: boxes of all images of a data set, by any method, in a file.
-
-Shapes and names
-----------------
-method  ``selective-search``, ``edge-boxes`` or ``rpn``.
-"""
+"""``python -m keras_frcnn proposals``: a file of boxes for a data set, by any method."""
 
 from __future__ import annotations
 

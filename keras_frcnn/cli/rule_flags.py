@@ -1,9 +1,4 @@
-"""The flags of ``train_frcnn.py`` for the rules of the paper, with the sources of their defaults.
-
-Shapes and names
-----------------
-group  of an argparse parser.
-"""
+"""The flags of ``train_frcnn.py`` for the rules of the paper, with their sources."""
 
 from __future__ import annotations
 

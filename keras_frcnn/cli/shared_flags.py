@@ -1,10 +1,4 @@
-"""Flags that several command lines have: each is written, and explained to users, once.
-
-Shapes and names
-----------------
-group  a group of flags of a parser, as :meth:`argparse.ArgumentParser.add_argument_group` makes it.
-set    image sets such as ``2007:test``.
-"""
+"""Flags that several command lines have: each is written, and explained to users, once."""
 
 from __future__ import annotations
 

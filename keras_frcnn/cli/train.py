@@ -1,9 +1,4 @@
-"""``train_frcnn.py``: flags to a run, its data, the training.
-
-Shapes and names
-----------------
-run  the folder that a training writes; nothing is written anywhere else.
-"""
+"""``train_frcnn.py``: flags to a run, its data, the training."""
 
 from __future__ import annotations
 

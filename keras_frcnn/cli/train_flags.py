@@ -1,9 +1,4 @@
-"""The flags of ``train_frcnn.py``; :mod:`keras_frcnn.cli.train_recipe` tells what they change.
-
-Shapes and names
-----------------
-arguments  the parsed flags; ``None`` where the recipe's own value stands.
-"""
+"""The flags of ``train_frcnn.py``; :mod:`keras_frcnn.cli.train_recipe` tells what they change."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What the flags of ``train_frcnn.py`` change in a recipe, and which of them do not go together.
-
-Shapes and names
-----------------
-arguments  the parsed flags; ``None`` where the recipe's own value stands.
-"""
+"""What the flags of ``train_frcnn.py`` change in a recipe, and which of them do not go together."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The run that ``train_frcnn.py`` makes or goes on with: its folder, configuration and weights.
-
-Shapes and names
-----------------
-run  the folder that a training writes; nothing is written anywhere else.
-"""
+"""The run that ``train_frcnn.py`` makes or goes on with: its folder, configuration and weights."""
 
 from __future__ import annotations
 

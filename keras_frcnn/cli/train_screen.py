@@ -1,9 +1,4 @@
-"""The screen before training: one line for each thing that makes the run.
-
-Shapes and names
-----------------
-shares  of the objects, those without an anchor (or given proposal) at IoU 0.5 and at 0.7.
-"""
+"""The screen before training: one line for each thing that makes the run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""How many images a data set may lose.
-
-Shapes and names
-----------------
-bad  an image that was left out: missing or unreadable.
-"""
+"""How many images a data set may lose."""
 
 from __future__ import annotations
 

@@ -2,11 +2,6 @@
 
 A claimed folder holds ``made_by.json``, which names its maker. Without that file nothing in a
 folder is ever removed.
-
-Shapes and names
-----------------
-made_by  name of the maker, such as ``"keras_frcnn demo"``.
-contents  names of the files and folders that the maker writes into the folder.
 """
 
 from __future__ import annotations

@@ -1,10 +1,4 @@
-"""Folders, image sets and lists of ids of a PASCAL VOC devkit.
-
-Shapes and names
-----------------
-devkit  the folder that holds VOC2007, VOC2012, ...; the path of one of these is taken too.
-set  a (year, split) pair, ``("2007", "trainval")``, written ``2007:trainval``.
-"""
+"""Folders, image sets and lists of ids of a PASCAL VOC devkit."""
 
 from __future__ import annotations
 

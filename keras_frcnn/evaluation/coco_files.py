@@ -1,12 +1,6 @@
 """COCO's two files, annotations and results, and the numbers that they use for images and classes.
 
 COCO boxes are ``[x, y, width, height]``, 0-based and half-open: ours without an offset.
-
-Shapes and names
-----------------
-annotations  the ground truth file: ``images``, ``annotations``, ``categories``.
-results  the detections file: a list of image_id, category_id, bbox, score.
-key  ``Example.key``, such as ``"VOC2007/000005"``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,4 @@
-"""Finds the image that another program's file name or image id means.
-
-Shapes and names
-----------------
-stem  the name of a file without folder and suffix.
-key  ``Example.key``, such as ``"VOC2007/000005"``.
-"""
+"""Finds the image that another program's file name or image id means."""
 
 from __future__ import annotations
 

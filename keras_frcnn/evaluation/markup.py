@@ -1,9 +1,4 @@
-"""A page of HTML in one file: text escaped, pictures embedded, no script.
-
-Shapes and names
-----------------
-markup  text that may hold tags; every other text is escaped by the functions here.
-"""
+"""A page of HTML in one file: text escaped, pictures embedded, no script."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The report of an evaluation: figures, confusion matrix and one HTML page with all of it.
-
-Shapes and names
-----------------
-anchor  the id of a place in the page, such as ``class-3``.
-"""
+"""The report of an evaluation: figures, confusion matrix and one HTML page with all of it."""
 
 from __future__ import annotations
 

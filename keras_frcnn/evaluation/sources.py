@@ -1,9 +1,4 @@
-"""Detections of any program, in whatever layout they come.
-
-Shapes and names
-----------------
-key  ``Example.key``, such as ``"VOC2007/000005"``.
-"""
+"""Detections of any program, in whatever layout they come."""
 
 from __future__ import annotations
 

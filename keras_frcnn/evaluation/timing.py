@@ -1,11 +1,4 @@
-"""Time of one image, split as table 4 of the paper splits it.
-
-Shapes and names
-----------------
-conv         the base's convolutions.
-proposal     RPN head, decoding, suppression.
-region-wise  RoI pooling, fully connected layers, softmax, suppression within classes.
-"""
+"""Time of one image, split as table 4 of the paper splits it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Variables behind the weights of Keras layers.
-
-Shapes and names
-----------------
-variable  a weight of a layer as Keras 2 or Keras 3 has it.
-"""
+"""Variables behind the weights of Keras layers."""
 
 from __future__ import annotations
 

@@ -6,13 +6,6 @@ a network with Caffe's preprocessing (BGR, as keras.applications' VGG and ResNet
 input channels of its first convolution are reversed as they are read, which is the same network
 for RGB input. Files are not trusted: every shape and stored size is compared before memory is
 taken, and no link is followed.
-
-Shapes and names
-----------------
-layer_names  root attribute: byte strings, one a layer, each the name of a group.
-weight_names  attribute of a group: byte strings, paths of arrays within the group.
-weight  one of "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance".
-kernel  (height, width, inputs, outputs) of a convolution, (inputs, outputs) of a dense layer.
 """
 
 from __future__ import annotations

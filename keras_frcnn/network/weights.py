@@ -2,11 +2,6 @@
 
 Loading never guesses: a layer fits exactly or is an error, and a report names every layer that was
 loaded, left at its initial weights, or ignored. ``weight_files`` describes the files.
-
-Shapes and names
-----------------
-layers  Keras layers that have been called or built; those without weights are passed over.
-weight  one of "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance".
 """
 
 from __future__ import annotations

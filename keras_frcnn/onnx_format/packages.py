@@ -1,9 +1,4 @@
-"""The packages that only ONNX files need.
-
-Shapes and names
-----------------
-making  a file, of which running it is the check.
-"""
+"""The packages that only ONNX files need."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""How much of the paper's work an experiment does, and how its caption says so.
-
-Shapes and names
-----------------
-fraction  of the paper's solver iterations.
-network   what the experiments run on in place of the paper's; ``None``: the paper's own.
-"""
+"""How much of the paper's work an experiment does, and how its caption says so."""
 
 from __future__ import annotations
 

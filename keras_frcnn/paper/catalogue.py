@@ -1,9 +1,4 @@
-"""The names of the paper's tables and figures and the modules that make them.
-
-Shapes and names
-----------------
-name  as on the command line.
-"""
+"""The names of the paper's tables and figures and the modules that make them."""
 
 from __future__ import annotations
 

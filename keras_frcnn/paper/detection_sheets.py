@@ -1,9 +1,4 @@
-"""Figures 1 (right) and 3: pictures with detections of a score of 0.6 and above.
-
-Shapes and names
-----------------
-sheet  pictures in a grid.
-"""
+"""Figures 1 (right) and 3: pictures with detections of a score of 0.6 and above."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Footnotes 2 and 3 and the cross-boundary rule of section 3.3, as trainings of the RPN.
-
-Shapes and names
-----------------
-variant  rules of the RPN's training: the first has the paper's, each other one differs in one.
-"""
+"""Footnotes 2 and 3 and the cross-boundary rule of section 3.3, as trainings of the RPN."""
 
 from __future__ import annotations
 

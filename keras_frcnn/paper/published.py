@@ -1,9 +1,4 @@
-"""The numbers of the paper (Ren, He, Girshick, Sun; NIPS 2015), to stand beside our own.
-
-Shapes and names
-----------------
-ap  average precision in percent of each VOC class, in the official order; mean_ap  their mean.
-"""
+"""The numbers of the paper (Ren, He, Girshick, Sun; NIPS 2015), to stand beside our own."""
 
 from __future__ import annotations
 

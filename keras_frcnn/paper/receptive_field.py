@@ -1,9 +1,4 @@
-"""How many pixels of the input one cell sees (section 3 of the paper).
-
-Shapes and names
-----------------
-field  pixels along a side; jump  pixels between neighbouring cells.
-"""
+"""How many pixels of the input one cell sees (section 3 of the paper)."""
 
 from __future__ import annotations
 

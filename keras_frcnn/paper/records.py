@@ -1,9 +1,4 @@
-"""Reading a run's ``metrics.jsonl``.
-
-Shapes and names
-----------------
-record  one line: stage, iteration, losses.
-"""
+"""Reading a run's ``metrics.jsonl``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""A table with the paper's numbers beside ours, as Markdown and JSON.
-
-Shapes and names
-----------------
-cell  a text, a number, or ``None`` for what does not exist.
-"""
+"""A table with the paper's numbers beside ours, as Markdown and JSON."""
 
 from __future__ import annotations
 

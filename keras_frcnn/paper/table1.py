@@ -1,10 +1,4 @@
-"""Table 1: proposals at training and testing time, and ablations of the RPN (VOC 2007, ZF).
-
-Shapes and names
-----------------
-setting  one row of the table.
-ss, eb   Selective Search, EdgeBoxes.
-"""
+"""Table 1: proposals at training and testing time, and ablations of the RPN (VOC 2007, ZF)."""
 
 from __future__ import annotations
 

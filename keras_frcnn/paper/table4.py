@@ -1,9 +1,4 @@
-"""Table 4: time of an image, split, on this machine; sizes of the parts (section 3.3, text).
-
-Shapes and names
-----------------
-parts  conv, proposal, region-wise, in milliseconds.
-"""
+"""Table 4: time of an image, split, on this machine; sizes of the parts (section 3.3, text)."""
 
 from __future__ import annotations
 

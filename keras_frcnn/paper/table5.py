@@ -1,9 +1,4 @@
-"""Table 5: one-stage detection (dense windows) against two-stage (proposals), ZF.
-
-Shapes and names
-----------------
-windows  dense windows, to which the one-stage system's Fast R-CNN gives classes and boxes.
-"""
+"""Table 5: one-stage detection (dense windows) against two-stage (proposals), ZF."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Trained runs, each made once and kept: four steps, the RPN alone, Fast R-CNN alone.
-
-Shapes and names
-----------------
-training  image sets by the paper's names: ``07``, ``12``, ``07+12`` or ``07++12``.
-"""
+"""Trained runs, each made once and kept: four steps, the RPN alone, Fast R-CNN alone."""
 
 from __future__ import annotations
 

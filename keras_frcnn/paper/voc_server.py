@@ -1,9 +1,4 @@
-"""VOC 2012's test set: images without annotations, and the archive that its server evaluates.
-
-Shapes and names
-----------------
-comp4  the competition of detectors trained on any data but the test set's.
-"""
+"""VOC 2012's test set: images without annotations, and the archive that its server evaluates."""
 
 from __future__ import annotations
 

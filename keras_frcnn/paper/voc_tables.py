@@ -1,9 +1,4 @@
-"""Tables 2 and 6 (VOC 2007 test), 3 and 7 (VOC 2012 test): VGG-16 systems, mAP and AP per class.
-
-Shapes and names
-----------------
-system  (proposals, training data) as in the paper: ``("rpn-shared", "07+12")``.
-"""
+"""Tables 2 and 6 (VOC 2007 test), 3 and 7 (VOC 2012 test): VGG-16 systems, mAP and AP per class."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Dense windows as proposals: the one-stage system of table 5.
-
-Shapes and names
-----------------
-windows  the anchors of every position (3 scales, 3 ratios), cut at the image's border.
-"""
+"""Dense windows as proposals: the one-stage system of table 5."""
 
 from __future__ import annotations
 

@@ -3,11 +3,6 @@
 Everything lies in one folder, under a name that says what it is; what is there already is read, and
 a training that was interrupted goes on. So ``paper all`` shares trained stages between tables and
 can be stopped at any moment. One folder holds one setting: another budget needs another folder.
-
-Shapes and names
-----------------
-training  what a run was trained on: ``07``, ``12``, ``07+12`` or ``07++12`` (the paper's names).
-absent    what cannot be had here: its rows stay in the table and say why.
 """
 
 from __future__ import annotations

@@ -9,10 +9,6 @@ holds up to 4 bytes of data itself. A variable is an element of type 14 with ele
 dimensions, name and values, or of type 15 that is one compressed by zlib. Only tables, strings,
 times and other objects of MATLAB's newer classes, called opaque, have no dimensions: that is in no
 document, SciPy's reader shows it.
-
-Shapes and names
-----------------
-cell  an entry of a cell array: a matrix of numbers in MATLAB's order of columns, or a text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""OpenCV with its extra modules, which only the methods from outside need.
-
-Shapes and names
-----------------
-ximgproc  the extra module with Selective Search and EdgeBoxes.
-"""
+"""OpenCV with its extra modules, which only the methods from outside need."""
 
 from __future__ import annotations
 

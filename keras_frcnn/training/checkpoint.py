@@ -5,10 +5,6 @@ randomness is a function of the seed and the iteration, so that a checkpoint hol
 variables, their velocities, the iteration and what the next record needs, in one HDF5 file that is
 written whole or not at all and begins with a checksum of the rest. It names the run that it belongs
 to by a digest of its configuration.
-
-Shapes and names
-----------------
-iteration  solver iterations already done.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What the terminal shows while training: a progress bar, or a plain line now and then.
-
-Shapes and names
-----------------
-waiting  share of wall time in which the step waited for data.
-"""
+"""What the terminal shows while training: a progress bar, or a plain line now and then."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""TensorBoard's events of a training: the records of ``metrics.jsonl`` once more.
-
-Shapes and names
-----------------
-record  of :mod:`keras_frcnn.metrics`; its numbers become ``stage1/loss`` and so on.
-"""
+"""TensorBoard's events of a training: the records of ``metrics.jsonl`` once more."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Telling a training that has diverged: by its losses, long before they are infinite, and weights.
-
-Shapes and names
-----------------
-loss  the objective of one iteration.
-"""
+"""Tells a training that has diverged: by its losses, long before they are infinite."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Fitting some layers of a network to the training images: feeding, resuming, logging.
-
-Shapes and names
-----------------
-unit  one training image in one orientation, U  units of the run.
-"""
+"""Fitting some layers of a network to the training images: feeding, resuming, logging."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What stages 1, 2 and joint training start from.
-
-Shapes and names
-----------------
-class outputs  the layers ``cls_score`` and ``bbox_pred``, whose rows belong to classes.
-"""
+"""What stages 1, 2 and joint training start from."""
 
 from __future__ import annotations
 

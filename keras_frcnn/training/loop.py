@@ -2,10 +2,6 @@
 
 Python sees an iteration only to log it; everything between the batch and the losses is inside one
 ``tf.function`` (:mod:`keras_frcnn.training.step`).
-
-Shapes and names
-----------------
-iteration  0-based; ``done`` counts finished ones.
 """
 
 from __future__ import annotations

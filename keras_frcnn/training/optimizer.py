@@ -4,10 +4,6 @@
 ``v``, the second does the rest. Without momentum the decay is added to the gradient. Keras' own SGD
 updates the 103 million weights of fc6 in 108 ms, the two passes in 28 and 55 (two CPU cores), and
 its ``weight_decay`` is decoupled, which is not Caffe's.
-
-Shapes and names
-----------------
-velocity  one tensor for each trained variable, of its shape.
 """
 
 from __future__ import annotations

@@ -1,10 +1,6 @@
 """Pictures of what a stage trains on: sampled anchors, sampled RoIs, the data's shapes.
 
 They use the very functions that the training steps use, so a wrong box shows.
-
-Shapes and names
-----------------
-unit  one training image in one orientation; boxes are in input pixels.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""One step on the largest images before a long stage: what will not fit fails at once.
-
-Shapes and names
-----------------
-unit  one training image in one orientation, G  its objects.
-"""
+"""One step on the largest images before a long stage: what will not fit fails at once."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""Records of the training units, and the caches of images and features that they come from.
-
-Shapes and names
-----------------
-unit  one training image in one orientation, U  units of the run.
-record  what the feeding of a step makes of a unit, see :mod:`keras_frcnn.data.pipeline`.
-"""
+"""Records of the training units, and the caches of images and features that they come from."""
 
 from __future__ import annotations
 

@@ -6,11 +6,6 @@
 
 Fast R-CNN alone is stage 2 on proposals that were given. Every stage starts from files, so a run
 goes on after an interruption with the first stage whose weights are missing.
-
-Shapes and names
-----------------
-stage  1 to 4; 0 is joint training.
-unit   one training image in one orientation.
 """
 
 from __future__ import annotations

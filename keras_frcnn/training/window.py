@@ -2,10 +2,6 @@
 
 A record is written at fixed iterations, whenever the training was stopped and resumed: what the
 iterations since the last one have measured goes into the checkpoint.
-
-Shapes and names
-----------------
-k  iterations of the window, (k, m)  values of m metrics.
 """
 
 from __future__ import annotations
