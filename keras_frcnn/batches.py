@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import frames_of, input_size, network_input
 from keras_frcnn.inference import Found, PredictedBoxes, Predictor, found_in_each
+from keras_frcnn.network.network_input import frames_of, input_size, network_input
 
 
 class BatchPredictor:

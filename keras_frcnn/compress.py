@@ -77,11 +77,11 @@ def compress_model(model: FasterRcnn, compression: Compression) -> FasterRcnn:
         seed=None,
         compression=compression,
     )
-    layers = {layer.name: layer for layer in model.all_layers}
-    for layer in compressed.all_layers:
+    layers = {layer.name: layer for layer in model.layers()}
+    for layer in compressed.layers():
         if layer.name in layers:
             layer.set_weights(layers[layer.name].get_weights())
-    halves = {layer.name: layer for layer in compressed.head_layers}
+    halves = {layer.name: layer for layer in compressed.layers("head")}
     for name in COMPRESSED_LAYERS:
         kernel, bias = layers[name].get_weights()
         first, second = truncated_svd(kernel, getattr(compression, name))
@@ -96,7 +96,7 @@ def check_ranks(model: FasterRcnn, compression: Compression) -> None:
     Raises:
         UserError: naming the layer and its largest rank.
     """
-    layers = {layer.name: layer for layer in model.head_layers}
+    layers = {layer.name: layer for layer in model.layers("head")}
     if model.compression is not None:
         ranks = model.compression
         raise UserError(
@@ -150,9 +150,9 @@ def compress_run(
         "stage": name,
     }
     if name == FINAL:
-        write_layers(out.weights_file(name), after.all_layers, metadata)
+        write_layers(out.weights_file(name), after.layers(), metadata)
     else:
-        write_layers(out.weights_file(name), [*after.base_layers, *after.head_layers], metadata)
+        write_layers(out.weights_file(name), after.layers("base", "head"), metadata)
         if config.mode != "fast-rcnn":  # the RPN of stage 1 is not compressed
             shutil.copyfile(run.weights_file("stage1"), out.weights_file("stage1"))
     if run.training_images_file.is_file():
@@ -164,7 +164,7 @@ def compress_run(
 
 def head_parameters(model: FasterRcnn) -> int:
     """Weights of the layers above RoI pooling."""
-    return sum(int(np.prod(w.shape)) for layer in model.head_layers for w in layer.weights)
+    return sum(int(np.prod(w.shape)) for layer in model.layers("head") for w in layer.weights)
 
 
 def region_seconds(

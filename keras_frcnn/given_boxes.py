@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.inference import (
     Found,
@@ -25,6 +24,7 @@ from keras_frcnn.inference import (
     result_stage,
 )
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.network_input import network_input
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import FINAL, RunFolder
 
@@ -43,7 +43,7 @@ class BoxClassifier(tf.Module):
         model: its base and detector are used.
         detection_filter: which detections are kept.
         head_chunk: the most boxes that go through the head at once; ``None``: all.
-        short_sides: scales of :mod:`keras_frcnn.multi_scale`; none: the recipe's own.
+        short_sides: scales of :mod:`keras_frcnn.network.multi_scale`; none: the recipe's own.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class BoxClassifier(tf.Module):
         inputs, frames = network_input(images, self.model.recipe.image)
         return detect_rois(
             self.model,
-            self.model.base(inputs, training=False),
-            boxes_image * tf.tile(frames.scales, (1, 2))[:, None],
+            self.model.features(inputs),
+            frames.to_input(boxes_image),
             count,
             frames,
             self.detection_filter,

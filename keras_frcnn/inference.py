@@ -19,13 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import Frames, network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.multi_scale import Level, detect_at_nearest, pyramid
-from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.multi_scale import Head, Level, detect_at_nearest, pyramid
+from keras_frcnn.network.network_input import Frames, network_input
 from keras_frcnn.network.weights import load_layers
 from keras_frcnn.recipes import DetectionFilter, ProposalConfig
 from keras_frcnn.runs import FINAL, RunFolder
@@ -71,8 +69,8 @@ class Predictor(tf.Module):
         detector_model: another network whose base and detector are used with the proposals of
             ``model``: the paper's unshared variant, as after stage 2.
         head_chunk: the most RoIs that go through the head at once; ``None``: all.
-        short_sides: scales for the detector, see :mod:`keras_frcnn.multi_scale`; default: the
-            recipe's own.
+        short_sides: scales for the detector, see :mod:`keras_frcnn.network.multi_scale`; default:
+            the recipe's own.
     """
 
     def __init__(
@@ -118,19 +116,10 @@ class Predictor(tf.Module):
             frames: of the images that they were made of.
             images: these, (N, H, W, 3) uint8; needed where there are ``short_sides``.
         """
-        features = self.model.base(inputs, training=False)
-        shape = tf.shape(features)
-        logits, deltas = self.model.rpn_head(features)
-        proposals = select_proposals(
-            logits,
-            deltas,
-            self.model.anchors(shape[1], shape[2]),
-            frames.sizes_input,
-            frames.scales,
-            self.proposals,
-        )
+        features = self.model.features(inputs)
+        proposals = self.model.proposals(self.model.rpn(features), frames, self.proposals)
         if self.detector_model is not self.model:
-            features = self.detector_model.base(inputs, training=False)
+            features = self.detector_model.features(inputs)
         return detect_rois(
             self.detector_model,
             features,
@@ -170,28 +159,23 @@ def detect_rois(
         frames: of the images at that scale.
         images: (N, H, W, 3) uint8, for other scales.
         head_chunk: the most RoIs that go through the head at once; ``None``: all.
-        short_sides: scales of :mod:`keras_frcnn.multi_scale`; none: the recipe's own.
+        short_sides: scales of :mod:`keras_frcnn.network.multi_scale`; none: the recipe's own.
     """
     head = functools.partial(run_head, model, head_chunk)
-    batch, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
-    flat = tf.reshape(rois, (-1, 4))
-    roi_image = tf.repeat(tf.range(batch), per_image)
     if short_sides:
         own = Level(features, frames.scales[0])  # one for all: the images are of one size
         levels = pyramid(images, model.base, model.recipe.image, short_sides, own)
-        outputs = detect_at_nearest(levels, own.scale, flat, roi_image, head)
-    else:
-        outputs = head(features, flat, roi_image)
-    class_logits, class_deltas = (
-        tf.reshape(output, (batch, per_image, output.shape[-1])) for output in outputs
-    )
-    found = select_detections(
-        class_logits, class_deltas, rois, count, frames.sizes_input, detection_filter
-    )
-    # Division may leave the border by a rounding error: 0 <= boxes <= size in original pixels.
-    border = tf.tile(tf.cast(frames.sizes_image, tf.float32), (1, 2))[:, None]
-    boxes_image = tf.minimum(found.boxes_input / tf.tile(frames.scales, (1, 2))[:, None], border)
+        head = functools.partial(at_nearest_level, levels, own.scale, head)
+    found = model.detections(features, rois, count, frames, detection_filter, head)
+    boxes_image = frames.to_image(found.boxes_input)
     return PredictedBoxes(boxes_image, found.scores, found.classes, found.count, found.best_scores)
+
+
+def at_nearest_level(
+    levels: Sequence[Level], own_scale: tf.Tensor, head: Head, _, rois, roi_image
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A head that pools each RoI where it is nearest to 224 pixels, whatever features it gets."""
+    return detect_at_nearest(levels, own_scale, rois, roi_image, head)
 
 
 def run_head(
@@ -207,7 +191,7 @@ def run_head(
         head_chunk: the most RoIs at once; ``None``: all.
     """
     if head_chunk is None:
-        return tuple(model.detector([features, rois, roi_image]))
+        return model.classify(features, rois, roi_image)
     classes = model.number_of_classes
     chunks = -(-tf.shape(rois)[0] // head_chunk)
     logits = tf.TensorArray(tf.float32, chunks, element_shape=(None, classes), infer_shape=False)
@@ -216,7 +200,7 @@ def run_head(
     )
     for index in tf.range(chunks):
         part = slice(index * head_chunk, (index + 1) * head_chunk)
-        outputs = model.detector([features, rois[part], roi_image[part]])
+        outputs = model.classify(features, rois[part], roi_image[part])
         logits = logits.write(index, outputs[0])
         deltas = deltas.write(index, outputs[1])
     return logits.concat(), deltas.concat()
@@ -278,12 +262,12 @@ def load_model(
         half_weights=half_weights,
     )
     trained = {
-        FINAL: model.all_layers,
-        "stage1": [*model.base_layers, *model.rpn_layers],
-        "stage2": [*model.base_layers, *model.head_layers],
+        FINAL: model.layers(),
+        "stage1": model.layers("base", "rpn"),
+        "stage2": model.layers("base", "head"),
     }
     required = [layer.name for layer in trained.get(weights, ())]
-    load_layers(model.all_layers, file, reinitialise=(), required=required)
+    load_layers(model.layers(), file, reinitialise=(), required=required)
     return model
 
 

@@ -24,8 +24,8 @@ def random_network(recipe: Recipe, class_names: Sequence[str], seed: int) -> Fas
     """A tiny network whose scores and boxes differ from RoI to RoI, as trained ones do."""
     model = FasterRcnn("tiny", tuple(class_names), recipe, seed=seed)
     generator = np.random.default_rng(seed)
-    for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
+    for layer, deviation in zip(model.layers("head")[-2:], (0.5, 0.1), strict=True):
         layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
-    for layer in model.head_layers:
+    for layer in model.layers("head"):
         layer.bias.assign(generator.normal(0, 0.1, layer.bias.shape))
     return model

@@ -78,7 +78,7 @@ def test_layers_are_called_as_in_compress_net(model):
     compressed = compress_model(model, Compression(fc6=40, fc7=24))
     shapes = {
         layer.name: [tuple(weight.shape) for weight in layer.weights]
-        for layer in compressed.head_layers[:4]
+        for layer in compressed.layers("head")[:4]
     }
     assert shapes == {
         "fc6_L": [(6272, 40)],
@@ -87,7 +87,7 @@ def test_layers_are_called_as_in_compress_net(model):
         "fc7_U": [(24, 256), (256,)],
     }
     assert head_parameters(compressed) == 6272 * 40 + 40 * 256 + 256 + 2 * 24 * 256 + 256 + sum(
-        int(np.prod(weight.shape)) for layer in model.head_layers[2:] for weight in layer.weights
+        int(np.prod(weight.shape)) for layer in model.layers("head")[2:] for weight in layer.weights
     )
 
 
@@ -96,7 +96,7 @@ def test_the_head_is_the_product_of_its_layers(model):
     compressed = compress_model(model, Compression(fc6=40, fc7=24))
     pooled = np.random.default_rng(0).random((5, 7, 7, 128), np.float32)
     x = pooled.reshape(5, -1).astype(np.float64)
-    for layer, rank in zip(model.head_layers[:2], (40, 24), strict=True):
+    for layer, rank in zip(model.layers("head")[:2], (40, 24), strict=True):
         kernel, bias = (weight.astype(np.float64) for weight in layer.get_weights())
         u, s, vt = np.linalg.svd(kernel, full_matrices=False)
         x = np.maximum(x @ (u[:, :rank] * s[:rank] @ vt[:rank]) + bias, 0)
@@ -155,9 +155,9 @@ def run(run_config, tiny_recipe, tmp_path):
         for seed, name in enumerate(("stage1", "stage2", "final")):
             made = random_network(tiny_recipe, CLASSES, seed)
             layers = {
-                "stage1": [*made.base_layers, *made.rpn_layers],
-                "stage2": [*made.base_layers, *made.head_layers],
-            }.get(name, made.all_layers)
+                "stage1": made.layers("base", "rpn"),
+                "stage2": made.layers("base", "head"),
+            }.get(name, made.layers())
             write_layers(folder.weights_file(name), layers, {})
         folder.training_images_file.write_text("VOC2007/000001\t000001.jpg\tabc\n")
         (folder.path / "samples").mkdir()
@@ -183,7 +183,7 @@ def test_a_compressed_run_is_a_run(run, tmp_path):
     assert stored.metadata["class_names"] == list(CLASSES)
     expected = compress_model(load_model(source), Compression(30, 20))
     found = load_model(out)
-    for one, other in zip(found.all_layers, expected.all_layers, strict=True):
+    for one, other in zip(found.layers(), expected.layers(), strict=True):
         for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -222,7 +222,7 @@ def test_loading_stays_strict(run, tmp_path, tiny_recipe):
     with pytest.raises(UserError, match="holds no weights for fc6_L, fc6_U, fc7_L, fc7_U"):
         load_model(out)
     other = compress_model(random_network(tiny_recipe, CLASSES, 0), Compression(31, 20))
-    write_layers(out.weights_file("final"), other.all_layers, {})
+    write_layers(out.weights_file("final"), other.layers(), {})
     with pytest.raises(UserError, match=r"fc6_L.*does not fit the network.*\(6272, 30\)"):
         load_model(out)
     source.weights_file("final").write_bytes(good)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.given_boxes import BoxClassifier, load_classifier
 from keras_frcnn.inference import Predictor, load_predictor
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.network_input import network_input
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder
@@ -66,14 +65,8 @@ def test_the_rpns_own_boxes_give_what_the_whole_network_gives(model):
     chosen = DetectionFilter(score_threshold=0.0)
     pixels = random_image(100, 140)
     inputs, frames = network_input(pixels[None], model.recipe.image)
-    features = model.base(inputs)
-    proposals = select_proposals(
-        *model.region_proposal_network(inputs),
-        model.anchors(features.shape[1], features.shape[2]),
-        frames.sizes_input,
-        frames.scales,
-        model.recipe.test_proposals,
-    )
+    outputs = model.rpn(model.features(inputs))
+    proposals = model.proposals(outputs, frames, model.recipe.test_proposals)
     boxes = proposals.boxes_input[0, : int(proposals.count[0])].numpy() / np.tile(
         frames.scales[0], 2
     )
@@ -120,7 +113,7 @@ def run(run_config, tiny_recipe, tmp_path):
         folder.create(run_config(class_names=CLASSES, mode=mode, stages=stages), [])
         for seed, name in enumerate(("stage2", "final")):
             model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
-            write_layers(folder.weights_file(name), model.all_layers, {})
+            write_layers(folder.weights_file(name), model.layers(), {})
         return folder
 
     return make
@@ -139,7 +132,7 @@ def run(run_config, tiny_recipe, tmp_path):
 def test_the_detector_of_a_run(run, tiny_recipe, mode, stages, stage, seed):
     classifier = load_classifier(run(mode, stages).path, stage=stage)
     expected = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
-    for ours, theirs in zip(classifier.model.head_layers, expected.head_layers, strict=True):
+    for ours, theirs in zip(classifier.model.layers("head"), expected.layers("head"), strict=True):
         np.testing.assert_array_equal(ours.get_weights()[0], theirs.get_weights()[0])
     assert classifier.detection_filter == tiny_recipe.test_filter
 

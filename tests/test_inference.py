@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.errors import UserError
 from keras_frcnn.inference import Predictor, load_model, load_predictor, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.network_input import Frames, prepare_image
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder
@@ -55,16 +54,9 @@ def plain_detections(model, pixels, *, threshold, nms_iou, most):
         pixel_means_rgb=config.pixel_means_rgb,
     )
     size = np.array(inputs.shape[1:3])
-    logits, deltas = model.region_proposal_network(inputs)
-    features = model.base(inputs)
-    proposals = select_proposals(
-        logits,
-        deltas,
-        model.anchors(features.shape[1], features.shape[2]),
-        size[None],
-        scale[None],
-        model.recipe.test_proposals,
-    )
+    outputs = model.rpn(model.features(inputs))
+    frames = Frames(size[None], scale[None])
+    proposals = model.proposals(outputs, frames, model.recipe.test_proposals)
     rois = proposals.boxes_input[0, : int(proposals.count[0])]
     class_logits, class_deltas = model.fast_rcnn([inputs, rois, tf.zeros(len(rois), tf.int32)])
     exponentials = np.exp(np.asarray(class_logits, np.float64))
@@ -216,7 +208,7 @@ def run(run_config, models, tmp_path):
         folder = RunFolder(tmp_path / "run")
         folder.create(run_config(class_names=CLASSES, **changes), ["train_frcnn.py"])
         for name, model in models.items():
-            write_layers(folder.weights_file(name), model.all_layers, {})
+            write_layers(folder.weights_file(name), model.layers(), {})
         return folder
 
     return make
@@ -225,7 +217,7 @@ def run(run_config, models, tmp_path):
 def same_weights(found: FasterRcnn, expected: FasterRcnn) -> bool:
     return all(
         np.array_equal(a.numpy(), b.numpy())
-        for one, other in zip(found.all_layers, expected.all_layers, strict=True)
+        for one, other in zip(found.layers(), expected.layers(), strict=True)
         for a, b in zip(one.weights, other.weights, strict=True)
     )
 
@@ -298,9 +290,9 @@ def test_weights_of_another_network_do_not_fit(run, tiny_recipe):
     anchors = dataclasses.replace(tiny_recipe.anchors, scales=(1.0, 2.0, 3.0))
     recipe = dataclasses.replace(tiny_recipe, anchors=anchors)
     other = FasterRcnn("tiny", CLASSES, recipe)
-    write_layers(folder.weights_file("final"), other.all_layers, {})
+    write_layers(folder.weights_file("final"), other.layers(), {})
     with pytest.raises(UserError, match="does not fit the network"):
         load_model(folder)
-    write_layers(folder.weights_file("final"), other.base_layers, {})
+    write_layers(folder.weights_file("final"), other.layers("base"), {})
     with pytest.raises(UserError, match="holds no weights for"):
         load_model(folder)

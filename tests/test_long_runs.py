@@ -81,7 +81,7 @@ def test_memory_of_testing_stays_flat(small_config, tmp_path, monkeypatch):
     run.create(small_config, [])
     model = FasterRcnn("tiny", small_config.class_names, small_config.recipe, seed=0)
     about = {"network": "tiny", "class_names": list(small_config.class_names)}
-    write_layers(run.weights_file(FINAL), model.all_layers, about)
+    write_layers(run.weights_file(FINAL), model.layers(), about)
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)

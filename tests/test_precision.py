@@ -92,9 +92,9 @@ def test_weights_kept_in_half_precision_give_the_same_detections(tiny_recipe, ki
         for half in (False, True)
     ]
     for model in models:
-        for ours, theirs in zip(model.all_layers, source.all_layers, strict=True):
+        for ours, theirs in zip(model.layers(), source.layers(), strict=True):
             ours.set_weights(theirs.get_weights())
-    assert {str(model.head_layers[0].kernel.dtype) for model in models} == {"float32", kind}
+    assert {str(model.layers("head")[0].kernel.dtype) for model in models} == {"float32", kind}
     assert str(models[1].head_layers[-1].kernel.dtype) == "float32"
     mixed, half = (Predictor(model, EVERYTHING).detect(random_image(100, 140)) for model in models)
     assert len(mixed.detections) > 5

@@ -81,7 +81,7 @@ def random_model(
         half_weights=half_weights,
     )
     generator = np.random.default_rng(0)
-    for layer in model.all_layers:
+    for layer in model.layers():
         for weight in layer.weights:
             variable = tensorflow_variable(weight)
             if len(variable.shape) > 1:

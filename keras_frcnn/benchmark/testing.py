@@ -25,12 +25,12 @@ from keras_frcnn.benchmark.measure import Call
 from keras_frcnn.benchmark.operations import count_operations
 from keras_frcnn.benchmark.setting import jpeg_of, random_photo
 from keras_frcnn.data.images import read_image
-from keras_frcnn.data.network_input import network_input
 from keras_frcnn.inference import Predictor
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.network_input import Frames, network_input
 from keras_frcnn.network.roi_pooling import RoiPooling
+from keras_frcnn.network.rpn import RpnOutputs
 from keras_frcnn.recipes import ImageConfig
 
 PARTS = ("decode", "conv", "rpn", "proposals", "pooling", "fc", "detections")
@@ -123,20 +123,19 @@ def _inner_parts(model: FasterRcnn, inputs: tf.Tensor) -> dict[str, Part]:
 def _functions(model: FasterRcnn, sizes: tf.Tensor) -> dict[str, Callable]:
     recipe, backbone = model.recipe, model.backbone
     pooling = RoiPooling(recipe.detector.roi_pooling, backbone.roi_size, backbone.stride)
-    output_layers = model.head_layers[-2:]
+    output_layers = (model.cls_score, model.bbox_pred)
     cells = [backbone.feature_size(int(side)) for side in sizes[0]]
 
     def conv(inputs):
-        return model.base(inputs, training=False)
+        return model.features(inputs)
 
     def rpn(features):
         return tuple(model.rpn_head(features))
 
     def proposals(logits, deltas):
-        found = select_proposals(
-            logits, deltas, model.anchors(*cells), sizes, tf.ones((1, 2)), recipe.test_proposals
-        )
-        return found.boxes_input
+        outputs = RpnOutputs(logits, deltas, model.anchors(*cells))
+        frames = Frames(sizes, tf.ones((1, 2)))
+        return model.proposals(outputs, frames, recipe.test_proposals).boxes_input
 
     def pool(features, rois):
         return pooling([features, rois, tf.zeros(rois.shape[:1], tf.int32)])

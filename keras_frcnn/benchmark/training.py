@@ -12,9 +12,9 @@ from keras_frcnn.benchmark.setting import random_batch
 from keras_frcnn.benchmark.testing import Part
 from keras_frcnn.data.pipeline import batch_signature
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.training.objectives import (
-    DeltaNormalisation,
     detector_objective,
     joint_objective,
     rpn_objective,
@@ -35,13 +35,13 @@ def parts_of_training(model: FasterRcnn, names: Sequence[str] = STAGES) -> dict[
 
 def rpn_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
     """The step of stage 1; of stage 3 where the batch has features."""
-    layers = model.rpn_layers if "features" in batch else _rpn_layers(model)
-    return _step(model, rpn_objective(model, _no_normalisation(model)), layers, batch)
+    layers = model.layers(*(() if "features" in batch else ("base",)), "rpn", trained=True)
+    return _step(model, rpn_objective(model, Normalisation.identity(4)), layers, batch)
 
 
 def detector_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
     """The step of stage 2; of stage 4 where the batch has features."""
-    layers = model.head_layers if "features" in batch else _fast_rcnn_layers(model)
+    layers = model.layers(*(() if "features" in batch else ("base",)), "head", trained=True)
     images = model.recipe.detector.images_per_step
     objective = detector_objective(model, _no_normalisation(model), images)
     return _step(model, objective, layers, batch)
@@ -49,7 +49,7 @@ def detector_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
 
 def joint_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
     """A step of joint training on one image."""
-    layers = [*model.trained_base_layers(), *model.rpn_layers, *model.head_layers]
+    layers = model.layers(trained=True)
     return _step(model, joint_objective(model, _no_normalisation(model)), layers, batch)
 
 
@@ -135,7 +135,7 @@ def _arithmetic(
                 outputs += model.rpn_head(features)
             if "detector" in heads:
                 hidden = model.backbone.head(pooled)
-                outputs += [layer(hidden) for layer in model.head_layers[-2:]]
+                outputs += [layer(hidden) for layer in (model.cls_score, model.bbox_pred)]
         gradients = tape.gradient(outputs, [*variables, pooled])
         toward_pooled = [] if cached or "detector" not in heads else gradients[-1:]
         return gradients[:-1], toward_pooled, outputs
@@ -174,16 +174,8 @@ def optimizer_of(model: FasterRcnn, layers: Sequence) -> MomentumOptimizer:
     return MomentumOptimizer(trained_variables(layers), model.recipe.optimizer)
 
 
-def _rpn_layers(model: FasterRcnn) -> list:
-    return [*model.trained_base_layers(), *model.rpn_layers]
-
-
-def _fast_rcnn_layers(model: FasterRcnn) -> list:
-    return [*model.trained_base_layers(), *model.head_layers]
-
-
-def _no_normalisation(model: FasterRcnn) -> DeltaNormalisation:
-    return DeltaNormalisation.identity(model.number_of_classes)
+def _no_normalisation(model: FasterRcnn) -> Normalisation:
+    return Normalisation.identity(model.number_of_classes, 4)
 
 
 def _with_features(model: FasterRcnn, batch: Batch) -> Batch:

@@ -115,9 +115,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     choose_devices("-1", deterministic=False)  # a few boxes an image
     from keras_frcnn.cli.data import load_dataset, name_left_out
+    from keras_frcnn.data.coverage import best_ious, shapes_input
     from keras_frcnn.geometry.anchors import configured_anchors
     from keras_frcnn.plots import save_anchor_clusters
-    from keras_frcnn.targets.coverage import best_ious, shapes_input
 
     dataset = load_dataset(
         path, arguments.parser, arguments.train_set, console=console, allow_bad=arguments.allow_bad

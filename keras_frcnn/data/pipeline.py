@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.data.images import read_image
-from keras_frcnn.data.network_input import input_size, prepare_image
 from keras_frcnn.errors import UserError
 from keras_frcnn.geometry import boxes as box_geometry
+from keras_frcnn.network.network_input import input_size, prepare_image
 from keras_frcnn.recipes import ImageConfig
 
 Item = TypeVar("Item")

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import network_input
 from keras_frcnn.inference import Predictor
-from keras_frcnn.network.detections import select_detections
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.network_input import network_input
 
 PARTS = ("conv", "proposal", "region-wise")
 
@@ -63,29 +61,16 @@ def time_parts(
 
     @tf.function
     def proposals(features):
-        shape = tf.shape(features)
-        logits, deltas = model.rpn_head(features)
-        anchors = model.anchors(shape[1], shape[2])
-        found = select_proposals(
-            logits, deltas, anchors, frames.sizes_input, frames.scales, predictor.proposals
-        )
+        found = model.proposals(model.rpn(features), frames, predictor.proposals)
         return found.boxes_input[0, : found.count[0]]
 
     @tf.function
     def detections(features, rois):
-        roi_image = tf.zeros(tf.shape(rois)[:1], tf.int32)
-        logits, deltas = detector.detector([features, rois, roi_image])
         count = tf.shape(rois)[:1]
-        return select_detections(
-            logits[None],
-            deltas[None],
-            rois[None],
-            count,
-            frames.sizes_input,
-            predictor.detection_filter,
-        ).scores
+        chosen = predictor.detection_filter
+        return detector.detections(features, rois[None], count, frames, chosen).scores
 
-    base = tf.function(lambda pixels: detector.base(pixels, training=False))
+    base = tf.function(detector.features)
     seconds: dict[str, list[float]] = {part: [] for part in PARTS}
     rois = None if given is None else tf.constant(given * np.tile(frames.scales[0], 2), tf.float32)
     for repetition in range(-warm_up, repetitions):

@@ -13,17 +13,22 @@ rois      (R, 4) float32 in input pixels, roi_image  (R,) int32 the image of eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
 from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import build_backbone, policy_of
-from keras_frcnn.network.backbones.heads import random_normal
-from keras_frcnn.network.roi_pooling import RoiPooling
-from keras_frcnn.network.rpn import build_rpn_head
-from keras_frcnn.recipes import Compression, Recipe
+from keras_frcnn.network.detections import Detections, select_detections
+from keras_frcnn.network.detector import build_detector, detector_losses
+from keras_frcnn.network.network_input import Frames
+from keras_frcnn.network.normalisation import Normalisation
+from keras_frcnn.network.proposals import Proposals, select_proposals
+from keras_frcnn.network.rpn import RpnOutputs, build_rpn_head, rpn_losses
+from keras_frcnn.recipes import Compression, DetectionFilter, ProposalConfig, Recipe
+
+Head = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class FasterRcnn(tf.Module):
@@ -86,93 +91,153 @@ class FasterRcnn(tf.Module):
             precision_policy=policy,
             seed=_shifted(seed, 1000),
         )
+        self.detector, self.detector_training = build_detector(
+            self.backbone,
+            self.base.output.dtype,
+            self.number_of_classes,
+            recipe.detector.roi_pooling,
+            _shifted(seed, 2000),
+        )
         images = keras.Input((None, None, 3), name="images")
         self.region_proposal_network = keras.Model(
             images, self.rpn_head(self.base(images)), name="region_proposal_network"
         )
-        self._build_detector(images, _shifted(seed, 2000))
-
-    def _build_detector(self, images, seed: int | None) -> None:
-        pooling = RoiPooling(
-            self.recipe.detector.roi_pooling,
-            self.backbone.roi_size,
-            self.backbone.stride,
-        )
-        # cls_score N(0, 0.01), bbox_pred N(0, 0.001): stage1_fast_rcnn_train.pt VGG:431,454.
-        cls_score = keras.layers.Dense(
-            self.number_of_classes,
-            kernel_initializer=random_normal(seed, 0.01),
-            dtype="float32",
-            name="cls_score",
-        )
-        bbox_pred = keras.layers.Dense(
-            4 * self.number_of_classes,
-            kernel_initializer=random_normal(_shifted(seed, 1), 0.001),
-            dtype="float32",
-            name="bbox_pred",
-        )
-        features = keras.Input(
-            (None, None, self.backbone.channels),
-            dtype=self.base.output.dtype,
-            name="features",
-        )
-        rois = keras.Input((4,), name="rois")
-        roi_image = keras.Input((), dtype="int32", name="roi_image")
-        dropout_seed = keras.Input(batch_shape=(2,), dtype="int32", name="dropout_seed")
-        pooled = pooling([features, rois, roi_image])
-
-        def outputs(hidden):
-            return [cls_score(hidden), bbox_pred(hidden)]
-
-        head = self.backbone.head
-        inputs = [features, rois, roi_image]
-        self.detector = keras.Model(inputs, outputs(head(pooled)), name="detector")
-        self.detector_training = keras.Model(
-            [*inputs, dropout_seed],
-            outputs(head(pooled, dropout_seed)),
-            name="detector_training",
-        )
+        features, rois, roi_image = self.detector.inputs
         self.fast_rcnn = keras.Model(
             [images, rois, roi_image],
             self.detector([self.base(images), rois, roi_image]),
             name="fast_rcnn",
         )
-        self._output_layers = (cls_score, bbox_pred)
 
     @property
     def number_of_classes(self) -> int:
         """Classes including background."""
         return len(self.class_names) + 1
 
-    @property
-    def base_layers(self) -> list[keras.layers.Layer]:
-        """Layers of the base that have weights, in order."""
-        return [layer for layer in self.base.layers if layer.weights]
+    def layers(self, *parts: str, trained: bool = False) -> list[keras.layers.Layer]:
+        """Layers with weights, in order.
+
+        Args:
+            parts: of ``"base"``, ``"rpn"`` and ``"head"`` (the detector above RoI pooling);
+                default: all three.
+            trained: without those of the base that no stage trains (recipe 4.2: VGG is trained
+                from conv3_1 up).
+        """
+        outputs = [self.cls_score, self.bbox_pred]
+        of_part = {
+            "base": self.base.layers,
+            "rpn": self.rpn_head.layers,
+            "head": [*self.backbone.head.layers, *outputs],
+        }
+        left_out = set(self.backbone.frozen) if trained else set()
+        return [
+            layer
+            for part in parts or of_part
+            for layer in of_part[part]
+            if layer.weights and layer.name not in left_out
+        ]
 
     @property
-    def rpn_layers(self) -> list[keras.layers.Layer]:
-        """Layers of the RPN head that have weights, in order."""
-        return [layer for layer in self.rpn_head.layers if layer.weights]
+    def cls_score(self) -> keras.layers.Layer:
+        """The detector's output layer of classes."""
+        return self.detector.get_layer("cls_score")
 
     @property
-    def head_layers(self) -> list[keras.layers.Layer]:
-        """Layers of the detector above RoI pooling that have weights, in order."""
-        hidden = [layer for layer in self.backbone.head.layers if layer.weights]
-        return [*hidden, *self._output_layers]
+    def bbox_pred(self) -> keras.layers.Layer:
+        """The detector's output layer of box deltas."""
+        return self.detector.get_layer("bbox_pred")
 
     @property
-    def all_layers(self) -> list[keras.layers.Layer]:
-        """Every layer with weights: base, RPN head, detector head."""
-        return [*self.base_layers, *self.rpn_layers, *self.head_layers]
-
-    def trained_base_layers(self) -> list[keras.layers.Layer]:
-        """Layers of the base that stages 1 and 2 train (recipe 4.2: VGG from conv3_1 up)."""
-        frozen = set(self.backbone.frozen)
-        return [layer for layer in self.base_layers if layer.name not in frozen]
+    def rpn_bbox_pred(self) -> keras.layers.Layer:
+        """The RPN's output layer of box deltas."""
+        return self.rpn_head.get_layer("rpn_bbox_pred")
 
     def anchors(self, feature_height: tf.Tensor, feature_width: tf.Tensor) -> tf.Tensor:
         """(h * w * A, 4) anchors of a feature map in input pixels."""
         return anchor_grid(self.base_anchors, feature_height, feature_width, self.backbone.stride)
+
+    def features(self, inputs: tf.Tensor) -> tf.Tensor:
+        """(N, h, w, F) features of (N, H, W, 3) float32 inputs."""
+        return self.base(inputs, training=False)
+
+    def rpn(self, features: tf.Tensor) -> RpnOutputs:
+        """Objectness and deltas of every anchor of a feature map (section 3.1)."""
+        logits, deltas = self.rpn_head(features)
+        shape = tf.shape(features)
+        return RpnOutputs(logits, deltas, self.anchors(shape[1], shape[2]))
+
+    def proposals(self, outputs: RpnOutputs, frames: Frames, config: ProposalConfig) -> Proposals:
+        """The best regions of each image (section 3.3), see :func:`select_proposals`."""
+        return select_proposals(outputs, frames, config)
+
+    def detections(
+        self,
+        features: tf.Tensor,
+        rois: tf.Tensor,
+        count: tf.Tensor,
+        frames: Frames,
+        detection_filter: DetectionFilter,
+        head: Head | None = None,
+    ) -> Detections:
+        """Classes and refined boxes of RoIs, filtered, see :func:`select_detections`.
+
+        Args:
+            features: of the images.
+            rois: (N, R, 4) in input pixels, zero-padded, R at least 1.
+            count: (N,) RoIs that are real.
+            frames: of the images.
+            head: ``(features, rois, roi_image) -> (class_logits, deltas)`` of the flat RoIs, in
+                place of :attr:`detector`.
+        """
+        images, per_image = tf.shape(rois)[0], tf.shape(rois)[1]
+        flat = tf.reshape(rois, (-1, 4))
+        roi_image = tf.repeat(tf.range(images), per_image)
+        outputs = (head or self.classify)(features, flat, roi_image)
+        class_logits, deltas = (
+            tf.reshape(output, (images, per_image, output.shape[-1])) for output in outputs
+        )
+        return select_detections(
+            class_logits, deltas, rois, count, frames.sizes_input, detection_filter
+        )
+
+    def classify(
+        self, features: tf.Tensor, rois: tf.Tensor, roi_image: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Logits (R, C) and deltas (R, 4 * C) of (R, 4) RoIs; R is at least 1."""
+        class_logits, deltas = self.detector([features, rois, roi_image])
+        return class_logits, deltas
+
+    def rpn_losses(
+        self,
+        outputs: RpnOutputs,
+        batch: dict[str, tf.Tensor],
+        seed: tf.Tensor,
+        normalisation: Normalisation,
+    ) -> dict[str, tf.Tensor]:
+        """The loss of the RPN (equation 1), see :func:`keras_frcnn.network.rpn.rpn_losses`."""
+        config, per_position = self.recipe.rpn, len(self.base_anchors)
+        return rpn_losses(outputs, batch, seed, config, normalisation, per_position)
+
+    def detector_losses(
+        self,
+        features: tf.Tensor,
+        proposals: Sequence[tf.Tensor],
+        batch: dict[str, tf.Tensor],
+        seed: tf.Tensor,
+        rois_per_image: int,
+        normalisation: Normalisation,
+    ) -> dict[str, tf.Tensor]:
+        """The loss of Fast R-CNN, see :func:`keras_frcnn.network.detector.detector_losses`."""
+        return detector_losses(
+            self.detector_training,
+            features,
+            proposals,
+            batch,
+            seed,
+            rois_per_image,
+            self.recipe.detector,
+            normalisation,
+        )
 
 
 def _shifted(seed: int | None, offset: int) -> int | None:

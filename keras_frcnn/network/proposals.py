@@ -15,6 +15,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_frcnn.geometry import boxes as box_geometry
+from keras_frcnn.network.network_input import Frames
+from keras_frcnn.network.rpn import RpnOutputs
 from keras_frcnn.network.suppression import suppress
 from keras_frcnn.recipes import ProposalConfig
 
@@ -34,11 +36,8 @@ class Proposals(NamedTuple):
 
 
 def select_proposals(
-    logits: tf.Tensor,
-    deltas: tf.Tensor,
-    anchors: tf.Tensor,
-    image_sizes: tf.Tensor,
-    scales: tf.Tensor,
+    outputs: RpnOutputs,
+    frames: Frames,
     config: ProposalConfig,
     *,
     on_gpu: bool | None = None,
@@ -49,21 +48,21 @@ def select_proposals(
     but does not saturate into ties.
 
     Args:
-        logits: (N, A, 2) float32.
-        deltas: (N, A, 4) float32.
-        anchors: (A, 4) float32 in input pixels.
-        image_sizes: (N, 2) true height and width of each input, without padding.
-        scales: (N, 2) input pixels per original pixel, vertical and horizontal: the minimum side is
-            counted in original pixels (config.py:118).
+        outputs: of the RPN.
+        frames: of the images: boxes are clipped to the sizes of their inputs, and the smallest side
+            is counted in original pixels (config.py:118).
         config: how many to keep and the thresholds.
         on_gpu: see :func:`keras_frcnn.network.suppression.suppress`.
     """
-    sizes = tf.cast(image_sizes, tf.float32)
+    logits, deltas, anchors = outputs
+    sizes = tf.cast(frames.sizes_input, tf.float32)
     ranking = logits[..., 1] - logits[..., 0]
     boxes = box_geometry.decode(anchors[None], deltas)
     boxes = box_geometry.clip(boxes, sizes[:, 0, None], sizes[:, 1, None])
     sides = boxes[..., 2:] - boxes[..., :2]
-    large_enough = tf.reduce_all(sides >= config.min_size_image * scales[:, None, :], axis=-1)
+    large_enough = tf.reduce_all(
+        sides >= config.min_size_image * frames.scales[:, None, :], axis=-1
+    )
     ranking = tf.where(large_enough, ranking, -float("inf"))
     best = tf.shape(ranking)[1]
     if config.before_nms is not None:

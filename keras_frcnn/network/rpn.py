@@ -1,21 +1,59 @@
-"""The head of the region proposal network (section 3.1, figure 1 left).
+"""The region proposal network: its head, what it is trained towards, and its loss (section 3.1).
 
 Shapes and names
 ----------------
-N  images, h, w  feature map, F  its channels, A  anchors per position.
+N  images, h, w  feature map, F  its channels, A  anchors of the whole map, G  ground-truth boxes.
 features  (N, h, w, F).
-logits    (N, h*w*A, 2) float32: background, object of every anchor, anchor fastest.
+logits    (N, A, 2) float32: background, object of every anchor; anchors run (row, column, anchor).
 logistic  one output k an anchor instead of two (footnote 2): the pair (0, k), of which the softmax
           is the logistic function of k, so that losses and proposals need not know.
-deltas    (N, h*w*A, 4) float32: (ty, tx, th, tw) against the anchor.
+deltas    (N, A, 4) float32: (ty, tx, th, tw) against the anchor.
+boxes     (., 4) float32, half-open (y1, x1, y2, x2) in pixels of the network input.
+labels    (A,) int32: 1 object, 0 background, -1 not sampled.
+seed      (2,) int32 of the stateless random functions.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import keras
 import tensorflow as tf
 
+from keras_frcnn.geometry.anchors import inside_image
+from keras_frcnn.geometry.boxes import encode
 from keras_frcnn.network.backbones.heads import random_normal
+from keras_frcnn.network.losses import smooth_l1_sum
+from keras_frcnn.network.matching import Matches, match_anchors
+from keras_frcnn.network.normalisation import DeltaSums, Normalisation
+from keras_frcnn.network.sampling import derived_seed, sample_labels
+from keras_frcnn.recipes import RpnConfig
+
+
+class RpnOutputs(NamedTuple):
+    """What the head says of every anchor.
+
+    Attributes:
+        logits: (N, A, 2) float32.
+        deltas: (N, A, 4) float32.
+        anchors: (A, 4) float32 in input pixels.
+    """
+
+    logits: tf.Tensor
+    deltas: tf.Tensor
+    anchors: tf.Tensor
+
+
+class RpnTargets(NamedTuple):
+    """What the losses compare with.
+
+    Attributes:
+        labels: (A,) int32 in {1, 0, -1}.
+        deltas: (A, 4) float32, normalised; 0 where the label is not 1.
+    """
+
+    labels: tf.Tensor
+    deltas: tf.Tensor
 
 
 @keras.utils.register_keras_serializable(package="keras_frcnn")
@@ -117,3 +155,185 @@ def build_rpn_head(
         logits = ZeroBackground(dtype="float32", name="rpn_zero_background")(logits)
     deltas = AnchorLayout(4, value_major=False, name="rpn_deltas")(delta_map)
     return keras.Model(features, [logits, deltas], name="rpn_head")
+
+
+def rpn_targets(
+    anchors: Any,
+    size_input: Any,
+    gt_boxes: Any,
+    seed: Any,
+    config: RpnConfig,
+    normalisation: Normalisation | None = None,
+) -> RpnTargets:
+    """Label, sample and encode the anchors of one image (sections 3.1.2, 3.1.3 and 3.3).
+
+    Args:
+        anchors: (A, 4).
+        size_input: (2,) height and width of the network input, without the padding of a batch;
+            anchors that cross it are never sampled, unless ``config`` keeps them.
+        gt_boxes: (G, 4); with G = 0 the minibatch is all background.
+        seed: (2,) int32.
+        config: thresholds and the size of the minibatch.
+        normalisation: of the deltas, (4,) each; None: they stay as they are.
+    """
+    anchors = tf.cast(anchors, tf.float32)
+    gt_boxes = tf.cast(gt_boxes, tf.float32)
+    matches = _match(anchors, size_input, gt_boxes, config)
+    labels = sample_labels(
+        matches.labels,
+        seed,
+        size=config.minibatch_size,
+        positive_fraction=config.positive_fraction,
+    )
+    positions = tf.where(labels == 1)
+    deltas = _encode_matches(anchors, gt_boxes, matches, positions[:, 0])
+    if normalisation is not None:
+        deltas = normalisation.normalised(deltas)
+    return RpnTargets(
+        labels=labels,
+        deltas=tf.tensor_scatter_nd_update(tf.zeros_like(anchors), positions, deltas),
+    )
+
+
+def rpn_positive_deltas(
+    anchors: Any, size_input: Any, gt_boxes: Any, config: RpnConfig
+) -> DeltaSums:
+    """Sums over **all** positive anchors of an image, before any sampling.
+
+    One 4-vector for all anchor shapes, as in ML proposal_prepare_image_roidb.m:70-104. Arguments
+    as those of :func:`rpn_targets`.
+
+    Returns:
+        count (), delta_sum (4,), sum_of_squares (4,).
+    """
+    anchors = tf.cast(anchors, tf.float32)
+    gt_boxes = tf.cast(gt_boxes, tf.float32)
+    matches = _match(anchors, size_input, gt_boxes, config)
+    positions = tf.where(matches.labels == 1)[:, 0]
+    deltas = _encode_matches(anchors, gt_boxes, matches, positions)
+    return DeltaSums(
+        count=tf.shape(deltas)[0],
+        delta_sum=tf.reduce_sum(deltas, axis=0),
+        sum_of_squares=tf.reduce_sum(tf.square(deltas), axis=0),
+    )
+
+
+def _match(anchors: tf.Tensor, size_input: Any, gt_boxes: tf.Tensor, config: RpnConfig) -> Matches:
+    """Labels of the anchors that compete: those inside the image, or all of them."""
+    if config.keep_cross_boundary:
+        competing = tf.ones(tf.shape(anchors)[:1], tf.bool)
+    else:
+        competing = inside_image(anchors, size_input[0], size_input[1])
+    return match_anchors(
+        anchors,
+        competing,
+        gt_boxes,
+        positive_iou=config.positive_iou,
+        negative_iou=config.negative_iou,
+    )
+
+
+def _encode_matches(
+    anchors: tf.Tensor, gt_boxes: tf.Tensor, matches: Matches, positions: tf.Tensor
+) -> tf.Tensor:
+    """(K, 4) deltas, not normalised, of the K anchors at ``positions`` to their matched gt."""
+    matched_gt_boxes = tf.gather(gt_boxes, tf.gather(matches.matched_gt, positions))
+    return encode(tf.gather(anchors, positions), matched_gt_boxes)
+
+
+def rpn_losses(
+    outputs: RpnOutputs,
+    batch: dict[str, tf.Tensor],
+    seed: tf.Tensor,
+    config: RpnConfig,
+    normalisation: Normalisation,
+    anchors_per_position: int,
+) -> dict[str, tf.Tensor]:
+    """Losses over the sampled anchors of each image (equation 1), and their means.
+
+    Args:
+        outputs: of the head on the images of the batch.
+        batch: ``size`` (N, 2), ``gt_boxes`` (N, G, 4) and ``gt_count`` (N,), as
+            :mod:`keras_frcnn.data.pipeline` makes it; N is known when traced.
+
+    Returns:
+        ``rpn_class_loss``, ``rpn_box_loss`` and the mean number of sampled ``positive_anchors`` an
+        image.
+    """
+    images = outputs.logits.shape[0] or batch["size"].shape[0]
+    positions = tf.cast(tf.shape(outputs.anchors)[0] // anchors_per_position, tf.float32)
+    totals = [0.0, 0.0, 0.0]
+    for image in range(images):
+        targets = rpn_targets(
+            outputs.anchors,
+            batch["size"][image],
+            batch["gt_boxes"][image, : batch["gt_count"][image]],
+            derived_seed(seed, 0, image),
+            config,
+            normalisation,
+        )
+        if config.box_normaliser == "positions":
+            normaliser = positions
+        else:
+            sampled = tf.reduce_sum(tf.cast(targets.labels >= 0, tf.float32))
+            normaliser = tf.maximum(sampled, 1.0)
+        totals[0] += rpn_class_loss(outputs.logits[image], targets.labels)
+        totals[1] += rpn_box_loss(
+            outputs.deltas[image],
+            targets.deltas,
+            targets.labels,
+            sigma=config.sigma,
+            normaliser=normaliser,
+            weight=config.box_weight,
+        )
+        totals[2] += tf.reduce_sum(tf.cast(targets.labels == 1, tf.float32))
+    names = ("rpn_class_loss", "rpn_box_loss", "positive_anchors")
+    return {name: total / images for name, total in zip(names, totals, strict=True)}
+
+
+def rpn_class_loss(logits: Any, labels: Any) -> tf.Tensor:
+    """Cross-entropy of object against background, mean over the sampled anchors.
+
+    PY stage1_rpn_train.pt:455-456 (``normalize: true``, ignore -1); ML proposal_train.m:327 (sum
+    of the label weights): both divide by the number of sampled anchors.
+
+    Args:
+        logits: (A, 2), background first.
+        labels: (A,) int32; -1 is left out.
+
+    Returns:
+        0 where nothing was sampled.
+    """
+    labels = tf.cast(labels, tf.int32)
+    sampled = tf.cast(labels >= 0, tf.float32)
+    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.maximum(labels, 0), logits=tf.cast(logits, tf.float32)
+    )
+    return tf.reduce_sum(cross_entropy * sampled) / tf.maximum(tf.reduce_sum(sampled), 1.0)
+
+
+def rpn_box_loss(
+    pred_deltas: Any,
+    target_deltas: Any,
+    labels: Any,
+    *,
+    sigma: float,
+    normaliser: Any,
+    weight: float,
+) -> tf.Tensor:
+    """Smooth L1 summed over the positive anchors, times ``weight``, over ``normaliser``.
+
+    Args:
+        pred_deltas, target_deltas: (A, 4).
+        labels: (A,) int32; only those of 1 count.
+        sigma: 1 (ML proposal_train.m:312-317) or 3 (PY stage1_rpn_train.pt:469).
+        normaliser: scalar, number of feature-map positions (ML proposal_train.m:317) or of
+            sampled anchors (PY anchor_target_layer.py:181-194).
+        weight: 10 (ML, paper footnote 3) or 1 (PY stage1_rpn_train.pt:468).
+
+    Returns:
+        0 where there is no positive anchor or the normaliser is 0.
+    """
+    positive = tf.cast(labels, tf.int32) == 1
+    total = smooth_l1_sum(pred_deltas, target_deltas, positive, sigma)
+    return weight * tf.math.divide_no_nan(total, tf.cast(normaliser, tf.float32))

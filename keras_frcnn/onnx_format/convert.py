@@ -83,7 +83,7 @@ def _weights(predictor: Predictor) -> dict[str, keras.Variable]:
     return {
         f"{index}/{layer.name}/{weight.name}": weight
         for index, model in enumerate(models)
-        for layer in model.all_layers
+        for layer in model.layers()
         for weight in layer.weights
     }
 

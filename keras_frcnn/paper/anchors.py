@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.data.images import read_image
-from keras_frcnn.data.network_input import network_input
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.geometry.anchors import (
     anchor_grid,
@@ -26,7 +25,7 @@ from keras_frcnn.geometry.anchors import (
 )
 from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.network_input import network_input
 from keras_frcnn.paper import published
 from keras_frcnn.paper.sheet import Column, Sheet
 from keras_frcnn.paper.trainings import four_steps
@@ -131,16 +130,14 @@ def anchor_statistics(model: FasterRcnn, paths) -> AnchorStatistics:
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
     def one(image):
-        inputs, (_, sizes, scales) = network_input(image[None], model.recipe.image)
-        logits, deltas = model.region_proposal_network(inputs, training=False)
-        height, width = (model.backbone.feature_size(sizes[0, axis]) for axis in (0, 1))
-        anchors = model.anchors(height, width)
-        boxes = box_geometry.decode(anchors, deltas[0])
-        border = tf.cast(sizes[0], tf.float32)
+        inputs, frames = network_input(image[None], model.recipe.image)
+        outputs = model.rpn(model.features(inputs))
+        boxes = box_geometry.decode(outputs.anchors, outputs.deltas[0])
+        border = tf.cast(frames.sizes_input[0], tf.float32)
         boxes = box_geometry.clip(boxes, border[0], border[1])
         sides = tf.reshape(boxes[:, 2:] - boxes[:, :2], (-1, per_position, 2))
-        weights = tf.reshape(tf.nn.softmax(logits[0])[:, 1], (-1, per_position, 1))
-        kept = select_proposals(logits, deltas, anchors, sizes, scales, uncut)
+        weights = tf.reshape(tf.nn.softmax(outputs.logits[0])[:, 1], (-1, per_position, 1))
+        kept = model.proposals(outputs, frames, uncut)
         return tf.reduce_sum(sides * weights, 0), tf.reduce_sum(weights, 0), kept.count[0]
 
     totals, weights, counts = np.zeros((per_position, 2)), np.zeros((per_position, 1)), []

@@ -135,9 +135,9 @@ def _about(predictor: Predictor, network: str, found: PartTimes):
     """Sizes of the parts, and of how many proposals the times are."""
     model = predictor.model
     count = {
-        "convolutions": sum(layer.count_params() for layer in model.base_layers),
-        "RPN": sum(layer.count_params() for layer in model.rpn_layers),
-        "detector's head": sum(layer.count_params() for layer in model.head_layers),
+        "convolutions": sum(layer.count_params() for layer in model.layers("base")),
+        "RPN": sum(layer.count_params() for layer in model.layers("rpn")),
+        "detector's head": sum(layer.count_params() for layer in model.layers("head")),
     }
     sizes = ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in count.items())
     paper = published.RPN_PARAMETERS.get(network)

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import digest_of
 from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.network_input import network_input
 from keras_frcnn.network.weights import load_layers
 from keras_frcnn.proposals.given import ScoredBoxes, ranked
 from keras_frcnn.recipes import ProposalConfig
@@ -100,25 +99,15 @@ class RegionProposalNetwork(tf.Module):
     def propose(self, image: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes (P, 4) in pixels of the image and scores (P,), best first."""
         inputs, frames = network_input(image[None], self.model.recipe.image)
-        features = self.model.base(inputs, training=False)
-        shape = tf.shape(features)
-        logits, deltas = self.model.rpn_head(features)
+        outputs = self.model.rpn(self.model.features(inputs))
         if not self.ablation.reg:
-            deltas = tf.zeros_like(deltas)
+            outputs = outputs._replace(deltas=tf.zeros_like(outputs.deltas))
         if not self.ablation.cls:
-            drawn = tf.random.stateless_uniform(tf.shape(logits)[:2], seed)
-            logits = tf.stack((tf.zeros_like(drawn), drawn), axis=-1)
-        found = select_proposals(
-            logits,
-            deltas,
-            self.model.anchors(shape[1], shape[2]),
-            frames.sizes_input,
-            frames.scales,
-            self.config,
-        )
+            drawn = tf.random.stateless_uniform(tf.shape(outputs.logits)[:2], seed)
+            outputs = outputs._replace(logits=tf.stack((tf.zeros_like(drawn), drawn), axis=-1))
+        found = self.model.proposals(outputs, frames, self.config)
         count = found.count[0]
-        boxes = found.boxes_input[0, :count] / tf.tile(frames.scales[0], [2])
-        return boxes, found.scores[0, :count]
+        return frames.to_image(found.boxes_input)[0, :count], found.scores[0, :count]
 
 
 def load_rpn(run: RunFolder, stage: int | None = None) -> tuple[FasterRcnn, dict]:
@@ -146,7 +135,7 @@ def load_rpn(run: RunFolder, stage: int | None = None) -> tuple[FasterRcnn, dict
         if stage == 3:
             if not files[1].exists():
                 raise UserError(f"{run.path} has no stage3 weights yet; finish it with --resume.")
-            names = [layer.name for layer in model.rpn_layers]
-            load_layers(model.rpn_layers, files[1], reinitialise=(), required=names)
+            names = [layer.name for layer in model.layers("rpn")]
+            load_layers(model.layers("rpn"), files[1], reinitialise=(), required=names)
     about = {"run": str(run.path), "stage": stage, "weights": digest_of(files)}
     return model, about

@@ -29,10 +29,10 @@ def load_initial_weights(model: FasterRcnn, path: Path) -> LoadReport:
     """
     with open_layers(path) as file:
         class_names = file.metadata.get("class_names")
-    base = [layer.name for layer in model.base_layers if layer.weights]
+    base = [layer.name for layer in model.layers("base") if layer.weights]
     if class_names is None or tuple(class_names) == model.class_names:
-        return load_layers(model.all_layers, path, required=base)
-    kept = [layer for layer in model.all_layers if layer.name not in CLASS_OUTPUTS]
+        return load_layers(model.layers(), path, required=base)
+    kept = [layer for layer in model.layers() if layer.name not in CLASS_OUTPUTS]
     report = load_layers(kept, path, required=base)
     return dataclasses.replace(
         report,

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_frcnn.data.pipeline import batch_signature, batches
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.network_input import Frames
 from keras_frcnn.training.feature_cache import FeatureCache
 from keras_frcnn.training.objectives import features_of
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -70,20 +70,11 @@ def make_proposals(
 
     @tf.function(input_signature=[batch_signature(1, channels, feature_dtype)])
     def proposals(batch):
-        features = features_of(model, batch)
-        shape = tf.shape(features)
-        logits, deltas = model.rpn_head(features)
-        selected = select_proposals(
-            logits,
-            deltas,
-            model.anchors(shape[1], shape[2]),
-            batch["size"],
-            batch["scale"],
-            model.recipe.training_proposals,
-        )
-        count = selected.count[0]
-        boxes_image = selected.boxes_input[0, :count] / tf.tile(batch["scale"][0], [2])
-        return boxes_image, selected.scores[0, :count]
+        frames = Frames(batch["size"], batch["scale"])
+        outputs = model.rpn(features_of(model, batch))
+        found = model.proposals(outputs, frames, model.recipe.training_proposals)
+        count = found.count[0]
+        return frames.to_image(found.boxes_input)[0, :count], found.scores[0, :count]
 
     boxes, scores = [], []
     batch_iterator = _one_by_one(model, len(units), make_record, cache)

@@ -13,16 +13,16 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_frcnn.data.coverage import best_ious, best_proposal_ious, shapes_input
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import decode_unit, image_scale
 from keras_frcnn.geometry.anchors import configured_anchors
+from keras_frcnn.network.detector import detector_targets
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.rpn import rpn_targets
 from keras_frcnn.plots import save_label_statistics
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Recipe
-from keras_frcnn.targets.coverage import best_ious, best_proposal_ious, shapes_input
-from keras_frcnn.targets.detector import detector_targets
-from keras_frcnn.targets.rpn import rpn_targets
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import TrainingUnit
 from keras_frcnn.visualize import draw_samples
@@ -36,25 +36,11 @@ def save_sampled_anchors(
     folder: Path, model: FasterRcnn, units: Sequence[TrainingUnit], seed: int
 ) -> None:
     """Writes ``samples/anchors-*.png``: a few images with the anchors of one RPN minibatch."""
-    config = model.recipe.rpn
     for index, unit in enumerate(_with_objects(units)):
         size, gt_boxes = _input_frame(model.recipe, unit)
         feature_size = [int(model.backbone.feature_size(int(side))) for side in size]
         anchors = model.anchors(*feature_size)
-        targets = rpn_targets(
-            anchors,
-            size[0],
-            size[1],
-            gt_boxes,
-            tf.constant([seed, index]),
-            positive_iou=config.positive_iou,
-            negative_iou=config.negative_iou,
-            minibatch_size=config.minibatch_size,
-            positive_fraction=config.positive_fraction,
-            delta_mean=np.zeros(4, np.float32),
-            delta_std=np.ones(4, np.float32),
-            keep_cross_boundary=config.keep_cross_boundary,
-        )
+        targets = rpn_targets(anchors, size, gt_boxes, tf.constant([seed, index]), model.recipe.rpn)
         _save(
             folder / "samples" / f"anchors-{index + 1}.png",
             unit,
@@ -76,7 +62,6 @@ def save_sampled_rois(
     """Writes ``samples/stage2-rois-*.png``: a few images with the RoIs of one detector step."""
     config = model.recipe.detector
     positions = {unit.key: index for index, unit in enumerate(units)}
-    identity = np.zeros((model.number_of_classes, 4), np.float32)
     for index, unit in enumerate(_with_objects(units)):
         size, gt_boxes = _input_frame(model.recipe, unit)
         _, scale = image_scale(unit.example.height, unit.example.width, model.recipe.image)
@@ -86,13 +71,8 @@ def save_sampled_rois(
             gt_boxes,
             unit.example.classes,
             tf.constant([seed, index]),
-            rois_per_image=config.rois_per_step // config.images_per_step,
-            foreground_fraction=config.foreground_fraction,
-            foreground_iou=config.foreground_iou,
-            background_iou_low=config.background_iou_low,
-            background_iou_high=config.background_iou_high,
-            delta_means=identity,
-            delta_stds=identity + 1,
+            config.rois_per_step // config.images_per_step,
+            config,
         )
         labels = np.minimum(targets.labels.numpy(), 1)
         _save(

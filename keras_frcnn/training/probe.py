@@ -12,9 +12,10 @@ import tensorflow as tf
 from keras_frcnn.data.pipeline import batch_signature, batches, image_scale
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.recipes import ImageConfig
-from keras_frcnn.training.objectives import DeltaNormalisation, detector_objective
+from keras_frcnn.training.objectives import detector_objective
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.step import TrainingStep, variable_taken_last
@@ -111,8 +112,8 @@ def _probe_stage2(fitting: Fitting, model: FasterRcnn) -> None:
     keys = [unit.key for unit in units]
     store = ProposalStore.from_lists(keys, boxes, [np.zeros(len(entry)) for entry in boxes])
     make_record = fitting.records.of(store)
-    layers = [*model.trained_base_layers(), *model.head_layers]
-    normalisation = DeltaNormalisation.identity(model.number_of_classes)
+    layers = model.layers("base", "head", trained=True)
+    normalisation = Normalisation.identity(model.number_of_classes, 4)
     step = TrainingStep(
         detector_objective(model, normalisation, number),
         MomentumOptimizer(trained_variables(layers), recipe.optimizer),

@@ -70,7 +70,7 @@ def bytes_to_write(
     run: RunFolder, config: RunConfig, model: FasterRcnn, stage: int, units: int
 ) -> int:
     """The most that this stage and the later ones will add to the disk."""
-    base, rpn, head = model.trained_base_layers(), model.rpn_layers, model.head_layers
+    base, rpn, head = model.layers("base", trained=True), model.layers("rpn"), model.layers("head")
     trained = {0: (*base, *rpn, *head), 1: (*base, *rpn), 2: (*base, *head), 3: rpn, 4: head}
     largest = max(_numbers(trained[number]) for number in config.schedules if number >= stage)
     # Weights and velocities; one checkpoint more than is kept, while the newest is written.
@@ -91,15 +91,15 @@ def _weight_files(
 ) -> list[tuple[str, Iterable[keras.layers.Layer]]]:
     """What a run of this mode and these stages ends with."""
     if config.mode == "joint":
-        return [(FINAL, model.all_layers)]
+        return [(FINAL, model.layers())]
     layers = {
-        1: (*model.base_layers, *model.rpn_layers),
-        2: (*model.base_layers, *model.head_layers),
-        3: model.rpn_layers,
-        4: model.head_layers,
+        1: (*model.layers("base"), *model.layers("rpn")),
+        2: (*model.layers("base"), *model.layers("head")),
+        3: model.layers("rpn"),
+        4: model.layers("head"),
     }
     files = [(f"stage{stage}", layers[stage]) for stage in config.stages]
-    return [*files, (FINAL, model.all_layers)] if 4 in config.stages else files
+    return [*files, (FINAL, model.layers())] if 4 in config.stages else files
 
 
 def _numbers(layers: Iterable[keras.layers.Layer]) -> int:

@@ -16,17 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import load_layers, write_layers
 from keras_frcnn.runs import FINAL
 from keras_frcnn.stopping import TrainingStopped, signal_of
-from keras_frcnn.training import normalisation as normalise
 from keras_frcnn.training import pictures
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import check_unchanged, load_initial_weights
 from keras_frcnn.training.loop import BETWEEN
 from keras_frcnn.training.objectives import (
-    DeltaNormalisation,
     detector_objective,
     joint_objective,
     rpn_objective,
@@ -34,6 +33,7 @@ from keras_frcnn.training.objectives import (
 from keras_frcnn.training.passes import make_proposals
 from keras_frcnn.training.probe import probe_stage2
 from keras_frcnn.training.proposal_store import ProposalStore
+from keras_frcnn.training.statistics import detector_statistics, rpn_statistics
 from keras_frcnn.training.units import TrainingUnit
 
 
@@ -88,8 +88,8 @@ class Trainer:
             model, loaded = self.initial_model()
             self.fitting.records.check_room(model, 1)
             pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
-            trained = [*model.trained_base_layers(), *model.rpn_layers]
-            saved = [*model.base_layers, *model.rpn_layers]
+            trained = model.layers("base", "rpn", trained=True)
+            saved = model.layers("base", "rpn")
             if 2 in self.config.stages:
                 probe_stage2(self.fitting, model)
             self._train_rpn(model, 1, trained, saved, loaded)
@@ -108,8 +108,8 @@ class Trainer:
             return
         model, loaded = self.initial_model()
         self.fitting.records.check_room(model, 2)
-        trained = [*model.trained_base_layers(), *model.head_layers]
-        saved = [*model.base_layers, *model.head_layers]
+        trained = model.layers("base", "head", trained=True)
+        saved = model.layers("base", "head")
         self._train_detector(model, 2, proposals, trained, saved, loaded)
 
     def _stage3(self) -> None:
@@ -118,10 +118,10 @@ class Trainer:
             model = self._model_from("stage2", base=True)
             self.fitting.records.check_room(model, 3)
             self.fitting.records.compute_features(model)
-            self._train_rpn(model, 3, model.rpn_layers, model.rpn_layers, frozenset())
+            self._train_rpn(model, 3, model.layers("rpn"), model.layers("rpn"), frozenset())
         if 4 in self.config.stages and not self.run.proposals_file(3).exists():
             model = self._model_from("stage2", base=True)
-            self._load(model.rpn_layers, "stage3")
+            self._load(model.layers("rpn"), "stage3")
             self.fitting.records.check_room(model, 4)
             self.fitting.records.compute_features(model)
             self._write_proposals(model, 3)
@@ -133,8 +133,8 @@ class Trainer:
         model = self._model_from("stage2", base=True, head=True)
         self.fitting.records.check_room(model, 4)
         self.fitting.records.compute_features(model)
-        loaded = frozenset(layer.name for layer in model.head_layers)
-        layers = model.head_layers
+        loaded = frozenset(layer.name for layer in model.layers("head"))
+        layers = model.layers("head")
         self._train_detector(model, 4, self.run.proposals_file(3), layers, layers, loaded)
 
     def _joint(self) -> None:
@@ -144,12 +144,11 @@ class Trainer:
         model, loaded = self.initial_model()
         self.fitting.records.check_room(model, 0)
         pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
-        normalisation = DeltaNormalisation.identity(model.number_of_classes)
-        normalisation.detector_stds[:] = self.recipe.joint_delta_std
-        trained = [*model.trained_base_layers(), *model.rpn_layers, *model.head_layers]
-        bbox_pred = model.head_layers[-1]
-        if bbox_pred.name in loaded:
-            normalise.unfold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
+        normalisation = Normalisation.identity(model.number_of_classes, 4)
+        normalisation.std[:] = self.recipe.joint_delta_std
+        trained = model.layers(trained=True)
+        if model.bbox_pred.name in loaded:
+            normalisation.make_normalised(model.bbox_pred)
         self.fitting.fit(
             model,
             0,
@@ -161,17 +160,17 @@ class Trainer:
             make_record=self.fitting.records.of(None),
             eligible=np.arange(len(self.units)),
         )
-        normalise.fold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
-        self._save(model.all_layers, FINAL)
+        normalisation.make_plain(model.bbox_pred)
+        self._save(model.layers(), FINAL)
         Checkpoints(self.run.checkpoints, 0).clear()
 
     def _write_final(self) -> None:
         if self.run.weights_file(FINAL).exists():
             return
         model = self._model_from("stage2", base=True)
-        self._load(model.rpn_layers, "stage3")
-        self._load(model.head_layers, "stage4")
-        self._save(model.all_layers, FINAL)
+        self._load(model.layers("rpn"), "stage3")
+        self._load(model.layers("head"), "stage4")
+        self._save(model.layers(), FINAL)
 
     def new_model(self) -> FasterRcnn:
         """The network with random weights drawn from the run's seed."""
@@ -202,9 +201,9 @@ class Trainer:
     ) -> FasterRcnn:
         model = self.new_model()
         layers = [
-            *(model.base_layers if base else ()),
-            *(model.rpn_layers if rpn else ()),
-            *(model.head_layers if head else ()),
+            *(model.layers("base") if base else ()),
+            *(model.layers("rpn") if rpn else ()),
+            *(model.layers("head") if head else ()),
         ]
         self._load(layers, name)
         return model
@@ -244,13 +243,11 @@ class Trainer:
     def _train_rpn(
         self, model: FasterRcnn, stage: int, trained, saved, loaded: frozenset[str]
     ) -> None:
-        normalisation = DeltaNormalisation.identity(model.number_of_classes)
+        normalisation = Normalisation.identity(4)
         if self.recipe.rpn.normalise_targets:
-            mean, std = normalise.rpn_statistics(model, self._units_with_progress())
-            normalisation.rpn_mean[:], normalisation.rpn_std[:] = mean, std
-        bbox_pred = model.rpn_layers[-1]
-        if bbox_pred.name in loaded:
-            normalise.unfold(bbox_pred, normalisation.rpn_mean, normalisation.rpn_std)
+            normalisation = rpn_statistics(model, self._units_with_progress())
+        if model.rpn_bbox_pred.name in loaded:
+            normalisation.make_normalised(model.rpn_bbox_pred)
         self.fitting.fit(
             model,
             stage,
@@ -262,7 +259,7 @@ class Trainer:
             make_record=self.fitting.records.of(None),
             eligible=np.arange(len(self.units)),
         )
-        normalise.fold(bbox_pred, normalisation.rpn_mean, normalisation.rpn_std)
+        normalisation.make_plain(model.rpn_bbox_pred)
         self._save(saved, f"stage{stage}")
         Checkpoints(self.run.checkpoints, stage).clear()
 
@@ -277,14 +274,9 @@ class Trainer:
     ) -> None:
         store = ProposalStore.load(proposals, [unit.key for unit in self.units])
         pictures.save_sampled_rois(self.run.path, model, self.units, store, self.config.seed, stage)
-        normalisation = DeltaNormalisation.identity(model.number_of_classes)
-        means, stds = normalise.detector_statistics(
-            model, self._units_with_progress(), store.boxes_of
-        )
-        normalisation.detector_means[:], normalisation.detector_stds[:] = means, stds
-        bbox_pred = model.head_layers[-1]
-        if bbox_pred.name in loaded:
-            normalise.unfold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
+        normalisation = detector_statistics(model, self._units_with_progress(), store.boxes_of)
+        if model.bbox_pred.name in loaded:
+            normalisation.make_normalised(model.bbox_pred)
         images_per_step = self.recipe.detector.images_per_step
         self.fitting.fit(
             model,
@@ -297,6 +289,6 @@ class Trainer:
             make_record=self.fitting.records.of(store),
             eligible=self.fitting.eligible(stage),
         )
-        normalise.fold(bbox_pred, normalisation.detector_means, normalisation.detector_stds)
+        normalisation.make_plain(model.bbox_pred)
         self._save(saved, f"stage{stage}")
         Checkpoints(self.run.checkpoints, stage).clear()

@@ -12,14 +12,15 @@ seed   (2,) int32, of the step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.sampling import derived_seed
 from keras_frcnn.network.variables import trained_variables
-from keras_frcnn.training.objectives import Metrics, fold
+from keras_frcnn.training.objectives import Objective
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer, all_finite
 
 
@@ -41,7 +42,7 @@ def variable_taken_last(
     def size(variable):
         return variable.shape.num_elements()
 
-    base, head = trained(model.trained_base_layers()), trained(model.head_layers)
+    base, head = trained(model.layers("base", trained=True)), trained(model.layers("head"))
     widest = max(head, key=size, default=None)
     if not base or widest is None or size(widest) < sum(map(size, base)):
         return None
@@ -64,7 +65,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        objective: Callable[..., Metrics],
+        objective: Objective,
         optimizer: MomentumOptimizer,
         signature: dict[str, tf.TensorSpec],
         *,
@@ -117,7 +118,7 @@ class TrainingStep:
         for index, batch in enumerate(batches):
             with tf.GradientTape(persistent, watch_accessed_variables=False) as tape:
                 tape.watch(variables)
-                metrics = self.objective(batch, fold(seed, index))
+                metrics = self.objective(batch, derived_seed(seed, index))
                 parts = [value for name, value in metrics.items() if name.endswith("_loss")]
                 objective = tf.add_n(parts) * self.loss_scale.scale
             all_metrics.append(metrics)

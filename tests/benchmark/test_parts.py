@@ -89,7 +89,11 @@ def test_the_steps_change_only_the_layers_of_their_stage(model, monkeypatch):
     monkeypatch.setattr(training, "RATE", 0.01)  # one that float32 weights notice
 
     def snapshot():
-        groups = {"base": model.base_layers, "rpn": model.rpn_layers, "head": model.head_layers}
+        groups = {
+            "base": model.layers("base"),
+            "rpn": model.layers("rpn"),
+            "head": model.layers("head"),
+        }
         return {
             name: np.concatenate([w.ravel() for layer in layers for w in layer.get_weights()])
             for name, layers in groups.items()

@@ -120,7 +120,7 @@ def made(tmp_path_factory, run_config):
     run = RunFolder(place.run)
     run.create(config, ["train_frcnn.py"])
     model = FasterRcnn("tiny", config.class_names, config.recipe, seed=1)
-    write_layers(run.weights_file("final"), model.all_layers, {})
+    write_layers(run.weights_file("final"), model.layers(), {})
     return place
 
 

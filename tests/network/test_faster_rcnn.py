@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.losses import detector_class_loss
+from keras_frcnn.network.detector import detector_class_loss
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import load_layers
 from keras_frcnn.recipes import PAPER
@@ -98,45 +98,45 @@ def test_dropout_acts_with_a_seed_only(vgg):
 
 
 def test_every_weight_belongs_to_one_part(model):
-    parts = (model.base_layers, model.rpn_layers, model.head_layers)
+    parts = (model.layers("base"), model.layers("rpn"), model.layers("head"))
     assert [[layer.name for layer in part] for part in parts] == [
         [f"conv{index}{part}" for index in range(1, 6) for part in ("", "_norm")],
         ["rpn_conv", "rpn_cls_score", "rpn_bbox_pred"],
         ["fc6", "fc7", "cls_score", "bbox_pred"],
     ]
-    assert [layer.name for layer in model.all_layers] == [
+    assert [layer.name for layer in model.layers()] == [
         layer.name for part in parts for layer in part
     ]
-    held = {id(weight) for layer in model.all_layers for weight in layer.weights}
+    held = {id(weight) for layer in model.layers() for weight in layer.weights}
     networks = (model.region_proposal_network, model.fast_rcnn, model.detector_training)
     assert held == {id(weight) for network in networks for weight in network.weights}
 
 
 def test_what_stages_1_and_2_train(vgg, model):
-    names = [layer.name for layer in vgg.base_layers]
+    names = [layer.name for layer in vgg.layers("base")]
     assert len(names) == 13
-    trained = [layer.name for layer in vgg.trained_base_layers()]
+    trained = [layer.name for layer in vgg.layers("base", trained=True)]
     assert trained == names[names.index("block3_conv1") :]
     assert [name for name in names if name not in trained] == [
         "block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2",
     ]  # fmt: skip
-    assert model.trained_base_layers() == model.base_layers
+    assert model.layers("base", trained=True) == model.layers("base")
 
 
 def test_outputs_start_as_published():
     model = FasterRcnn("tiny", tuple(f"class{index}" for index in range(20)), PAPER, seed=1)
     deviations = {"cls_score": 0.01, "bbox_pred": 0.001}
-    for layer in model.head_layers[-2:]:
+    for layer in model.layers("head")[-2:]:
         kernel, bias = layer.get_weights()
         assert kernel.std() == pytest.approx(deviations[layer.name], rel=0.05)
         np.testing.assert_array_equal(bias, 0)
-    assert model.head_layers[-1].get_weights()[0].shape[1] == 84
+    assert model.layers("head")[-1].get_weights()[0].shape[1] == 84
 
 
 def test_the_seed_decides_every_weight(tiny_recipe):
     def weights(seed):
         model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
-        first = [layer.get_weights()[0] for layer in model.all_layers]
+        first = [layer.get_weights()[0] for layer in model.layers()]
         return [kernel for kernel in first if kernel.ndim > 1]  # gamma starts at 1
 
     for one, same, other in zip(weights(1), weights(1), weights(2), strict=True):
@@ -146,7 +146,7 @@ def test_the_seed_decides_every_weight(tiny_recipe):
 
 def test_without_a_seed_nothing_is_drawn(tiny_recipe):
     model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=None)
-    for layer in model.all_layers:
+    for layer in model.layers():
         kernel = layer.get_weights()[0]
         assert kernel.ndim == 1 or not kernel.any(), layer.name  # gamma starts at 1
 
@@ -163,7 +163,7 @@ def test_output_layers_stay_float32(precision, tiny_recipe):
         "cls_score": model.detector([features, rois, roi_image])[0],
         "bbox_pred": model.detector([features, rois, roi_image])[1],
     }
-    layers = {layer.name: layer for layer in model.all_layers}
+    layers = {layer.name: layer for layer in model.layers()}
     for name, output in outputs.items():
         assert output.dtype == tf.float32
         assert layers[name].compute_dtype == "float32"
@@ -189,9 +189,9 @@ def test_anchors_are_those_of_the_recipe(model, tiny_recipe):
 def test_first_cross_entropy_of_vgg_is_near_the_uniform_one(vgg):
     """Wrong means, channel order or initial weights show as a first loss far above ln C."""
     from keras_frcnn.data.images import read_image
-    from keras_frcnn.data.network_input import prepare_image
+    from keras_frcnn.network.network_input import prepare_image
 
-    load_layers(vgg.all_layers, VGG_WEIGHTS)
+    load_layers(vgg.layers(), VGG_WEIGHTS)
     photo = sorted((PHOTOS / "JPEGImages").glob("*.jpg"))[0]
     image, _ = prepare_image(
         read_image(photo),

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_frcnn.network.network_input import Frames
 from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.rpn import RpnOutputs
 from keras_frcnn.recipes import PAPER, ProposalConfig
 
 HEIGHT, WIDTH = 96.0, 128.0
@@ -74,7 +76,9 @@ def random_inputs(seed, images=2, anchors=150):
 )
 def test_against_a_loop(config, on_gpu):
     logits, deltas, anchors, sizes, scales = random_inputs(1)
-    found = select_proposals(logits, deltas, anchors, sizes, scales, config, on_gpu=on_gpu)
+    found = select_proposals(
+        RpnOutputs(logits, deltas, anchors), Frames(sizes, scales), config, on_gpu=on_gpu
+    )
     assert found.boxes_input.shape == (2, config.after_nms, 4)
     assert found.scores.shape == (2, config.after_nms)
     for image in range(2):
@@ -100,7 +104,10 @@ def test_the_smallest_side_is_counted_in_original_pixels(on_gpu):
         scales = np.array([[vertical, horizontal]], "f")
         sizes = np.array([[100, 100]], np.int32)
         found = select_proposals(
-            zeros[..., :2], zeros, anchors, sizes, scales, PAPER.test_proposals, on_gpu=on_gpu
+            RpnOutputs(zeros[..., :2], zeros, anchors),
+            Frames(sizes, scales),
+            PAPER.test_proposals,
+            on_gpu=on_gpu,
         )
         return int(found.count[0])
 
@@ -117,11 +124,8 @@ def test_ranking_where_the_softmax_saturates(on_gpu):
     logits = np.array([[[-10, 10], [-15, 15], [-12, 13]]], "f")
     assert tf.sigmoid(20.0) == tf.sigmoid(30.0)
     found = select_proposals(
-        logits,
-        np.zeros((1, 3, 4), "f"),
-        anchors,
-        np.array([[100, 100]], np.int32),
-        np.ones((1, 2), "f"),
+        RpnOutputs(logits, np.zeros((1, 3, 4), "f"), anchors),
+        Frames(np.array([[100, 100]], np.int32), np.ones((1, 2), "f")),
         ProposalConfig(before_nms=2, after_nms=3),
         on_gpu=on_gpu,
     )
@@ -136,11 +140,8 @@ def test_unlikely_boxes_come_back_too(on_gpu):
     anchors = np.array([[0, 0, 20, 20], [30, 30, 60, 60], [70, 0, 99, 40]], "f")
     logits = np.array([[[30, 0], [0, 5], [3, 0]]], "f")
     found = select_proposals(
-        logits,
-        np.zeros((1, 3, 4), "f"),
-        anchors,
-        np.array([[100, 100]], np.int32),
-        np.ones((1, 2), "f"),
+        RpnOutputs(logits, np.zeros((1, 3, 4), "f"), anchors),
+        Frames(np.array([[100, 100]], np.int32), np.ones((1, 2), "f")),
         ProposalConfig(after_nms=10),
         on_gpu=on_gpu,
     )
@@ -155,11 +156,8 @@ def test_equal_logits_keep_the_order_of_the_anchors(on_gpu):
     corners = 25.0 * np.arange(30)
     anchors = np.stack((corners, corners, corners + 20, corners + 20), 1).astype("f")
     found = select_proposals(
-        np.zeros((1, 30, 2), "f"),
-        np.zeros((1, 30, 4), "f"),
-        anchors,
-        np.array([[1000, 1000]], np.int32),
-        np.ones((1, 2), "f"),
+        RpnOutputs(np.zeros((1, 30, 2), "f"), np.zeros((1, 30, 4), "f"), anchors),
+        Frames(np.array([[1000, 1000]], np.int32), np.ones((1, 2), "f")),
         ProposalConfig(after_nms=30),
         on_gpu=on_gpu,
     )
@@ -169,11 +167,12 @@ def test_equal_logits_keep_the_order_of_the_anchors(on_gpu):
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_nothing_large_enough(on_gpu):
     found = select_proposals(
-        np.zeros((1, 5, 2), "f"),
-        np.zeros((1, 5, 4), "f"),
-        np.tile(np.array([[0, 0, 8, 8]], "f"), (5, 1)),
-        np.array([[100, 100]], np.int32),
-        np.ones((1, 2), "f"),
+        RpnOutputs(
+            np.zeros((1, 5, 2), "f"),
+            np.zeros((1, 5, 4), "f"),
+            np.tile(np.array([[0, 0, 8, 8]], "f"), (5, 1)),
+        ),
+        Frames(np.array([[100, 100]], np.int32), np.ones((1, 2), "f")),
         ProposalConfig(before_nms=3, after_nms=4),
         on_gpu=on_gpu,
     )

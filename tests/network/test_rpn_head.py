@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.losses import rpn_class_loss
-from keras_frcnn.network.rpn import AnchorLayout, build_rpn_head
+from keras_frcnn.network.rpn import AnchorLayout, build_rpn_head, rpn_class_loss
 
 
 def head_of(policy="float32", seed=1, anchors=9, **options):

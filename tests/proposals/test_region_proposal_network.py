@@ -12,10 +12,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_frcnn.data.network_input import network_input
 from keras_frcnn.errors import UserError
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.network_input import network_input
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.proposals.region_proposal_network import (
     Ablation,
@@ -33,7 +33,7 @@ CONFIG = ProposalConfig(before_nms=50, after_nms=12, min_size_image=8)
 def model(tiny_recipe):
     model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=2)
     generator = np.random.default_rng(2)
-    for layer in model.rpn_layers[-2:]:
+    for layer in model.layers("rpn")[-2:]:
         layer.kernel.assign(generator.normal(0, 0.2, layer.kernel.shape))
     return model
 
@@ -141,7 +141,7 @@ def run(run_config, tiny_recipe, tmp_path):
         folder.create(run_config(class_names=CLASSES, **changes), [])
         for seed, name in enumerate(names):
             model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
-            write_layers(folder.weights_file(name), model.all_layers, {})
+            write_layers(folder.weights_file(name), model.layers(), {})
         return folder
 
     return make
@@ -155,10 +155,10 @@ def seeds(model, tiny_recipe, count):
             seed
             for seed, other in enumerate(fresh)
             if np.array_equal(
-                getattr(model, part)[0].get_weights()[0], getattr(other, part)[0].get_weights()[0]
+                model.layers(part)[0].get_weights()[0], other.layers(part)[0].get_weights()[0]
             )
         )
-        for part in ("base_layers", "rpn_layers")
+        for part in ("base", "rpn")
     )
 
 

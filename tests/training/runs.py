@@ -23,7 +23,7 @@ HEAD = {"fc6", "fc7", "cls_score", "bbox_pred"}
 
 
 def weights_of(model):
-    return {layer.name: layer.get_weights() for layer in model.all_layers}
+    return {layer.name: layer.get_weights() for layer in model.layers()}
 
 
 def same(one, other):

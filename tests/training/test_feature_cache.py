@@ -52,7 +52,7 @@ def records(model, units, cache=None):
 
 def computed(model, unit):
     """Features of a unit without the pipeline."""
-    from keras_frcnn.data.network_input import prepare_image
+    from keras_frcnn.network.network_input import prepare_image
 
     config = model.recipe.image
     image, _ = prepare_image(

@@ -14,14 +14,14 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.normalisation import Normalisation
+from keras_frcnn.network.rpn import rpn_targets
+from keras_frcnn.network.sampling import derived_seed
 from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.recipes import PY_FASTER_RCNN
-from keras_frcnn.targets.rpn import rpn_targets
 from keras_frcnn.training.objectives import (
-    DeltaNormalisation,
     detector_objective,
     features_of,
-    fold,
     rpn_objective,
 )
 from tests.training.batches import make_batch
@@ -45,25 +45,18 @@ def test_rpn_losses_against_numpy(model, recipe_name):
     if recipe_name != "paper":
         recipe = dataclasses.replace(recipe, rpn=PY_FASTER_RCNN.rpn)
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
-    normalisation = DeltaNormalisation.identity(3)
-    normalisation.rpn_mean[:] = [0.1, -0.1, 0.2, 0.0]
-    normalisation.rpn_std[:] = [0.2, 0.3, 0.4, 0.5]
+    normalisation = Normalisation([0.1, -0.1, 0.2, 0.0], [0.2, 0.3, 0.4, 0.5])
     # The batch is padded: anchors beyond the image's true size must not be drawn.
     batch = make_batch(padded=(112, 160))
     metrics = rpn_objective(own, normalisation)(batch, SEED)
     logits, deltas = (output.numpy()[0] for output in own.region_proposal_network(batch["image"]))
     targets = rpn_targets(
         own.anchors(7, 10),
-        96,
-        128,
+        (96, 128),
         batch["gt_boxes"][0],
-        fold(SEED, 0, 0),
-        positive_iou=0.7,
-        negative_iou=0.3,
-        minibatch_size=256,
-        positive_fraction=0.5,
-        delta_mean=normalisation.rpn_mean,
-        delta_std=normalisation.rpn_std,
+        derived_seed(SEED, 0, 0),
+        own.recipe.rpn,
+        normalisation,
     )
     labels = targets.labels.numpy()
     sampled, positive = labels >= 0, labels == 1
@@ -84,7 +77,7 @@ def test_detector_sees_its_share_of_rois_from_each_image(model):
     )
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
     batch = make_batch(counts=(2, 3))
-    metrics = detector_objective(own, DeltaNormalisation.identity(3), 2)(batch, SEED)
+    metrics = detector_objective(own, Normalisation.identity(3, 4), 2)(batch, SEED)
     # Eight an image, a quarter of them foreground: plenty of both are there.
     assert float(metrics["foreground_rois"]) == 4
     assert float(metrics["background_rois"]) == 12
@@ -95,13 +88,13 @@ def test_images_without_objects_are_all_background(model):
     """RPN: a minibatch of negatives. Detector of py-faster-rcnn: background RoIs only."""
     empty = make_batch(counts=(2,))
     empty["gt_count"] = tf.constant([0])
-    metrics = rpn_objective(model, DeltaNormalisation.identity(3))(empty, SEED)
+    metrics = rpn_objective(model, Normalisation.identity(4))(empty, SEED)
     assert float(metrics["positive_anchors"]) == 0
     assert float(metrics["rpn_box_loss"]) == 0
     assert 0 < float(metrics["rpn_class_loss"]) < 5
     recipe = dataclasses.replace(model.recipe, detector=PY_FASTER_RCNN.detector)
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
-    metrics = detector_objective(own, DeltaNormalisation.identity(3), 1)(empty, SEED)
+    metrics = detector_objective(own, Normalisation.identity(3, 4), 1)(empty, SEED)
     assert float(metrics["foreground_rois"]) == 0
     assert float(metrics["background_rois"]) == int(empty["proposal_count"][0])
     assert float(metrics["detector_box_loss"]) == 0
@@ -110,10 +103,10 @@ def test_images_without_objects_are_all_background(model):
 def test_no_roi_at_all_gives_losses_and_gradients_of_zero(model):
     batch = make_batch()
     batch["gt_count"] = batch["proposal_count"] = tf.constant([0])
-    variables = [tensorflow_variable(weight) for weight in model.head_layers[-2].weights]
+    variables = [tensorflow_variable(weight) for weight in model.layers("head")[-2].weights]
     with tf.GradientTape() as tape:
         tape.watch(variables)
-        metrics = detector_objective(model, DeltaNormalisation.identity(3), 1)(batch, SEED)
+        metrics = detector_objective(model, Normalisation.identity(3, 4), 1)(batch, SEED)
         loss = metrics["detector_class_loss"] + metrics["detector_box_loss"]
     assert float(loss) == 0
     for gradient in tape.gradient(loss, variables):
@@ -127,5 +120,5 @@ def test_features_of_a_batch_are_used_as_they_are(model):
 
 def test_seeds_of_other_paths_differ():
     paths = [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (2,)]
-    seeds = {tuple(fold(SEED, *path).numpy().tolist()) for path in paths}
+    seeds = {tuple(derived_seed(SEED, *path).numpy().tolist()) for path in paths}
     assert len(seeds) == len(paths)

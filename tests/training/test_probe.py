@@ -115,7 +115,7 @@ def test_the_step_ahead_samples_all_its_rois_and_leaves_nothing(
     run.create(config, [])
     trainer = trainer_of(config, demo_dataset, run)[0]
     model = trainer.new_model()
-    before = [layer.get_weights() for layer in model.all_layers]
+    before = [layer.get_weights() for layer in model.layers()]
     steps, metrics = [], []
 
     def watched(step, batches_of, largest, names, stage):
@@ -130,7 +130,7 @@ def test_the_step_ahead_samples_all_its_rois_and_leaves_nothing(
     rois = metrics[0]["foreground_rois"] + metrics[0]["background_rois"]
     assert float(rois) == recipe.detector.rois_per_step
     assert [reference() for reference in steps] == [None, None]
-    for layer, weights in zip(model.all_layers, before, strict=True):
+    for layer, weights in zip(model.layers(), before, strict=True):
         for value, old in zip(layer.get_weights(), weights, strict=True):
             np.testing.assert_array_equal(value, old)
 

@@ -40,9 +40,10 @@ def numbers(layers):
 def test_what_a_training_still_writes(run_config, model, tmp_path):
     run, config = RunFolder(tmp_path), run_config()
     base, rpn, head = (
-        numbers(layers) for layers in (model.base_layers, model.rpn_layers, model.head_layers)
+        numbers(layers)
+        for layers in (model.layers("base"), model.layers("rpn"), model.layers("head"))
     )
-    trained = numbers(model.trained_base_layers())
+    trained = numbers(model.layers("base", trained=True))
     weights = base + rpn + base + head + rpn + head + (base + rpn + head)
     proposals = 2 * 60 * 8 * 5  # after stages 1 and 3, of 8 units at most 60, box and score
     checkpoints = 3 * 2 * (trained + head)  # stage 2 trains most
@@ -120,7 +121,7 @@ def test_a_disk_without_room_is_refused_before_the_pass_over_all_images(
     run, config = RunFolder(tmp_path / "run"), run_config()
     run.create(config, [])
     for name in ("stage1", "stage2"):
-        write_layers(run.weights_file(name), model.all_layers, {})
+        write_layers(run.weights_file(name), model.layers(), {})
     run.proposals_file(1).parent.mkdir(exist_ok=True)
     run.proposals_file(1).touch()
     trainer, _ = trainer_of(config, demo_dataset, run)

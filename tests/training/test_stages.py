@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import read_layers
 from keras_frcnn.recipes import PY_FASTER_RCNN
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import fitting, normalisation, records, stages
+from keras_frcnn.training import fitting, records, stages, statistics
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
 from tests.training.runs import BASE, HEAD, RPN, file_weights, same
@@ -50,9 +51,7 @@ def test_what_each_stage_starts_from(uninterrupted):
     stored = file_weights(run, "stage2")["bbox_pred"]
     trainer = uninterrupted.trainer
     store = ProposalStore.load(run.proposals_file(3), [unit.key for unit in trainer.units])
-    means, stds = normalisation.detector_statistics(
-        trainer.new_model(), trainer.units, store.boxes_of
-    )
+    means, stds = statistics.detector_statistics(trainer.new_model(), trainer.units, store.boxes_of)
     kernel, bias = before[4]["bbox_pred"]
     np.testing.assert_allclose(kernel * stds.ravel(), stored[0], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(bias * stds.ravel() + means.ravel(), stored[1], rtol=1e-4, atol=1e-6)
@@ -78,7 +77,7 @@ def test_what_each_file_holds(uninterrupted):
 
 def test_stored_deltas_are_plain(uninterrupted):
     trainer = uninterrupted.trainer
-    mean, std = normalisation.rpn_statistics(trainer.new_model(), trainer.units)
+    mean, std = statistics.rpn_statistics(trainer.new_model(), trainer.units)
     for stage in (1, 3):
         kernel, bias = uninterrupted.after[stage]["rpn_bbox_pred"]
         stored = file_weights(uninterrupted.run, f"stage{stage}")["rpn_bbox_pred"]
@@ -175,7 +174,7 @@ def test_layers_of_vgg_trained_in_each_stage(
         trained[stage] = [layer.name for layer in layers]
 
     nothing = lambda *arguments, **others: None  # noqa: E731
-    identity = (np.zeros(4, np.float32), np.ones(4, np.float32))
+    identity = Normalisation.identity(4)
     monkeypatch.setattr(fitting.Fitting, "fit", remember)
     for name in ("check_room", "compute_features"):
         monkeypatch.setattr(records.TrainingRecords, name, nothing)
@@ -183,9 +182,9 @@ def test_layers_of_vgg_trained_in_each_stage(
     for name in ("_load", "_save", "_write_proposals"):
         monkeypatch.setattr(stages.Trainer, name, nothing)
     for name in ("rpn_statistics", "detector_statistics"):
-        monkeypatch.setattr(stages.normalise, name, lambda *arguments: identity)
-    for name in ("fold", "unfold"):
-        monkeypatch.setattr(stages.normalise, name, nothing)
+        monkeypatch.setattr(stages, name, lambda *arguments: identity)
+    for name in ("make_plain", "make_normalised"):
+        monkeypatch.setattr(Normalisation, name, nothing)
     for name in ("save_sampled_anchors", "save_sampled_rois"):
         monkeypatch.setattr(stages.pictures, name, nothing)
     store = SimpleNamespace(boxes_of=None)

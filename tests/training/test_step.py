@@ -14,10 +14,10 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.variables import tensorflow_variable, trained_variables
 from keras_frcnn.recipes import PY_FASTER_RCNN, OptimizerConfig
 from keras_frcnn.training.objectives import (
-    DeltaNormalisation,
     detector_objective,
     joint_objective,
     rpn_objective,
@@ -135,11 +135,9 @@ def test_joint_training_of_two_images(model):
     )
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
     batch = make_batch(counts=(2, 1))
-    objective = joint_objective(own, DeltaNormalisation.identity(3))
-    variables = [
-        tensorflow_variable(weight) for layer in own.all_layers for weight in layer.weights
-    ]
-    names = [f"{layer.name}/{index}" for layer in own.all_layers for index in range(2)]
+    objective = joint_objective(own, Normalisation.identity(3, 4))
+    variables = [tensorflow_variable(weight) for layer in own.layers() for weight in layer.weights]
+    names = [f"{layer.name}/{index}" for layer in own.layers() for index in range(2)]
     before = [variable.numpy() for variable in variables]
     with tf.GradientTape() as tape:
         metrics = objective(batch, SEED)
@@ -170,16 +168,16 @@ def test_joint_training_of_two_images(model):
 
 def test_only_the_given_variables_change(model):
     own = FasterRcnn("tiny", ("a", "b"), model.recipe, seed=2)
-    trained = {id(layer) for layer in (own.base.get_layer("conv4"), *own.rpn_layers)}
+    trained = {id(layer) for layer in (own.base.get_layer("conv4"), *own.layers("rpn"))}
     variables = [
         tensorflow_variable(weight)
-        for layer in own.all_layers
+        for layer in own.layers()
         if id(layer) in trained
         for weight in layer.weights
     ]
-    before = {layer.name: layer.get_weights() for layer in own.all_layers}
+    before = {layer.name: layer.get_weights() for layer in own.layers()}
     step = TrainingStep(
-        rpn_objective(own, DeltaNormalisation.identity(3)),
+        rpn_objective(own, Normalisation.identity(4)),
         MomentumOptimizer(variables, own.recipe.optimizer),
         signature_of(),
         batches_per_step=1,
@@ -188,7 +186,7 @@ def test_only_the_given_variables_change(model):
     for size in ((96, 128), (128, 96), (97, 111)):
         step.run((make_batch(size=size),), 0.01, SEED)
     assert step.traces == 1
-    for layer in own.all_layers:
+    for layer in own.layers():
         changed = [
             np.any(new != old)
             for new, old in zip(layer.get_weights(), before[layer.name], strict=True)
@@ -199,9 +197,9 @@ def test_only_the_given_variables_change(model):
 def detector_step(recipe, *, batches_per_step, late):
     """(network, step of stage 2), fc6's gradient taken last or with the others."""
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
-    layers = [*own.trained_base_layers(), *own.head_layers]
+    layers = own.layers("base", "head", trained=True)
     step = TrainingStep(
-        detector_objective(own, DeltaNormalisation.identity(3), 1),
+        detector_objective(own, Normalisation.identity(3, 4), 1),
         MomentumOptimizer(trained_variables(layers), recipe.optimizer),
         signature_of(),
         batches_per_step=batches_per_step,
@@ -217,9 +215,9 @@ def test_a_gradient_taken_last_is_the_same(tiny_recipe, batches_per_step):
     changes = []
     for late in (False, True):
         own, step = detector_step(tiny_recipe, batches_per_step=batches_per_step, late=late)
-        before = [value for layer in own.all_layers for value in layer.get_weights()]
+        before = [value for layer in own.layers() for value in layer.get_weights()]
         step.run(batches, 0.01, SEED)
-        after = [value for layer in own.all_layers for value in layer.get_weights()]
+        after = [value for layer in own.layers() for value in layer.get_weights()]
         changes.append([new - old for new, old in zip(after, before, strict=True)])
     for at_once, last in zip(*changes, strict=True):
         assert np.linalg.norm(last - at_once) <= 1e-5 * np.linalg.norm(at_once)
@@ -232,7 +230,7 @@ def test_a_gradient_taken_last_waits_for_all_others(tiny_recipe, late):
     updates = [op for op in graph.get_operations() if op.type == "ResourceApplyKerasMomentum"]
     # Inputs: variable, velocity, rate, gradient, momentum.
     gradients = {update.inputs[0].name: update.inputs[3].op for update in updates}
-    kernel = tensorflow_variable(own.head_layers[0].kernel)
+    kernel = tensorflow_variable(own.layers("head")[0].kernel)
     handles = {id(outer): inner.name for outer, inner in graph.captures}
     fc6 = gradients.pop(handles[id(kernel.handle)])
     assert len(gradients) == len(step.optimizer.variables_trained) - 1
@@ -252,8 +250,8 @@ def operations_before(operation):
 
 
 def test_fc6_is_taken_last_only_above_a_trained_base(model):
-    base, rpn, head = model.trained_base_layers(), model.rpn_layers, model.head_layers
-    fc6 = tensorflow_variable(model.head_layers[0].kernel)
+    base, rpn, head = model.layers("base", trained=True), model.layers("rpn"), model.layers("head")
+    fc6 = tensorflow_variable(model.layers("head")[0].kernel)
     for layers in ([*base, *head], [*base, *rpn, *head]):  # stage 2, joint training
         assert variable_taken_last(model, layers) is fc6
     for layers in ([*base, *rpn], rpn, head):  # stages 1, 3 and 4
@@ -263,4 +261,4 @@ def test_fc6_is_taken_last_only_above_a_trained_base(model):
 def test_nothing_is_taken_last_where_the_base_has_more_weights(tiny_recipe):
     """ResNet-50: the widest layer of its head has 2.4 million weights, its base 8.3 million."""
     own = FasterRcnn("resnet50", ("a",), tiny_recipe, seed=None)
-    assert variable_taken_last(own, [*own.trained_base_layers(), *own.head_layers]) is None
+    assert variable_taken_last(own, own.layers("base", "head", trained=True)) is None

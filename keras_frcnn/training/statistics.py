@@ -1,11 +1,8 @@
-"""Statistics of the regression targets, and folding them into the output layers.
-
-Networks are trained on deltas of mean 0 and variance 1 and stored so that they give plain deltas:
-``w <- w * std`` and ``b <- b * std + mean`` (train.py:55-91; proposal_train.m:262-288).
+"""Mean and deviation of the box targets of all training images (section 3.2, recipe 4.5, 4.7).
 
 Shapes and names
 ----------------
-C  classes incl. background, A  anchors per position, F  inputs of the layer.
+C  classes incl. background, P  proposals of an image.
 """
 
 from __future__ import annotations
@@ -16,21 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.data.pipeline import image_scale
+from keras_frcnn.network.detector import detector_foreground_deltas
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.targets.statistics import (
-    detector_foreground_deltas,
-    mean_and_std,
-    rpn_positive_deltas,
-)
+from keras_frcnn.network.normalisation import Normalisation, mean_and_std
+from keras_frcnn.network.rpn import rpn_positive_deltas
 from keras_frcnn.training.units import TrainingUnit
 
 # A deviation below it is the rounding of the float32 sums, not a spread to divide by.
 _EPSILON = 1e-3
 
 
-def rpn_statistics(
-    model: FasterRcnn, units: Iterable[TrainingUnit]
-) -> tuple[np.ndarray, np.ndarray]:
+def rpn_statistics(model: FasterRcnn, units: Iterable[TrainingUnit]) -> Normalisation:
     """Mean and deviation (4,) of the deltas of all positive anchors of all training images."""
     config = model.recipe
 
@@ -42,15 +35,8 @@ def rpn_statistics(
         ]
     )
     def positive_deltas(feature_size, size, gt_boxes):
-        return rpn_positive_deltas(
-            model.anchors(feature_size[0], feature_size[1]),
-            size[0],
-            size[1],
-            gt_boxes,
-            positive_iou=config.rpn.positive_iou,
-            negative_iou=config.rpn.negative_iou,
-            keep_cross_boundary=config.rpn.keep_cross_boundary,
-        )
+        anchors = model.anchors(feature_size[0], feature_size[1])
+        return rpn_positive_deltas(anchors, size, gt_boxes, config.rpn)
 
     totals = [np.zeros(()), np.zeros(4), np.zeros(4)]
     for unit in units:
@@ -62,14 +48,14 @@ def rpn_statistics(
         parts = positive_deltas(feature_size, size, gt_boxes.astype(np.float32))
         totals = [total + part.numpy() for total, part in zip(totals, parts, strict=True)]
     mean, std = mean_and_std(*totals, epsilon=_EPSILON)
-    return mean.astype(np.float32), std.astype(np.float32)
+    return Normalisation(mean.astype(np.float32), std.astype(np.float32))
 
 
 def detector_statistics(
     model: FasterRcnn,
     units: Iterable[TrainingUnit],
     proposals_image_of: Callable[[int], np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Normalisation:
     """Per-class mean and deviation (C, 4) over all foreground RoIs of the data set.
 
     Deltas do not depend on the frame, but for the rounding of the input size: they are taken in
@@ -109,27 +95,4 @@ def detector_statistics(
         )
         totals = [total + part.numpy() for total, part in zip(totals, parts, strict=True)]
     means, stds = mean_and_std(*totals, epsilon=_EPSILON)
-    return means.astype(np.float32), stds.astype(np.float32)
-
-
-def fold(layer, means: np.ndarray, stds: np.ndarray) -> None:
-    """Makes a layer that gives normalised deltas give plain ones, in place.
-
-    Args:
-        layer: ``rpn_bbox_pred`` (1, 1, F, 4 * A) or ``bbox_pred`` (F, 4 * C).
-        means, stds: (4,) or (C, 4); repeated over the layer's outputs as needed.
-    """
-    kernel, bias = layer.get_weights()
-    means, stds = (np.resize(np.ravel(values), bias.shape) for values in (means, stds))
-    layer.set_weights([kernel * stds, bias * stds + means])
-
-
-def unfold(layer, means: np.ndarray, stds: np.ndarray) -> None:
-    """The inverse of :func:`fold`: training goes on from stored weights as if never stored.
-
-    The MATLAB code skips this in stage 4 and lets the layer re-learn its scale; that is a slip
-    without a purpose and costs a short schedule dearly.
-    """
-    kernel, bias = layer.get_weights()
-    means, stds = (np.resize(np.ravel(values), bias.shape) for values in (means, stds))
-    layer.set_weights([kernel / stds, (bias - means) / stds])
+    return Normalisation(means.astype(np.float32), stds.astype(np.float32))

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_frcnn.data.coverage import best_ious, best_proposal_ious, shapes_input
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.geometry.anchors import shaped_anchors
 from keras_frcnn.recipes import ImageConfig
-from keras_frcnn.targets.coverage import best_ious, best_proposal_ious, shapes_input
 
 
 def example(height: int, width: int, boxes) -> Example:

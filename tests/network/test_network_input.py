@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import (
+from keras_frcnn.network.network_input import (
     _input_size_tensor,
     frames_of,
     input_size,
@@ -186,4 +186,10 @@ def test_frames_of_images_of_several_sizes():
     assert frames.sizes_image.numpy().tolist() == [[20, 40], [60, 120]]
     assert frames.sizes_input.numpy().tolist() == [[30, 60]] * 2
     assert frames.scales.numpy().tolist() == [[1.5, 1.5], [0.5, 0.5]]
-    assert [entry.dtype for entry in frames] == [tf.int32, tf.int32, tf.float32]
+    assert [entry.dtype for entry in frames] == [tf.int32, tf.float32, tf.int32]
+    boxes = tf.constant([[[2.0, 4, 6, 8]], [[2.0, 4, 60, 120]]])
+    there = frames.to_input(boxes)
+    assert there.numpy().tolist() == [[[3, 6, 9, 12]], [[1, 2, 30, 60]]]
+    np.testing.assert_allclose(frames.to_image(there), boxes)
+    # A corner beyond the border is back on it: the second image has 60 rows.
+    assert frames.to_image(there + 1).numpy()[1, 0, 2] == 60

@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.targets.detector import detector_targets
-from keras_frcnn.targets.statistics import detector_foreground_deltas
+from keras_frcnn.network.detector import detector_foreground_deltas, detector_targets
+from keras_frcnn.network.normalisation import Normalisation
+from keras_frcnn.recipes import DetectorConfig
 
-SETTINGS = {
-    "rois_per_image": 64,
-    "foreground_fraction": 0.25,
-    "foreground_iou": 0.5,
-    "background_iou_low": 0.1,
-    "background_iou_high": 0.5,
-    "delta_means": np.zeros((4, 4)),
-    "delta_stds": np.ones((4, 4)),
-}
+CONFIG = DetectorConfig()
+DOWN_TO_ZERO = DetectorConfig(background_iou_low=0.0)
+ROIS = 64
 GT = np.array([[0.0, 0.0, 10.0, 10.0]])
 
 # Numbers of columns of the gt that a 10-row box covers: IoU columns / 10.
@@ -35,7 +30,7 @@ def inner_boxes(columns):
 
 def test_thresholds_order_and_ground_truth_as_candidate():
     proposals = inner_boxes([BELOW_TENTH, EXACT_TENTH, EXACT_HALF, BELOW_HALF])
-    targets = detector_targets(proposals, GT, [3], [0, 0], **SETTINGS)
+    targets = detector_targets(proposals, GT, [3], [0, 0], ROIS, CONFIG)
     assert targets.labels.dtype == tf.int32
     # Foreground: IoU 0.5 and the gt itself, once; background: 0.1 and 0.49, not 0.09.
     np.testing.assert_array_equal(targets.rois[:, 3], [5.0, 10.0, 1.0, np.float32(4.9)])
@@ -44,8 +39,7 @@ def test_thresholds_order_and_ground_truth_as_candidate():
 
 def test_background_down_to_zero():
     proposals = np.concatenate([inner_boxes([BELOW_TENTH]), [[50, 50, 60, 60]]])
-    settings = SETTINGS | {"background_iou_low": 0.0}
-    targets = detector_targets(proposals, GT, [1], [0, 0], **settings)
+    targets = detector_targets(proposals, GT, [1], [0, 0], ROIS, DOWN_TO_ZERO)
     assert targets.labels.numpy().tolist() == [1, 0, 0]
 
 
@@ -59,7 +53,9 @@ def test_deltas_are_normalised_by_the_row_of_the_label():
         gt_boxes,
         [2, 3],
         [0, 0],
-        **SETTINGS | {"delta_means": means, "delta_stds": stds},
+        ROIS,
+        CONFIG,
+        Normalisation(means, stds),
     )
     assert targets.labels.numpy().tolist() == [2, 3, 2, 3, 0]
     raw = np.array(
@@ -88,7 +84,7 @@ def test_counts(foreground, background, expected):
     proposals = np.concatenate(
         [inner_boxes(np.linspace(6, 9, foreground)), inner_boxes(np.linspace(2, 4, background))]
     )
-    targets = detector_targets(proposals, GT, [1], [3, 1], **SETTINGS)
+    targets = detector_targets(proposals, GT, [1], [3, 1], ROIS, CONFIG)
     labels = targets.labels.numpy()
     assert ((labels == 1).sum(), (labels == 0).sum()) == expected
     assert np.all(np.diff(labels) <= 0)  # foreground first
@@ -99,7 +95,7 @@ def test_counts(foreground, background, expected):
 def traced():
     return tf.function(
         lambda proposals, gt_boxes, gt_classes, seed: detector_targets(
-            proposals, gt_boxes, gt_classes, seed, **SETTINGS
+            proposals, gt_boxes, gt_classes, seed, ROIS, CONFIG
         ),
         input_signature=[
             tf.TensorSpec([None, 4]),
@@ -129,7 +125,8 @@ def test_no_objects_with_background_down_to_zero_is_all_background():
         np.zeros((0, 4)),
         np.zeros(0, np.int32),
         [0, 0],
-        **SETTINGS | {"background_iou_low": 0.0},
+        ROIS,
+        DOWN_TO_ZERO,
     )
     assert targets.labels.numpy().tolist() == [0] * 64
     assert not np.any(targets.deltas)

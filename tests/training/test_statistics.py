@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.training.normalisation import (
+from keras_frcnn.network.normalisation import Normalisation
+from keras_frcnn.training.statistics import (
     detector_statistics,
-    fold,
     rpn_statistics,
-    unfold,
 )
 from keras_frcnn.training.units import training_units
 
@@ -173,34 +172,34 @@ def dense(outputs):
     return layer
 
 
-def test_a_folded_layer_gives_plain_deltas():
+def test_a_layer_made_plain_gives_plain_deltas():
     layer, x = dense(12), np.random.default_rng(0).normal(size=(6, 5)).astype("f")
     normalised = layer(x).numpy()
-    fold(layer, MEANS, STDS)
+    Normalisation(MEANS, STDS).make_plain(layer)
     # Output 4 * class + coordinate belongs to row class of the statistics.
     expected = normalised.reshape(6, 3, 4) * STDS + MEANS
     np.testing.assert_allclose(layer(x).numpy().reshape(6, 3, 4), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_folded_convolution_gives_plain_deltas_for_every_anchor():
+def test_a_convolution_made_plain_gives_plain_deltas_for_every_anchor():
     layer = keras.layers.Conv2D(8, 1, kernel_initializer=keras.initializers.RandomNormal(seed=2))
     layer.build((None, None, None, 5))
     x = np.random.default_rng(0).normal(size=(1, 2, 3, 5)).astype("f")
     normalised = layer(x).numpy().reshape(-1, 4)
-    fold(layer, MEANS[1], STDS[1])
+    Normalisation(MEANS[1], STDS[1]).make_plain(layer)
     expected = normalised * STDS[1] + MEANS[1]
     np.testing.assert_allclose(layer(x).numpy().reshape(-1, 4), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_unfolding_is_the_inverse_of_folding():
+def test_making_normalised_is_the_inverse():
     layer = dense(12)
     before = layer.get_weights()
-    fold(layer, MEANS, STDS)
+    Normalisation(MEANS, STDS).make_plain(layer)
     folded = layer.get_weights()
     assert not np.allclose(folded[0], before[0])
-    unfold(layer, MEANS, STDS)
+    Normalisation(MEANS, STDS).make_normalised(layer)
     for old, new in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-6, atol=1e-7)
-    fold(layer, MEANS, STDS)
+    Normalisation(MEANS, STDS).make_plain(layer)
     for old, new in zip(folded, layer.get_weights(), strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-6, atol=1e-7)

@@ -2,14 +2,16 @@
 
 Shapes and names
 ----------------
-logits (A, 2) or (R, C); deltas (., 4) or (R, 4*C); labels as in ``keras_frcnn.losses``.
+logits (A, 2) or (R, C); deltas (., 4) or (R, 4*C); labels as in the modules.
 """
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn import losses
+from keras_frcnn.network.detector import detector_box_loss, detector_class_loss
+from keras_frcnn.network.losses import smooth_l1
+from keras_frcnn.network.rpn import rpn_box_loss, rpn_class_loss
 
 
 def numpy_smooth_l1(difference, sigma):
@@ -29,12 +31,12 @@ def numpy_cross_entropy(logits, label):
 
 def test_smooth_l1_worked_numbers():
     np.testing.assert_allclose(
-        losses.smooth_l1([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0], 1.0),
+        smooth_l1([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0], 1.0),
         [1.5, 0.5, 0.125, 0.0, 0.125, 0.5, 2.5],
     )
     # Corner at 1/9: 4.5 d^2 below, |d| - 1/18 beyond.
     np.testing.assert_allclose(
-        losses.smooth_l1([0.1, -0.1, 1.0, -1.0], 3.0),
+        smooth_l1([0.1, -0.1, 1.0, -1.0], 3.0),
         [0.045, 0.045, 1 - 1 / 18, 1 - 1 / 18],
         rtol=1e-6,
     )
@@ -49,7 +51,7 @@ def test_smooth_l1_gradient_at_and_around_the_corner(sigma):
         difference = tf.constant([sign * point for point in points])
         with tf.GradientTape() as tape:
             tape.watch(difference)
-            loss = losses.smooth_l1(difference, sigma)
+            loss = smooth_l1(difference, sigma)
         gradient = tape.gradient(loss, difference)
         np.testing.assert_allclose(gradient, sign * np.array(expected), rtol=1e-5)
         np.testing.assert_allclose(loss, numpy_smooth_l1(difference, sigma), rtol=1e-5)
@@ -61,13 +63,13 @@ def test_rpn_class_loss_is_the_mean_over_sampled_anchors():
     expected = np.mean(
         [numpy_cross_entropy(logits[k], labels[k]) for k in range(50) if labels[k] >= 0]
     )
-    np.testing.assert_allclose(losses.rpn_class_loss(logits, labels), expected, rtol=1e-5)
+    np.testing.assert_allclose(rpn_class_loss(logits, labels), expected, rtol=1e-5)
 
 
 def test_rpn_class_loss_puts_background_first():
     confident_object = [[-10.0, 10.0]]
-    assert float(losses.rpn_class_loss(confident_object, [1])) < 1e-6
-    assert float(losses.rpn_class_loss(confident_object, [0])) == pytest.approx(20.0)
+    assert float(rpn_class_loss(confident_object, [1])) < 1e-6
+    assert float(rpn_class_loss(confident_object, [0])) == pytest.approx(20.0)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_rpn_box_loss_of_both_recipes(sigma, normaliser, weight):
     pred, target = random.normal(0, 0.5, (2, 60, 4)).astype(np.float32)
     labels = random.integers(-1, 2, 60)
     expected = numpy_smooth_l1((pred - target)[labels == 1], sigma).sum() * weight / normaliser
-    loss = losses.rpn_box_loss(
+    loss = rpn_box_loss(
         pred, target, labels, sigma=sigma, normaliser=tf.constant(normaliser), weight=weight
     )
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -90,9 +92,9 @@ def test_detector_class_loss():
     logits = np.random.default_rng(3).normal(0, 2, (30, 5)).astype(np.float32)
     labels = np.random.default_rng(4).integers(0, 5, 30)
     expected = np.mean([numpy_cross_entropy(logits[k], labels[k]) for k in range(30)])
-    np.testing.assert_allclose(losses.detector_class_loss(logits, labels), expected, rtol=1e-5)
+    np.testing.assert_allclose(detector_class_loss(logits, labels), expected, rtol=1e-5)
     # Equal logits cost ln C.
-    assert float(losses.detector_class_loss(np.zeros((4, 21)), [0, 1, 2, 20])) == pytest.approx(
+    assert float(detector_class_loss(np.zeros((4, 21)), [0, 1, 2, 20])) == pytest.approx(
         np.log(21), rel=1e-6
     )
 
@@ -107,7 +109,7 @@ def test_detector_box_loss_takes_the_label_and_divides_by_all_rois():
         if labels[k] > 0:
             own = pred[k, 4 * labels[k] : 4 * labels[k] + 4]
             expected += numpy_smooth_l1(own - target[k], 1.0).sum()
-    loss = losses.detector_box_loss(pred, target, labels, sigma=1.0)
+    loss = detector_box_loss(pred, target, labels, sigma=1.0)
     np.testing.assert_allclose(loss, expected / 20, rtol=1e-5)
 
 
@@ -115,7 +117,7 @@ def test_box_gradients_reach_only_the_counted_outputs():
     pred = tf.ones([3, 12])
     with tf.GradientTape() as tape:
         tape.watch(pred)
-        loss = losses.detector_box_loss(pred, tf.zeros([3, 4]), [0, 2, 1], sigma=1.0)
+        loss = detector_box_loss(pred, tf.zeros([3, 4]), [0, 2, 1], sigma=1.0)
     expected = np.zeros((3, 12))
     expected[1, 8:12] = expected[2, 4:8] = 1 / 3
     np.testing.assert_allclose(tape.gradient(loss, pred), expected, rtol=1e-6)
@@ -123,7 +125,7 @@ def test_box_gradients_reach_only_the_counted_outputs():
     pred = tf.ones([3, 4])
     with tf.GradientTape() as tape:
         tape.watch(pred)
-        loss = losses.rpn_box_loss(
+        loss = rpn_box_loss(
             pred, tf.zeros([3, 4]), [-1, 0, 1], sigma=3.0, normaliser=2.0, weight=1.0
         )
     np.testing.assert_allclose(tape.gradient(loss, pred), [[0] * 4, [0] * 4, [0.5] * 4])
@@ -133,7 +135,7 @@ def test_nothing_sampled_costs_nothing_and_has_no_nan_gradient():
     logits, deltas = tf.ones([3, 2]), tf.ones([3, 4])
     with tf.GradientTape() as tape:
         tape.watch([logits, deltas])
-        loss = losses.rpn_class_loss(logits, [-1, -1, -1]) + losses.rpn_box_loss(
+        loss = rpn_class_loss(logits, [-1, -1, -1]) + rpn_box_loss(
             deltas, tf.zeros([3, 4]), [-1, -1, -1], sigma=3.0, normaliser=0, weight=1.0
         )
     assert float(loss) == 0.0
@@ -153,8 +155,8 @@ def test_no_roi_costs_nothing_inside_a_function():
     def both(logits, pred, target, labels):
         with tf.GradientTape() as tape:
             tape.watch([logits, pred])
-            class_loss = losses.detector_class_loss(logits, labels)
-            box_loss = losses.detector_box_loss(pred, target, labels, sigma=1.0)
+            class_loss = detector_class_loss(logits, labels)
+            box_loss = detector_box_loss(pred, target, labels, sigma=1.0)
             total = class_loss + box_loss
         return class_loss, box_loss, tape.gradient(total, [logits, pred])
 
@@ -168,7 +170,7 @@ def test_no_roi_costs_nothing_inside_a_function():
 def test_half_precision_predictions_give_float32_losses():
     logits = tf.cast([[1.0, 2.0, 0.5]], tf.bfloat16)
     deltas = tf.cast(np.full((1, 12), 0.5), tf.bfloat16)
-    assert losses.detector_class_loss(logits, [1]).dtype == tf.float32
-    loss = losses.detector_box_loss(deltas, tf.zeros([1, 4]), [1], sigma=1.0)
+    assert detector_class_loss(logits, [1]).dtype == tf.float32
+    loss = detector_box_loss(deltas, tf.zeros([1, 4]), [1], sigma=1.0)
     assert loss.dtype == tf.float32
     assert float(loss) == 0.5

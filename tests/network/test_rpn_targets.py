@@ -12,17 +12,12 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
-from keras_frcnn.targets.rpn import rpn_targets
-from keras_frcnn.targets.statistics import mean_and_std, rpn_positive_deltas
+from keras_frcnn.network.normalisation import Normalisation, mean_and_std
+from keras_frcnn.network.rpn import rpn_positive_deltas, rpn_targets
+from keras_frcnn.recipes import RpnConfig
 
-SETTINGS = {
-    "positive_iou": 0.7,
-    "negative_iou": 0.3,
-    "minibatch_size": 256,
-    "positive_fraction": 0.5,
-    "delta_mean": np.zeros(4),
-    "delta_std": np.ones(4),
-}
+CONFIG = RpnConfig()
+EVERY_ANCHOR = RpnConfig(keep_cross_boundary=True)
 
 SMALL_ANCHORS = [
     [0, 0, 20, 20],  # the best, 8 rows of the gt missing
@@ -36,12 +31,7 @@ SMALL_GT = [[-4.0, 0.0, 24.0, 20.0]]
 def test_worked_image_with_normalised_deltas():
     mean, std = [0.1, 0.2, 0.3, 0.4], [0.5, 0.25, 2.0, 4.0]
     targets = rpn_targets(
-        SMALL_ANCHORS,
-        100,
-        100,
-        SMALL_GT,
-        [0, 0],
-        **SETTINGS | {"delta_mean": mean, "delta_std": std},
+        SMALL_ANCHORS, (100, 100), SMALL_GT, [0, 0], CONFIG, Normalisation(mean, std)
     )
     assert targets.labels.dtype == tf.int32
     assert targets.labels.numpy().tolist() == [1, -1, 0, -1]
@@ -51,9 +41,7 @@ def test_worked_image_with_normalised_deltas():
 
 
 def test_cross_boundary_anchors_take_part_only_when_asked():
-    targets = rpn_targets(
-        SMALL_ANCHORS, 100, 100, SMALL_GT, [0, 0], **SETTINGS, keep_cross_boundary=True
-    )
+    targets = rpn_targets(SMALL_ANCHORS, (100, 100), SMALL_GT, [0, 0], EVERY_ANCHOR)
     # 20 / 28 = 0.71 keeps the first positive; the last is the best now.
     assert targets.labels.numpy().tolist() == [1, -1, 0, 1]
     np.testing.assert_allclose(targets.deltas[3], np.zeros(4), atol=1e-6)
@@ -63,7 +51,7 @@ def test_full_image_counts_and_deltas():
     anchors = anchor_grid(base_anchors(), 38, 63)
     gt_boxes = np.array([[100, 100, 300, 260], [50, 400, 550, 900], [200, 600, 290, 700.0]])
     traced = tf.function(
-        lambda anchors, gt_boxes, seed: rpn_targets(anchors, 600, 1000, gt_boxes, seed, **SETTINGS),
+        lambda anchors, gt_boxes, seed: rpn_targets(anchors, (600, 1000), gt_boxes, seed, CONFIG),
         input_signature=[
             tf.TensorSpec([None, 4]),
             tf.TensorSpec([None, 4]),
@@ -95,8 +83,8 @@ def test_full_image_counts_and_deltas():
 
 def test_positives_that_were_not_drawn_have_no_deltas():
     anchors = [[0.0, 0.0, 100.0, 90.0]] * 40 + [[150.0, 150.0, 190.0, 190.0]] * 40
-    settings = SETTINGS | {"minibatch_size": 10}
-    targets = rpn_targets(anchors, 200, 200, [[0.0, 0, 100, 100]], [0, 0], **settings)
+    config = RpnConfig(minibatch_size=10)
+    targets = rpn_targets(anchors, (200, 200), [[0.0, 0, 100, 100]], [0, 0], config)
     labels = targets.labels.numpy()
     assert ((labels == 1).sum(), (labels == 0).sum()) == (5, 5)
     np.testing.assert_array_equal(np.any(targets.deltas.numpy() != 0, axis=1), labels == 1)
@@ -104,7 +92,7 @@ def test_positives_that_were_not_drawn_have_no_deltas():
 
 def test_image_without_objects_is_all_background():
     anchors = anchor_grid(base_anchors(), 38, 50)
-    labels, deltas = rpn_targets(anchors, 600, 800, np.zeros((0, 4)), [0, 0], **SETTINGS)
+    labels, deltas = rpn_targets(anchors, (600, 800), np.zeros((0, 4)), [0, 0], CONFIG)
     assert (labels.numpy() == 0).sum() == 256
     assert not np.any(labels == 1)
     assert not np.any(deltas)
@@ -112,7 +100,7 @@ def test_image_without_objects_is_all_background():
 
 def test_image_smaller_than_every_anchor_gives_an_empty_minibatch():
     anchors = anchor_grid(base_anchors(), 4, 4)
-    labels, deltas = rpn_targets(anchors, 60, 60, [[0.0, 0, 50, 50]], [0, 0], **SETTINGS)
+    labels, deltas = rpn_targets(anchors, (60, 60), [[0.0, 0, 50, 50]], [0, 0], CONFIG)
     assert np.all(labels == -1)
     assert not np.any(deltas)
 
@@ -120,7 +108,7 @@ def test_image_smaller_than_every_anchor_gives_an_empty_minibatch():
 def test_statistics_count_every_positive_before_sampling():
     gt = [[0.0, 0.0, 100.0, 100.0]]
     anchors = [[0.0, 0.0, 100.0, 100.0 - k] for k in range(10)] + [[0, 0, 100, 50.0]]
-    sums = rpn_positive_deltas(anchors, 200, 200, gt, positive_iou=0.7, negative_iou=0.3)
+    sums = rpn_positive_deltas(anchors, (200, 200), gt, CONFIG)
     deltas = np.array(
         [[0, k / 2 / (100 - k), 0, math.log(100 / (100 - k))] for k in range(10)], np.float64
     )
@@ -135,9 +123,7 @@ def test_statistics_count_every_positive_before_sampling():
 
 
 def test_statistics_of_an_image_without_positives():
-    sums = rpn_positive_deltas(
-        [[0, 0, 9, 9]], 20, 20, np.zeros((0, 4)), positive_iou=0.7, negative_iou=0.3
-    )
+    sums = rpn_positive_deltas([[0, 0, 9, 9]], (20, 20), np.zeros((0, 4)), CONFIG)
     assert int(sums.count) == 0
     mean, std = mean_and_std(*sums, epsilon=1e-3)
     assert mean.dtype == std.dtype == np.float64
@@ -156,10 +142,9 @@ def test_mean_and_std_row_by_row():
 
 
 def test_statistics_with_cross_boundary_anchors_kept():
-    arguments = (SMALL_ANCHORS, 100, 100, SMALL_GT)
-    thresholds = {"positive_iou": 0.7, "negative_iou": 0.3}
-    assert int(rpn_positive_deltas(*arguments, **thresholds).count) == 1
-    kept = rpn_positive_deltas(*arguments, **thresholds, keep_cross_boundary=True)
+    arguments = (SMALL_ANCHORS, (100, 100), SMALL_GT)
+    assert int(rpn_positive_deltas(*arguments, CONFIG).count) == 1
+    kept = rpn_positive_deltas(*arguments, EVERY_ANCHOR)
     assert int(kept.count) == 2
 
 
@@ -167,8 +152,8 @@ def test_statistics_with_cross_boundary_anchors_kept():
 def test_same_seed_same_minibatch(seed):
     anchors = anchor_grid(base_anchors(), 38, 50)
     gt_boxes = [[100.0, 100.0, 300.0, 300.0]]
-    first = rpn_targets(anchors, 600, 800, gt_boxes, [seed, 3], **SETTINGS).labels
-    again = rpn_targets(anchors, 600, 800, gt_boxes, [seed, 3], **SETTINGS).labels
-    other = rpn_targets(anchors, 600, 800, gt_boxes, [seed, 4], **SETTINGS).labels
+    first = rpn_targets(anchors, (600, 800), gt_boxes, [seed, 3], CONFIG).labels
+    again = rpn_targets(anchors, (600, 800), gt_boxes, [seed, 3], CONFIG).labels
+    other = rpn_targets(anchors, (600, 800), gt_boxes, [seed, 4], CONFIG).labels
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)

@@ -16,6 +16,13 @@ from typing import Any
 import tensorflow as tf
 
 
+def derived_seed(seed: tf.Tensor, *numbers: int) -> tf.Tensor:
+    """A new (2,) int32 seed from one and a path of numbers: other paths give other streams."""
+    for number in numbers:
+        seed = tf.random.experimental.stateless_fold_in(seed, number)
+    return seed
+
+
 def random_subset(mask: Any, count: Any, seed: Any) -> tf.Tensor:
     """Draw ``count`` members of a set, each subset being equally likely.
 

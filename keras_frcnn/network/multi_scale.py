@@ -21,8 +21,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.geometry import boxes as box_geometry
+from keras_frcnn.network.network_input import prepare_image
 from keras_frcnn.recipes import ImageConfig
 
 NEAREST_AREA = 224.0 * 224.0

@@ -21,17 +21,32 @@ from keras_frcnn.recipes import ImageConfig
 
 
 class Frames(NamedTuple):
-    """The sizes of each image of a batch, before and after it was rescaled.
+    """How the images of a batch were rescaled, and boxes from one frame to the other.
 
     Attributes:
-        sizes_image: (N, 2) int32, heights and widths of the originals.
-        sizes_input: (N, 2) int32, of the network's input.
+        sizes_input: (N, 2) int32, heights and widths of the network's input, without padding.
         scales: (N, 2) float32, input / original.
+        sizes_image: (N, 2) int32, of the originals; None where nobody needs them.
     """
 
-    sizes_image: tf.Tensor
     sizes_input: tf.Tensor
     scales: tf.Tensor
+    sizes_image: tf.Tensor | None = None
+
+    def to_input(self, boxes_image: tf.Tensor) -> tf.Tensor:
+        """(N, K, 4) boxes in pixels of the network's input, from those in original pixels."""
+        return boxes_image * tf.tile(self.scales, (1, 2))[:, None]
+
+    def to_image(self, boxes_input: tf.Tensor) -> tf.Tensor:
+        """(N, K, 4) boxes in original pixels, from those in pixels of the network's input.
+
+        Division may leave the border by a rounding error: it is kept where the sizes are known.
+        """
+        boxes_image = boxes_input / tf.tile(self.scales, (1, 2))[:, None]
+        if self.sizes_image is None:
+            return boxes_image
+        border = tf.tile(tf.cast(self.sizes_image, tf.float32), (1, 2))[:, None]
+        return tf.minimum(boxes_image, border)
 
 
 def input_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
@@ -108,7 +123,7 @@ def frames_of(inputs: tf.Tensor, sizes_image: tf.Tensor) -> Frames:
     """Frames of (N, h, w, 3) inputs of images whose (N, 2) int32 sizes are given."""
     sizes_input = tf.tile(tf.shape(inputs)[None, 1:3], (tf.shape(inputs)[0], 1))
     scales = tf.cast(sizes_input, tf.float32) / tf.cast(sizes_image, tf.float32)
-    return Frames(sizes_image, sizes_input, scales)
+    return Frames(sizes_input, scales, sizes_image)
 
 
 def _input_size_tensor(size: tf.Tensor, short_side: int, long_side: int) -> tf.Tensor:

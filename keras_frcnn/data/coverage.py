@@ -22,8 +22,8 @@ from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.pipeline import image_scale
 from keras_frcnn.geometry.anchors import anchor_grid, inside_image
 from keras_frcnn.geometry.boxes import iou
+from keras_frcnn.network.matching import best_anchor_iou
 from keras_frcnn.recipes import ImageConfig
-from keras_frcnn.targets.matching import best_anchor_iou
 
 
 def shapes_input(examples: Sequence[Example], image: ImageConfig) -> np.ndarray:

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.data.network_input import prepare_image
 from keras_frcnn.inference import Predictor, run_head
-from keras_frcnn.multi_scale import Level, detect_at_nearest, nearest_levels, pyramid
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.proposals import select_proposals
+from keras_frcnn.network.multi_scale import Level, detect_at_nearest, nearest_levels, pyramid
+from keras_frcnn.network.network_input import Frames, prepare_image
 from keras_frcnn.recipes import DetectionFilter
 from tests.random_networks import random_image, random_network
 
@@ -106,16 +105,9 @@ def plain_outputs(model, pixels, short_sides):
         )
 
     inputs, own_scale = prepared(config.short_side, config.long_side)
-    logits, deltas = model.region_proposal_network(inputs)
-    features = model.base(inputs)
-    proposals = select_proposals(
-        logits,
-        deltas,
-        model.anchors(features.shape[1], features.shape[2]),
-        np.array(inputs.shape[1:3])[None],
-        own_scale[None],
-        model.recipe.test_proposals,
-    )
+    frames = Frames(np.array(inputs.shape[1:3])[None], own_scale[None])
+    outputs = model.rpn(model.features(inputs))
+    proposals = model.proposals(outputs, frames, model.recipe.test_proposals)
     rois = proposals.boxes_input[0, : int(proposals.count[0])].numpy()
     own_scale = own_scale.numpy()
     at_scales = [

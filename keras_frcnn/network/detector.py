@@ -1,0 +1,285 @@
+"""The detector, Fast R-CNN: its models, what it is trained towards, and its loss.
+
+Shapes and names
+----------------
+N  images, P  proposals of one, G  its ground-truth boxes; candidates are the P proposals, then the
+    G ground-truth boxes.
+R  sampled RoIs; C  classes, background included; F  channels of the features.
+boxes, rois  (., 4) float32, half-open (y1, x1, y2, x2) in pixels of the network input.
+gt_classes  (G,) int32, 1-based; labels  (R,) int32, 0 is background.
+deltas  (R, 4) float32, (ty, tx, th, tw) of the matched ground truth relative to the RoI; the
+    detector predicts (R, 4 * C), class c at [4 * c : 4 * c + 4].
+seed  (2,) int32 of the stateless random functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_frcnn.geometry.boxes import encode
+from keras_frcnn.network.backbones import Backbone
+from keras_frcnn.network.backbones.heads import random_normal
+from keras_frcnn.network.losses import smooth_l1_sum
+from keras_frcnn.network.matching import match_rois
+from keras_frcnn.network.normalisation import DeltaSums, Normalisation
+from keras_frcnn.network.roi_pooling import RoiPooling
+from keras_frcnn.network.sampling import derived_seed, sample_positives_and_negatives
+from keras_frcnn.recipes import DetectorConfig
+
+
+class DetectorTargets(NamedTuple):
+    """The sampled RoIs and what the losses compare with, foreground first.
+
+    Attributes:
+        rois: (R, 4) float32 in the frame of the proposals.
+        labels: (R,) int32.
+        deltas: (R, 4) float32, normalised; 0 for background.
+    """
+
+    rois: tf.Tensor
+    labels: tf.Tensor
+    deltas: tf.Tensor
+
+
+def build_detector(
+    backbone: Backbone, feature_dtype: str, classes: int, roi_pooling: str, seed: int | None
+) -> tuple[keras.Model, keras.Model]:
+    """RoI pooling, the head and the two output layers, as two models over the same layers.
+
+    The outputs start from N(0, 0.01) and N(0, 0.001) (stage1_fast_rcnn_train.pt VGG:431,454) and
+    compute in float32 whatever the precision.
+
+    Args:
+        classes: C.
+        roi_pooling: its kind, see :class:`RoiPooling`.
+
+    Returns:
+        ``[features, rois, roi_image] -> [class_logits, deltas]`` without dropout, and the same with
+        a ``dropout_seed`` (2,) int32 as fourth input.
+    """
+    cls_score = keras.layers.Dense(
+        classes, kernel_initializer=random_normal(seed, 0.01), dtype="float32", name="cls_score"
+    )
+    bbox_pred = keras.layers.Dense(
+        4 * classes,
+        kernel_initializer=random_normal(None if seed is None else seed + 1, 0.001),
+        dtype="float32",
+        name="bbox_pred",
+    )
+    inputs = [
+        keras.Input((None, None, backbone.channels), dtype=feature_dtype, name="features"),
+        keras.Input((4,), name="rois"),
+        keras.Input((), dtype="int32", name="roi_image"),
+    ]
+    dropout_seed = keras.Input(batch_shape=(2,), dtype="int32", name="dropout_seed")
+    pooled = RoiPooling(roi_pooling, backbone.roi_size, backbone.stride)(inputs)
+
+    def model(extra: list, hidden: tf.Tensor, name: str) -> keras.Model:
+        return keras.Model([*inputs, *extra], [cls_score(hidden), bbox_pred(hidden)], name=name)
+
+    return (
+        model([], backbone.head(pooled), "detector"),
+        model([dropout_seed], backbone.head(pooled, dropout_seed), "detector_training"),
+    )
+
+
+def detector_targets(
+    proposals: Any,
+    gt_boxes: Any,
+    gt_classes: Any,
+    seed: Any,
+    rois_per_image: int,
+    config: DetectorConfig,
+    normalisation: Normalisation | None = None,
+) -> DetectorTargets:
+    """Sample RoIs of one image and label them (Fast R-CNN, section 2.3).
+
+    The gt boxes join the candidates (ML roidb_from_proposal.m:41-48; PY
+    proposal_target_layer.py:48-52). Foreground has its best IoU >= ``foreground_iou`` and the
+    class of that gt (PY config.py:53; ML fast_rcnn_get_minibatch.m:93); background has it in
+    [``background_iou_low``, ``background_iou_high``). At most ``round(rois_per_image *
+    foreground_fraction)`` are foreground (minibatch.py:25-26), background fills up, and with too
+    few of both the sample is smaller: nothing is drawn twice (minibatch.py:96-113).
+
+    Args:
+        proposals: (P, 4); P may be 0.
+        gt_boxes, gt_classes: (G, 4) and (G,); G may be 0.
+        seed: (2,) int32.
+        rois_per_image: 64 with two images a step.
+        config: thresholds and the share of foreground.
+        normalisation: of the deltas, (C, 4) each, the row of background unused; None: they stay as
+            they are.
+
+    Returns:
+        R may be 0 when no candidate is eligible.
+    """
+    candidates, gt_boxes = _join_ground_truth(proposals, gt_boxes)
+    matches = match_rois(candidates, gt_boxes)
+    foreground = matches.max_iou >= config.foreground_iou
+    background = (
+        (matches.max_iou >= config.background_iou_low)
+        & (matches.max_iou < config.background_iou_high)
+        & ~foreground
+    )
+    foreground, background = sample_positives_and_negatives(
+        foreground,
+        background,
+        seed,
+        size=rois_per_image,
+        positive_fraction=config.foreground_fraction,
+    )
+    foreground_positions = tf.where(foreground)[:, 0]
+    background_positions = tf.where(background)[:, 0]
+
+    foreground_gt = tf.gather(matches.matched_gt, foreground_positions)
+    foreground_rois = tf.gather(candidates, foreground_positions)
+    foreground_labels = tf.gather(tf.cast(gt_classes, tf.int32), foreground_gt)
+    deltas = encode(foreground_rois, tf.gather(gt_boxes, foreground_gt))
+    if normalisation is not None:
+        deltas = normalisation.normalised(deltas, foreground_labels)
+
+    background_rois = tf.gather(candidates, background_positions)
+    background_labels = tf.zeros_like(background_positions, tf.int32)
+    return DetectorTargets(
+        rois=tf.concat([foreground_rois, background_rois], axis=0),
+        labels=tf.concat([foreground_labels, background_labels], axis=0),
+        deltas=tf.concat([deltas, tf.zeros_like(background_rois)], axis=0),
+    )
+
+
+def detector_foreground_deltas(
+    proposals: Any,
+    gt_boxes: Any,
+    gt_classes: Any,
+    *,
+    foreground_iou: float,
+    number_of_classes: int,
+) -> DeltaSums:
+    """Sums per class over **all** foreground RoIs of an image, the gt boxes among them.
+
+    As in ML fast_rcnn_prepare_image_roidb.m:58-96 and PY roidb.py:67-105. Arguments as those of
+    :func:`detector_targets`; ``number_of_classes`` is C, background included.
+
+    Returns:
+        count (C,), delta_sum (C, 4), sum_of_squares (C, 4); the row of background is 0.
+    """
+    candidates, gt_boxes = _join_ground_truth(proposals, gt_boxes)
+    matches = match_rois(candidates, gt_boxes)
+    positions = tf.where(matches.max_iou >= foreground_iou)[:, 0]
+    gt_positions = tf.gather(matches.matched_gt, positions)
+    labels = tf.gather(tf.cast(gt_classes, tf.int32), gt_positions)
+    deltas = encode(tf.gather(candidates, positions), tf.gather(gt_boxes, gt_positions))
+    return DeltaSums(
+        count=tf.math.unsorted_segment_sum(tf.ones_like(labels), labels, number_of_classes),
+        delta_sum=tf.math.unsorted_segment_sum(deltas, labels, number_of_classes),
+        sum_of_squares=tf.math.unsorted_segment_sum(tf.square(deltas), labels, number_of_classes),
+    )
+
+
+def _join_ground_truth(proposals: Any, gt_boxes: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """The candidates (P + G, 4), proposals first, and the gt boxes (G, 4), both float32."""
+    gt_boxes = tf.cast(gt_boxes, tf.float32)
+    return tf.concat([tf.cast(proposals, tf.float32), gt_boxes], axis=0), gt_boxes
+
+
+def detector_losses(
+    detector: keras.Model,
+    features: tf.Tensor,
+    proposals: Sequence[tf.Tensor],
+    batch: dict[str, tf.Tensor],
+    seed: tf.Tensor,
+    rois_per_image: int,
+    config: DetectorConfig,
+    normalisation: Normalisation,
+) -> dict[str, tf.Tensor]:
+    """Losses over sampled RoIs (Fast R-CNN, section 2.3).
+
+    Args:
+        detector: the model that takes a ``dropout_seed``, see :func:`build_detector`.
+        features: (N, h, w, F).
+        proposals: for each image its candidates (P, 4).
+        batch: ``gt_boxes`` (N, G, 4), ``gt_classes`` (N, G) and ``gt_count`` (N,), as
+            :mod:`keras_frcnn.data.pipeline` makes it.
+        rois_per_image: how many RoIs to sample from each.
+
+    Returns:
+        ``detector_class_loss``, ``detector_box_loss``, ``foreground_rois``, ``background_rois``.
+    """
+    samples = []
+    for image, candidates in enumerate(proposals):
+        count = batch["gt_count"][image]
+        samples.append(
+            detector_targets(
+                candidates,
+                batch["gt_boxes"][image, :count],
+                batch["gt_classes"][image, :count],
+                derived_seed(seed, 1, image),
+                rois_per_image,
+                config,
+                normalisation,
+            )
+        )
+    roi_image = tf.concat(
+        [tf.fill(tf.shape(sample.labels), index) for index, sample in enumerate(samples)],
+        axis=0,
+    )
+    labels = tf.concat([sample.labels for sample in samples], axis=0)
+    rois = tf.concat([sample.rois for sample in samples], axis=0)
+    target_deltas = tf.concat([sample.deltas for sample in samples], axis=0)
+    class_logits, deltas = detector(
+        [features, rois, roi_image, derived_seed(seed, 2)], training=True
+    )
+    foreground = tf.reduce_sum(tf.cast(labels > 0, tf.float32))
+    return {
+        "detector_class_loss": detector_class_loss(class_logits, labels),
+        "detector_box_loss": detector_box_loss(deltas, target_deltas, labels, sigma=config.sigma),
+        "foreground_rois": foreground,
+        "background_rois": tf.cast(tf.size(labels), tf.float32) - foreground,
+    }
+
+
+def detector_class_loss(logits: Any, labels: Any) -> tf.Tensor:
+    """Softmax cross-entropy (R, C) against (R,), mean over the RoIs; 0 for R = 0.
+
+    stage1_fast_rcnn_train.pt:464-478 (both codes).
+    """
+    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.cast(labels, tf.int32), logits=tf.cast(logits, tf.float32)
+    )
+    return tf.reduce_sum(cross_entropy) / _at_least_one(cross_entropy)
+
+
+def detector_box_loss(
+    pred_deltas: Any, target_deltas: Any, labels: Any, *, sigma: float
+) -> tf.Tensor:
+    """Smooth L1 of the label's own deltas, summed over foreground, over the number of **all** RoIs.
+
+    stage1_fast_rcnn_train.pt:464-478 (both codes): sigma 1, weight 1.
+
+    Args:
+        pred_deltas: (R, 4*C), class c at [4*c : 4*c + 4].
+        target_deltas: (R, 4).
+        labels: (R,) int32; 0 is background and has no box loss.
+        sigma: 1.
+
+    Returns:
+        0 for R = 0 or without foreground.
+    """
+    pred_deltas = tf.cast(pred_deltas, tf.float32)
+    labels = tf.cast(labels, tf.int32)
+    rois, classes = tf.shape(pred_deltas)[0], tf.shape(pred_deltas)[1] // 4
+    # A masked sum picks the class: the gradient of a gather would be a scatter with a slower and,
+    # on a GPU, not deterministic sum.
+    own_class = tf.one_hot(labels, classes)[:, :, tf.newaxis]
+    per_class = tf.reshape(pred_deltas, [rois, classes, 4])
+    own_deltas = tf.reduce_sum(per_class * own_class, axis=1)
+    return smooth_l1_sum(own_deltas, target_deltas, labels > 0, sigma) / _at_least_one(labels)
+
+
+def _at_least_one(rows: tf.Tensor) -> tf.Tensor:
+    """Number of rows as float32, 1 where there is none."""
+    return tf.cast(tf.maximum(tf.shape(rows)[0], 1), tf.float32)
