@@ -76,7 +76,8 @@ def build_detector(
         keras.Input((), dtype="int32", name="roi_image"),
     ]
     dropout_seed = keras.Input(batch_shape=(2,), dtype="int32", name="dropout_seed")
-    pooled = RoiPooling(roi_pooling, backbone.roi_size, backbone.stride)(inputs)
+    pooling = RoiPooling(roi_pooling, backbone.roi_size, backbone.stride, name="roi_pooling")
+    pooled = pooling(inputs)
 
     def model(extra: list, hidden: tf.Tensor, name: str) -> keras.Model:
         return keras.Model([*inputs, *extra], [cls_score(hidden), bbox_pred(hidden)], name=name)
