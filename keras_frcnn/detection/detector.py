@@ -1,0 +1,95 @@
+"""A trained detector, whatever it was loaded from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_frcnn.detection.detections import Detections, ImageDetections
+from keras_frcnn.detection.pixels import pixels_of
+from keras_frcnn.errors import UserError
+
+Key = tuple[int, ...]
+
+
+class Detector:
+    """Finds objects in images: a run, an exported SavedModel or an ONNX file.
+
+    Attributes:
+        class_names: foreground classes in order.
+        score_threshold: the lowest score that it returns; None where it is not known.
+        source: where it was loaded from, for messages.
+    """
+
+    class_names: tuple[str, ...]
+    score_threshold: float | None
+    source: str
+
+    def detect(self, images: Any, boxes: Any = None) -> Any:
+        """What is in an image, or in each of several.
+
+        Args:
+            images: a path, a PIL image, an array, see :func:`pixels_of`; or a list of these, of any
+                sizes.
+            boxes: proposals to classify in place of the network's own: (R, 4) (y1, x1, y2, x2) in
+                pixels of the image; a list of these for a list of images.
+
+        Returns:
+            :class:`Detections`, or a list of these for a list.
+
+        Raises:
+            UserError: an image cannot be read or is of another kind, or an export is given boxes.
+        """
+        if not isinstance(images, (list, tuple)):
+            return self.detect([images], None if boxes is None else [boxes])[0]
+        if boxes is not None and len(boxes) != len(images):
+            raise UserError(
+                f"Expected boxes for each of the {len(images)} images, received {len(boxes)}."
+            )
+        arrays = [pixels_of(image) for image in images]
+        found: list[Detections] = []
+        for index, pixels in enumerate(arrays):
+            given = None if boxes is None else [boxes[index]]
+            own = self.find([pixels], given)[0]
+            order = np.argsort(-own.scores, kind="stable")
+            found.append(
+                Detections(
+                    own.boxes_image[order],
+                    own.scores[order],
+                    own.classes[order],
+                    self.class_names,
+                    pixels,
+                )
+            )
+        return found
+
+    def key(self, height: int, width: int) -> Key:
+        """Images whose keys are equal can be given to :meth:`find` together."""
+        return height, width
+
+    def find(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None
+    ) -> list[ImageDetections]:
+        """Detections of each of some images with one :meth:`key`.
+
+        Args:
+            images: (H, W, 3) uint8 RGB.
+            boxes: of each (R, 4) in pixels of the image, R may be 0; None: the network's own.
+        """
+        raise NotImplementedError
+
+    def for_evaluation(self) -> Detector:
+        """The detector with the filter by which its recipe is evaluated; an export has just one."""
+        return self
+
+
+def check_no_boxes(boxes: Sequence[np.ndarray] | None, source: str) -> None:
+    """For detectors that make their own proposals.
+
+    Raises:
+        UserError: there are boxes.
+    """
+    if boxes is not None:
+        raise UserError(f"{source} makes its own proposals; boxes need a run folder.")

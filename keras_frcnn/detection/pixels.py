@@ -1,0 +1,81 @@
+"""The pixels of an image, in whichever form a program has it.
+
+Shapes and names
+----------------
+H, W  size of the image in its own pixels.
+pixels  (H, W, 3) uint8 RGB.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from keras_frcnn.data.images import read_image
+from keras_frcnn.errors import UserError
+
+
+def pixels_of(image: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image in any common form.
+
+    Args:
+        image: a path; encoded bytes; a PIL image (EXIF orientation is applied); or an array, or
+            what becomes one, of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of which alpha is
+            dropped: bool; uint8; uint16, whose high byte counts; or floats, all in 0..1 (stretched
+            to 0..255) or all in 0..255.
+
+    Raises:
+        UserError: a file that is no image, another shape, or values that are neither.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image).expanduser())
+    if isinstance(image, (bytes, bytearray)):
+        return read_image(bytes(image))
+    if isinstance(image, Image.Image):
+        return _of_pil(image)
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise UserError(
+            "Expected an image of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), received "
+            f"{np.shape(image)}; give several images as a list."
+        )
+    array = _as_bytes(array[..., :3])
+    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array)
+
+
+def _of_pil(image: Image.Image) -> np.ndarray:
+    """As the same image in a file: TIFF has every mode of Pillow, and its EXIF data."""
+    stream = io.BytesIO()
+    exif = image.getexif()
+    if image.mode in ("RGB", "L") and not exif:
+        return pixels_of(np.asarray(image))
+    mode = image.mode if image.mode in ("1", "I", "F", "I;16", "CMYK") else "RGBA"
+    image.convert(mode).save(stream, "TIFF", exif=exif)
+    return read_image(stream.getvalue())
+
+
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """Values of an array as uint8, where what they mean is certain."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == bool:
+        return array.astype(np.uint8) * 255
+    if array.dtype == np.uint16:
+        return (array >> 8).astype(np.uint8)
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"Expected an image of numbers, received an array of {array.dtype}.")
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= 255):
+        raise UserError(
+            "Expected an image with values in 0..255, or floats in 0..1, received values from "
+            f"{low:g} to {high:g}; give the pixels as they are, the network subtracts the means."
+        )
+    is_unit = array.dtype.kind == "f" and high <= 1
+    scaled = array.astype(np.float64) * (255 if is_unit else 1)
+    return np.floor(scaled + 0.5).astype(np.uint8)
