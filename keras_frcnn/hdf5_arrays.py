@@ -7,6 +7,7 @@ a header may claim any shape.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,64 @@ import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import written_whole
+from keras_frcnn.stopping import held_back
 
 # Deflate, HDF5's compression, makes data at most 1032 times smaller.
 MAX_COMPRESSION = 1032
+
+
+class _Sink(io.FileIO):
+    """A file that HDF5 writes to: it never learns of an error, which can end the process there."""
+
+    failure: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while len(left) and self.failure is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+@contextmanager
+def written_hdf5(path: Path | str) -> Iterator[h5py.File]:
+    """An HDF5 file to write in the context, of which all is at ``path`` afterwards, or nothing.
+
+    Raises:
+        OSError: as :func:`keras_frcnn.files.written_whole`.
+    """
+    with written_whole(path) as partial, new_hdf5(partial) as file:
+        yield file
+
+
+@contextmanager
+def new_hdf5(path: Path, userblock_size: int = 0) -> Iterator[h5py.File]:
+    """An HDF5 file to write in the context; signals wait meanwhile.
+
+    Args:
+        userblock_size: bytes that are left free at the start.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
+    with held_back(), _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w", userblock_size=userblock_size) as file:
+                yield file
+        finally:
+            if sink.failure is not None:
+                raise sink.failure
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.errors import UserError
-from keras_frcnn.files import is_partial, parse_json, write_text
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.files import is_partial, parse_json, read_text_bounded, user_path, write_text
 from keras_frcnn.run_config import (
     FORMAT_VERSION,
     RunConfig,
@@ -46,7 +46,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str):
-        self.path = Path(path).expanduser()
+        self.path = user_path(path)
 
     @property
     def config_file(self) -> Path:
@@ -90,7 +90,10 @@ class RunFolder:
         """Whether stages 3 and 4 began with features that were kept; ``None`` before them."""
         if not self.features_file.is_file():
             return None
-        return self.features_file.read_text(encoding="utf-8").strip() == "kept"
+        advice = "write 'kept' or 'off' into it, as the run began, or start a new run"
+        with reading(self.features_file, "a note of one word", advice):
+            word = read_text_bounded(self.features_file, 100).strip()
+            return {"kept": True, "off": False}[word]
 
     def note_features_kept(self, kept: bool) -> None:
         """Remembers it, for those who go on with the run."""
@@ -250,7 +253,7 @@ class RunFolder:
 
 def _as_stored(stored: str, asked: str) -> str:
     """The stored path where another is the same one, such as ``kit/`` for ``kit``."""
-    one = {Path(text).expanduser().resolve() for text in (stored, asked)}
+    one = {user_path(text).resolve() for text in (stored, asked)}
     return stored if len(one) == 1 else asked
 
 

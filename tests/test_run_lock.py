@@ -22,6 +22,7 @@ from keras_frcnn.cli.common import run_main
 from keras_frcnn.errors import UserError
 from keras_frcnn.run_lock import LOCK_FILE, training_lock
 from keras_frcnn.runs import RunFolder
+from tests.limits import file_size_limit
 
 ROOT = Path(__file__).parents[1]
 HOLD = """
@@ -139,13 +140,8 @@ def test_a_mount_that_fails_is_one_sentence(tmp_path, lock_fails, capsys, name):
 
 def test_a_full_disk_is_one_sentence(tmp_path, capsys):
     """A real limit, of the system, in the place of a full disk."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
-    try:
+    with file_size_limit(0):
         code = run_main(lambda argv: training_lock(tmp_path).__enter__())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 2
     reason = os.strerror(errno.EFBIG)
     assert capsys.readouterr().err == f"error: {tmp_path / LOCK_FILE} cannot be used: {reason}.\n"

@@ -14,7 +14,7 @@ import weakref
 
 import pytest
 
-from keras_frcnn.stopping import Terminated, signal_of, sigterm_raises
+from keras_frcnn.stopping import Terminated, signal_of, signals_raise
 
 
 class Freed:
@@ -39,7 +39,7 @@ def test_it_is_raised_a_little_later(number, kind):
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     hook = sys.unraisablehook
     try:
-        with pytest.raises(kind) as stop, sigterm_raises():
+        with pytest.raises(kind) as stop, signals_raise():
             stopped_in_a_callback(number)
     finally:
         signal.signal(signal.SIGINT, handler)
@@ -50,7 +50,7 @@ def test_it_is_raised_a_little_later(number, kind):
 def test_other_exceptions_of_callbacks_are_told_as_ever(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
-    with sigterm_raises():
+    with signals_raise():
         freed = Freed()
         watched = weakref.ref(freed, lambda _: 1 / 0)
         del freed

@@ -138,8 +138,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     sides = {name: anchors[:, 2:] - anchors[:, :2] for name, anchors in boxes.items()}
     mean_ious = {name: mean_best_iou(shapes, anchors) for name, anchors in sides.items()}
     ious = {name: best_ious(examples, anchors, image) for name, anchors in boxes.items()}
-    show_curve(console, dataset, image, clusterings, len(shapes))
-    show_coverage(console, sides, mean_ious, ious)
     about = {
         "path": str(arguments.path),
         "sets": list(dataset.sets),
@@ -158,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         best_ious=ious[k_means],
         anchors_input=boxes[k_means],
     )
+    show_curve(console, dataset, image, clusterings, len(shapes))
+    show_coverage(console, sides, mean_ious, ious)
     show_result(console, own, image, out, png)
 
 

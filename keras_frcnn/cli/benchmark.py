@@ -166,8 +166,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         torchvision_peer.check_available()
     measured = measure(arguments, console)
-    console.print(f"{device}; {processor()}; {_versions()}", soft_wrap=True)
-    print_tables(measured, console)
     if out is not None:
         about = {
             "command": command_line(),
@@ -177,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "versions": versions(),
         }
         write_text(out, json.dumps({**about, **record(measured)}, indent=2) + "\n")
+    console.print(f"{device}; {processor()}; {_versions()}", soft_wrap=True)
+    print_tables(measured, console)
+    if out is not None:
         console.print(f"written to {out}", soft_wrap=True)
 
 

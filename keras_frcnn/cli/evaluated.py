@@ -20,8 +20,10 @@ from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc
+from keras_frcnn.files import user_path
 from keras_frcnn.recipes import RECIPES, DetectionFilter
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.stopping import held_back
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +202,7 @@ def read_file(
     """
     from keras_frcnn.evaluation.sources import read_detections
 
-    detections, notes = read_detections(Path(text).expanduser(), whole, arguments.coco_annotations)
+    detections, notes = read_detections(user_path(text), whole, arguments.coco_annotations)
     for note in notes:
         console.print(note)
     kept = {example.key for example in first_images(whole, arguments.images).examples}
@@ -255,7 +257,8 @@ def keep_finished(
     """Writes what a stopped evaluation has found, and says how to evaluate it."""
     from keras_frcnn.evaluation.detection_files import dataset_records, write_json
 
-    write_json(file, dataset_records(finished, detections))
+    with held_back():
+        write_json(file, dataset_records(finished, detections))
     console.print(
         f"{len(detections)} images are finished, their detections are in {file}; evaluate takes "
         f"them: --detections {file} --images {len(detections)} --classes {run.path}",

@@ -31,6 +31,7 @@ from keras_frcnn.cli.shared_flags import (
     usable_precision,
 )
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import user_path
 from keras_frcnn.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     given = None if arguments.image is None else existing_path(arguments.image, "--image")
-    run, out = RunFolder(arguments.run), Path(arguments.out).expanduser()
+    run, out = RunFolder(arguments.run), user_path(arguments.out)
     run.check_makes_proposals()
     check(arguments, out)
     console = make_console()

@@ -20,6 +20,7 @@ from keras_frcnn.data.dataset import Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.agreement import ROUGH, agreement, paired
 from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.files import user_path
 from keras_frcnn.runs import RunFolder
 
 COMPARED = 20
@@ -80,7 +81,7 @@ def int8_examples(
     from keras_frcnn.cli.data import load_dataset, name_left_out
 
     dataset = load_dataset(
-        Path(arguments.path).expanduser(),
+        user_path(arguments.path),
         arguments.parser,
         arguments.set,
         console=console,

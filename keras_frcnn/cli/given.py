@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.data.dataset import Dataset
@@ -38,9 +37,9 @@ def given_record(
     """
     if given is None:
         return {}
-    from keras_frcnn.files import digest_of
+    from keras_frcnn.files import digest_of, user_path
 
-    files = [Path(text).expanduser() for text in texts]
+    files = [user_path(text) for text in texts]
     record = {
         "files": [str(file) for file in files],
         "method": given.method,

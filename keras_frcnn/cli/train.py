@@ -35,6 +35,7 @@ from keras_frcnn.cli.train_run import (
 from keras_frcnn.cli.train_screen import show_start
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import user_path, written_whole
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_outside(run.path, path, "The run folder")
     for flag in ("output_weight_path", "config_filename"):
         if getattr(arguments, flag) is not None:
-            check_outside(Path(getattr(arguments, flag)), path, f"--{flag}")
+            check_outside(user_path(getattr(arguments, flag)), path, f"--{flag}")
     console = make_console()
     with ExitStack() as held:
         if arguments.resume:  # a new folder is made when all else is known to be right
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if given is not None and not run.given_proposals_file.exists():
             keep_given(given, dataset, config, run)
         if arguments.config_filename is not None:
-            run.copy_config(Path(arguments.config_filename).expanduser())
+            run.copy_config(user_path(arguments.config_filename))
         train(arguments, dataset, given, config, run, initial, device, console)
 
 
@@ -196,10 +197,10 @@ def train(
     Trainer(Fitting(config, dataset, run, options, display)).train()
     final = run.weights_file(FINAL)
     if arguments.output_weight_path is not None:
-        target = Path(arguments.output_weight_path).expanduser()
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = user_path(arguments.output_weight_path)
         if not (target.exists() and target.samefile(final)):
-            shutil.copyfile(final, target)
+            with written_whole(target) as partial:
+                shutil.copyfile(final, partial)
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
     if bad:
         console.print(

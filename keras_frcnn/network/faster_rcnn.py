@@ -18,12 +18,32 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from keras_frcnn.errors import UserError
 from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import build_backbone, policy_of
 from keras_frcnn.network.backbones.heads import random_normal
 from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.network.rpn import build_rpn_head
 from keras_frcnn.recipes import Compression, Recipe
+
+
+def _check_keras() -> None:
+    """Makes sure that Keras is set as the layers need it; the commands see to that themselves.
+
+    Raises:
+        UserError: naming the setting that is another.
+    """
+    for name, found, needed in (
+        ("backend", keras.config.backend(), "tensorflow"),
+        ("image_data_format", keras.config.image_data_format(), "channels_last"),
+        ("floatx", keras.config.floatx(), "float32"),
+        ("dtype_policy", keras.config.dtype_policy().name, "float32"),
+    ):
+        if found != needed:
+            raise UserError(
+                f"Keras has {name} {found!r}, expected {needed!r}: set it before a network is made "
+                "(keras.json, KERAS_BACKEND or keras.config), or import keras_frcnn before Keras."
+            )
 
 
 class FasterRcnn(tf.Module):
@@ -61,6 +81,7 @@ class FasterRcnn(tf.Module):
         half_weights: bool = False,
     ):
         super().__init__(name="faster_rcnn")
+        _check_keras()
         self.network = network
         self.class_names = tuple(class_names)
         self.recipe = recipe

@@ -7,6 +7,7 @@ loaded, left at its initial weights, or ignored. ``weight_files`` describes the 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +191,12 @@ def imagenet_file(network: str, folder: str | Path = WEIGHTS_FOLDER) -> Path:
         return by_hand
     address = f"{KERAS_APPLICATIONS}/{address_folder}/{name}"
     try:
-        return Path(keras.utils.get_file(name, address, cache_subdir="models", file_hash=md5))
+        # Said to Keras: a command starts it without the user's settings, this one among them.
+        cache = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+        fetched = keras.utils.get_file(
+            name, address, cache_subdir="models", cache_dir=cache, file_hash=md5
+        )
+        return Path(fetched)
     except Exception as error:  # get_file raises a bare Exception for an address out of reach
         raise UserError(
             f"The ImageNet weights of {network} could not be fetched ({error}). {advice}, or put"

@@ -16,6 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from keras_frcnn.errors import UserError, reason_of
 from keras_frcnn.export import found_in_outputs, read_class_names, read_score_threshold
+from keras_frcnn.files import user_path
 from keras_frcnn.inference import Found
 
 INPUT = "input_tensor"
@@ -84,7 +85,7 @@ def load_onnx(path: Path | str) -> OnnxDetector:
     Raises:
         UserError: there is none, or as :class:`OnnxDetector`.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     if not file.is_file():
         raise UserError(f"{path} is no file: --onnx takes what export --out FILE.onnx wrote.")
     return OnnxDetector(file)

@@ -158,7 +158,7 @@ def _fit(
     Raises:
         Absent: it diverged.
         UserError: another process trains it.
-        TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
+        TrainingStopped: after a signal; all that was finished is written.
     """
     with run.claimed() as note:
         if note is not None:

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import find_array, find_member
+from keras_frcnn.hdf5_arrays import find_array, find_member, new_hdf5
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.window import check_state
 
@@ -88,7 +88,7 @@ class Checkpoints:
             "window": window,
         }
         with written_whole(path) as partial:
-            with h5py.File(partial, "w", userblock_size=HEAD_BYTES) as file:
+            with new_hdf5(partial, userblock_size=HEAD_BYTES) as file:
                 file.attrs["header"] = json.dumps(header)
                 for index, (variable, velocity) in enumerate(_pairs(optimizer)):
                     group = file.create_group(f"{index:04d}")

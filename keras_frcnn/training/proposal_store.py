@@ -16,12 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import written_whole
-from keras_frcnn.hdf5_arrays import opened, read_array
+from keras_frcnn.hdf5_arrays import opened, read_array, written_hdf5
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.training.units import TrainingUnit
 
@@ -81,7 +79,7 @@ class ProposalStore:
 
     def save(self, path: Path) -> None:
         """Writes the file whole or not at all."""
-        with written_whole(path) as partial, h5py.File(partial, "w") as file:
+        with written_hdf5(path) as file:
             file.attrs["format"] = FORMAT
             file["boxes"] = self.boxes_image
             file["scores"] = self.scores

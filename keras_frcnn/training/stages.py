@@ -57,7 +57,7 @@ class Trainer:
         """Runs every stage that was asked for and is not finished yet.
 
         Raises:
-            TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
+            TrainingStopped: after a signal; all that was finished is written.
         """
         try:
             self._clear_finished()
