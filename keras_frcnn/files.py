@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_frcnn.errors import UserError, reading
+from keras_frcnn.stopping import held_back
 
 PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20
@@ -64,28 +65,32 @@ def written_whole(path: Path | str) -> Iterator[Path]:
 
     Where writing fails the partial file goes and what was at ``path`` stays. Missing folders are
     made. The partial file lies beside ``path``, so that the renaming stays within one file system.
+    Signals wait meanwhile.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full. It names ``path``, by which the
             command line tells the user.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    partial.unlink(missing_ok=True)  # nothing is written through what lies there
-    try:
-        yield partial
-        with open(partial, "r+b") as stream:  # Windows flushes no file that is open to read only
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        # A full disk names no file, most others the partial one.
-        if error.errno is not None and str(error.filename or partial) == str(partial):
-            error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
+    with held_back():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+        partial.unlink(missing_ok=True)  # nothing is written through what lies there
+        try:
+            yield partial
+            with open(
+                partial, "r+b"
+            ) as stream:  # Windows flushes no file that is open to read only
+                os.fsync(stream.fileno())
+            os.replace(partial, path)
+            _flush_folder(path.parent)
+        except OSError as error:
+            # A full disk names no file, most others the partial one.
+            if error.errno is not None and str(error.filename or partial) == str(partial):
+                error.filename, error.filename2 = str(path), None
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import written_whole
-from keras_frcnn.stopping import held_back
 
 # Deflate, HDF5's compression, makes data at most 1032 times smaller.
 MAX_COMPRESSION = 1032
@@ -59,7 +58,7 @@ def written_hdf5(path: Path | str) -> Iterator[h5py.File]:
 
 @contextmanager
 def new_hdf5(path: Path, userblock_size: int = 0) -> Iterator[h5py.File]:
-    """An HDF5 file to write in the context; signals wait meanwhile.
+    """An HDF5 file to write in the context, where signals must wait, as :func:`written_whole` does.
 
     Args:
         userblock_size: bytes that are left free at the start.
@@ -67,7 +66,7 @@ def new_hdf5(path: Path, userblock_size: int = 0) -> Iterator[h5py.File]:
     Raises:
         OSError: the disk is full, say.
     """
-    with held_back(), _Sink(path, "w+") as sink:
+    with _Sink(path, "w+") as sink:
         try:
             with h5py.File(sink, "w", userblock_size=userblock_size) as file:
                 yield file

@@ -149,7 +149,12 @@ def test_links_lead_no_writing_out_of_a_folder(tmp_path):
     for made in (real / "folder" / "sub", other):
         made.mkdir(parents=True)
     (tmp_path / "through").symlink_to(real)  # a folder reached by a link is a folder
-    links = {"out": other, "gone": other / "not there", "up": folder.parent, "loop": folder / "loop"}
+    links = {
+        "out": other,
+        "gone": other / "not there",
+        "up": folder.parent,
+        "loop": folder / "loop",
+    }
     links["pipe"] = Path("/dev/zero")
     for name, target in links.items():
         (folder / name).symlink_to(target)

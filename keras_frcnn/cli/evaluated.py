@@ -110,7 +110,8 @@ def evaluate_run(
     except KeyboardInterrupt:
         if detections and part is not None:
             finished = first_images(dataset, len(detections))
-            keep_finished(part, finished, best_of(detections), run, console)
+            with held_back():
+                keep_finished(part, finished, best_of(detections), run, console)
         raise
     seconds = (time.monotonic() - start) / len(dataset)
     detections = best_of(detections)
@@ -257,8 +258,7 @@ def keep_finished(
     """Writes what a stopped evaluation has found, and says how to evaluate it."""
     from keras_frcnn.evaluation.detection_files import dataset_records, write_json
 
-    with held_back():
-        write_json(file, dataset_records(finished, detections))
+    write_json(file, dataset_records(finished, detections))
     console.print(
         f"{len(detections)} images are finished, their detections are in {file}; evaluate takes "
         f"them: --detections {file} --images {len(detections)} --classes {run.path}",

@@ -74,7 +74,7 @@ class Place:
         ):
             code = run_main(main, [str(flag) for flag in flags])
         assert self.rest() == before, "the command touched a file outside its output"
-        assert "Traceback" not in out.getvalue() + err.getvalue()
+        assert code != 1, err.getvalue()
         return code, out.getvalue(), err.getvalue()
 
     def rest(self) -> dict:
