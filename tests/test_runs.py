@@ -252,3 +252,17 @@ def test_a_value_that_is_not_allowed_is_named_with_its_file(run):
     rewrite(run, recipe=values["recipe"])
     with pytest.raises(UserError, match=r"config\.json\.recipe\.rpn: .*one of softmax.*'cat'"):
         run.read_config()
+
+
+def test_whether_features_are_kept_is_one_of_two_words(run):
+    assert run.features_kept() is None
+    for kept in (True, False):
+        run.note_features_kept(kept)
+        assert run.features_kept() is kept
+
+
+@pytest.mark.parametrize("content", [b"", b"on", b"\xff\xfe", b"kept off", b"k" * 10**6])
+def test_another_word_is_not_taken_for_one_of_them(run, content):
+    run.features_file.write_bytes(content)
+    with pytest.raises(UserError, match="features.txt"):
+        run.features_kept()

@@ -164,6 +164,7 @@ def _start_tensorflow() -> list:
     own = {name: os.environ.get(name) for name in ("KERAS_HOME", "KERAS_NNX_ENABLED")}
     os.environ |= {"KERAS_HOME": os.devnull, "KERAS_NNX_ENABLED": "0"}
     try:
+        import keras  # noqa: F401, TensorFlow does not where TF_USE_LEGACY_KERAS is set
         import tensorflow as tf
     finally:
         for name, value in own.items():

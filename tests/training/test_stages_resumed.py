@@ -94,7 +94,7 @@ def test_a_checkpoint_of_another_seed_is_refused(run_config, demo_dataset, train
     assert not run.weights_file("stage1").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("during", ["make_proposals", "fill_feature_cache", "write_layers"])
 def test_a_signal_between_the_stages_is_one_sentence(
     uninterrupted, demo_dataset, trainer_of, tmp_path, monkeypatch, number, during
