@@ -36,6 +36,7 @@ from keras_frcnn.run_lock import LOCK_FILE, claimed_folder
 from keras_frcnn.training_images import check_not_trained_on, keep_training_images
 
 FINAL = "final"
+MOST_CONFIG_BYTES = 2**26
 
 
 class RunFolder:
@@ -286,7 +287,7 @@ def find_run(config_file: Path) -> RunFolder:
         UserError: it is no configuration of a run.
     """
     try:
-        values = parse_json(config_file.read_text(encoding="utf-8"))
+        values = parse_json(read_text_bounded(config_file, MOST_CONFIG_BYTES))
     except (ValueError, OSError) as error:
         raise UserError(f"{config_file} is not readable JSON: {error}.") from error
     if not isinstance(values, dict) or not isinstance(values.get("run", ""), str):
@@ -309,7 +310,7 @@ def _numbered(parent: Path, name: str) -> list[tuple[int, Path]]:
 def _is_whole_name(path: Path) -> bool:
     """Whether the number in a run's name is none of ours: ``voc-2012`` was asked for by name."""
     try:
-        values = parse_json((path / "config.json").read_text(encoding="utf-8"))
+        values = parse_json(read_text_bounded(path / "config.json", MOST_CONFIG_BYTES))
     except (ValueError, OSError):
         return False
     return isinstance(values, dict) and values.get("name") == path.name

@@ -17,7 +17,7 @@ from keras_frcnn.cli.common import choose_devices, counted, existing_path
 from keras_frcnn.cli.given import given_record, load_given
 from keras_frcnn.cli.shared_flags import short_sides, usable_precision
 from keras_frcnn.data.dataset import Dataset, Example
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, doing
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc
 from keras_frcnn.files import user_path
@@ -102,11 +102,12 @@ def evaluate_run(
     start = time.monotonic()
     detections = {}
     bad = len(left_out(whole))
-    doing = f"detecting ({bad} bad images left out)" if bad else "detecting"
-    examples = track(dataset.examples, doing, console=console, disable=not console.is_terminal)
+    title = f"detecting ({bad} bad images left out)" if bad else "detecting"
+    examples = track(dataset.examples, title, console=console, disable=not console.is_terminal)
     try:
         for example, image in zip(examples, images, strict=True):
-            detections[example.key] = detect(example, image)
+            with doing(f"detecting in {example.path}"):
+                detections[example.key] = detect(example, image)
     except KeyboardInterrupt:
         if detections and part is not None:
             finished = first_images(dataset, len(detections))

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_frcnn.cli.common import counted
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, doing
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.files import check_inside, user_path, written_whole
 from keras_frcnn.stopping import held_back
@@ -116,15 +116,16 @@ def run_on_images(
         readable = _readable(pictures, unreadable)
         for group in in_batches(readable, arguments.batch, detector.key):
             start = time.perf_counter()
-            found = detector.detect(
-                [picture.pixels for picture in group], [picture.file for picture in group]
-            )
+            files = [picture.file for picture in group]
+            with doing(f"detecting in {', '.join(map(str, files))}"):
+                found = detector.detect([picture.pixels for picture in group], files)
             seconds.append((time.perf_counter() - start) / len(group))
             for picture, (detections, best_of_image) in zip(group, found, strict=True):
                 best = np.maximum(best, best_of_image)
                 detections = detections.at_least(arguments.score_thresh)
                 name = picture.file.relative_to(root)
-                drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
+                with doing(f"drawing {picture.file}"):
+                    drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
                 target = (out / name).with_name(name.name + ".png")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _save(drawn, target)
