@@ -16,7 +16,6 @@ import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import written_whole
 
 # Deflate, HDF5's compression, makes data at most 1032 times smaller.
 MAX_COMPRESSION = 1032
@@ -43,17 +42,6 @@ class _Sink(io.FileIO):
         except OSError as error:
             self.failure = self.failure or error
             return size or 0
-
-
-@contextmanager
-def written_hdf5(path: Path | str) -> Iterator[h5py.File]:
-    """An HDF5 file to write in the context, of which all is at ``path`` afterwards, or nothing.
-
-    Raises:
-        OSError: as :func:`keras_frcnn.files.written_whole`.
-    """
-    with written_whole(path) as partial, new_hdf5(partial) as file:
-        yield file
 
 
 @contextmanager

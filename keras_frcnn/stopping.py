@@ -135,10 +135,5 @@ def _raised_again_after_callbacks() -> Iterator[None]:
 
 
 def signal_of(stop: BaseException | None) -> signal.Signals:
-    """The signal that a stop came from."""
-    return stop.received if isinstance(stop, Terminated) else signal.SIGINT
-
-
-def exit_code(number: signal.Signals) -> int:
-    """What a program returns that a signal has ended: 130 for Ctrl-C, 143 for SIGTERM."""
-    return 128 + number
+    """The signal that a stop came from; Python's own for Ctrl-C does not say."""
+    return getattr(stop, "received", signal.SIGINT)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.hdf5_arrays import MAX_COMPRESSION, find_array, find_member, written_hdf5
+from keras_frcnn.files import written_whole
+from keras_frcnn.hdf5_arrays import MAX_COMPRESSION, find_array, find_member, new_hdf5
 from keras_frcnn.network.weight_files import read_layers, write_arrays
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
@@ -53,10 +54,12 @@ def test_a_full_disk_at_any_place_is_one_error(tmp_path, write):
 
 def test_a_signal_waits_until_the_file_is_whole(tmp_path):
     """Raised within HDF5, which calls Python to write, it would be an error of the disk."""
-    with pytest.raises(Terminated), signals_raise(), written_hdf5(tmp_path / "file.h5") as file:
+    path = tmp_path / "file.h5"
+    stopped = pytest.raises(Terminated)
+    with stopped, signals_raise(), written_whole(path) as partial, new_hdf5(partial) as file:
         signal.raise_signal(signal.SIGTERM)
         file["a"] = SCORES
-    with h5py.File(tmp_path / "file.h5") as file:
+    with h5py.File(path) as file:
         assert np.array_equal(file["a"], SCORES)
 
 

@@ -16,7 +16,6 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -24,9 +23,7 @@ from rich.text import Text
 from keras_frcnn.errors import UserError, reason_of, shown
 from keras_frcnn.files import user_path
 from keras_frcnn.screen import lasting_screen
-from keras_frcnn.stopping import TrainingStopped, exit_code, signal_of, signals_raise
-
-Result = TypeVar("Result")
+from keras_frcnn.stopping import TrainingStopped, signal_of, signals_raise
 
 # Paths that cannot be used: always something that the user named.
 _PATH_ERRORS = {
@@ -150,10 +147,20 @@ def quiet_tensorflow() -> None:
         _start_tensorflow()
         return
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    gpus, notes = _hold_back_stderr(_start_tensorflow)
-    if has_device and not gpus:
-        lines = notes.splitlines(keepends=True)
-        sys.stderr.write("".join(line for line in lines if re.search("(?i)gpu|cuda", line)))
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        shown_lines = ""  # a pattern: all of them
+        try:
+            gpus = _start_tensorflow()
+            shown_lines = "(?i)gpu|cuda" if has_device and not gpus else "(?!)"
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            notes = file.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.writelines(line for line in notes if re.search(shown_lines, line))
 
 
 def _start_tensorflow() -> list:
@@ -161,40 +168,17 @@ def _start_tensorflow() -> list:
 
     What is in ``keras.json`` (data format, type of floats) is for other programs.
     """
-    own = {name: os.environ.get(name) for name in ("KERAS_HOME", "KERAS_NNX_ENABLED")}
-    os.environ |= {"KERAS_HOME": os.devnull, "KERAS_NNX_ENABLED": "0"}
+    ours = {"KERAS_HOME": os.devnull, "KERAS_NNX_ENABLED": "0"}
+    own = {name: text for name, text in os.environ.items() if name in ours}
+    os.environ |= ours
     try:
         import keras  # noqa: F401, TensorFlow does not where TF_USE_LEGACY_KERAS is set
         import tensorflow as tf
     finally:
-        for name, value in own.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        for name in ours:
+            del os.environ[name]
+        os.environ |= own
     return tf.config.list_physical_devices("GPU")
-
-
-def _hold_back_stderr(action: Callable[[], Result]) -> tuple[Result, str]:
-    """Runs an action; returns its result and what the process, C++ code included, sent to stderr.
-
-    Where the action raises, that is shown after all.
-    """
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        failed = True
-        try:
-            result = action()
-            failed = False
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            file.seek(0)
-            text = file.read().decode(errors="replace")
-            if failed:
-                sys.stderr.write(text)
-    return result, text
 
 
 def run_main(
@@ -212,20 +196,16 @@ def run_main(
             with signals_raise():
                 main([flag for flag in arguments if flag != TRACEBACK_FLAG])
         except (TrainingStopped, KeyboardInterrupt) as stop:
-            sentence, code = _about_stop(stop)
+            received = signal_of(stop)
+            is_told = isinstance(stop, TrainingStopped)
+            sentence = str(stop) if is_told else f"{received.name} received: stopped."
+            code = 128 + received
         except Exception as error:
             sentence, code = _about_error(error, TRACEBACK_FLAG in arguments)
         else:
             return 0
         print(shown(sentence), file=sys.stderr)
         return code
-
-
-def _about_stop(stop: TrainingStopped | KeyboardInterrupt) -> tuple[str, int]:
-    if isinstance(stop, TrainingStopped):
-        return str(stop), exit_code(stop.received)
-    received = signal_of(stop)
-    return f"{received.name} received: stopped.", exit_code(received)
 
 
 def _about_error(error: Exception, with_traceback: bool) -> tuple[str, int]:

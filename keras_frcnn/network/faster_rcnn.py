@@ -33,17 +33,14 @@ def _check_keras() -> None:
     Raises:
         UserError: naming the setting that is another.
     """
-    for name, found, needed in (
-        ("backend", keras.config.backend(), "tensorflow"),
-        ("image_data_format", keras.config.image_data_format(), "channels_last"),
-        ("floatx", keras.config.floatx(), "float32"),
-        ("dtype_policy", keras.config.dtype_policy().name, "float32"),
-    ):
-        if found != needed:
-            raise UserError(
-                f"Keras has {name} {found!r}, expected {needed!r}: set it before a network is made "
-                "(keras.json, KERAS_BACKEND or keras.config), or import keras_frcnn before Keras."
-            )
+    found = (keras.config.backend(), keras.config.image_data_format(), keras.config.floatx())
+    found = (*found, keras.config.dtype_policy().name)
+    needed = ("tensorflow", "channels_last", "float32", "float32")
+    if found != needed:
+        raise UserError(
+            f"Keras has the backend, image_data_format, floatx and dtype_policy {found}, expected "
+            f"{needed}: set them by KERAS_BACKEND and keras.config before a network is made."
+        )
 
 
 class FasterRcnn(tf.Module):

@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import parse_json
-from keras_frcnn.hdf5_arrays import find_array, find_member, written_hdf5
+from keras_frcnn.files import parse_json, written_whole
+from keras_frcnn.hdf5_arrays import find_array, find_member, new_hdf5
 
 FORMAT_ATTRIBUTE = "keras_frcnn"
 FORMAT_VERSION = 1
@@ -117,7 +117,7 @@ def write_arrays(
     text = json.dumps({"format_version": FORMAT_VERSION, "metadata": metadata})
     if len(text.encode()) > MAX_METADATA_BYTES:
         raise ValueError(f"The metadata of a weight file may take {MAX_METADATA_BYTES} bytes.")
-    with written_hdf5(path) as file:
+    with written_whole(path) as partial, new_hdf5(partial) as file:
         file.attrs[FORMAT_ATTRIBUTE] = text
         file.attrs["layer_names"] = [name.encode() for name in layers]
         for layer_name, weights in layers.items():

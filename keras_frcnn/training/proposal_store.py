@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.hdf5_arrays import opened, read_array, written_hdf5
+from keras_frcnn.files import written_whole
+from keras_frcnn.hdf5_arrays import new_hdf5, opened, read_array
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.training.units import TrainingUnit
 
@@ -79,7 +80,7 @@ class ProposalStore:
 
     def save(self, path: Path) -> None:
         """Writes the file whole or not at all."""
-        with written_hdf5(path) as file:
+        with written_whole(path) as partial, new_hdf5(partial) as file:
             file.attrs["format"] = FORMAT
             file["boxes"] = self.boxes_image
             file["scores"] = self.scores

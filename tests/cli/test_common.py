@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -326,17 +327,32 @@ def test_tensorflow_starts_and_reads_data_without_a_word():
     assert (done.stdout, done.stderr) == ("3\n", "")
 
 
-def test_what_is_held_back_is_shown_when_the_start_fails(capfd):
-    def fail():
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_is_held_back_is_shown_when_the_start_fails(capfd, monkeypatch, fails):
+    def start():
         os.write(2, b"the reason\n")
-        raise ImportError("no such library")
+        if fails:
+            raise ImportError("no such library")
+        return []
 
-    with pytest.raises(ImportError):
-        common._hold_back_stderr(fail)
-    assert capfd.readouterr().err == "the reason\n"
-    assert common._hold_back_stderr(lambda: os.write(2, b"noise")) == (5, "noise")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setattr(common, "_start_tensorflow", start)
+    monkeypatch.setattr(common, "_NVIDIA_FILES", ())
+    with pytest.raises(ImportError) if fails else nullcontext():
+        common.quiet_tensorflow()
+    assert capfd.readouterr().err == ("the reason\n" if fails else "")
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
+
+
+def test_of_a_device_that_is_not_found_it_is_said_why(capfd, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    monkeypatch.setattr(
+        common, "_start_tensorflow", lambda: os.write(2, b"CUDA is old\nx\n") and []
+    )
+    monkeypatch.setattr(common, "_NVIDIA_FILES", ("/dev/null",))
+    common.quiet_tensorflow()
+    assert capfd.readouterr().err == "CUDA is old\n"
 
 
 @pytest.mark.parametrize("text", ["7", "a", "0,99", "-2", "", "0.5"])

@@ -34,13 +34,13 @@ raise SystemExit(run_main(main))
 """
 
 
-def run(code, home=None, **environment):
+def run(code, **environment):
     """Standard output and error of a process that has not imported Keras."""
     kept = {name: text for name, text in os.environ.items() if "KERAS" not in name}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={**kept, **environment, **({} if home is None else {"HOME": str(home)})},
+        env={**kept, **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -67,9 +67,8 @@ def expected():
 def test_a_command_gives_the_same_result(settings, environment, expected, tmp_path):
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
-    assert run(NETWORK, tmp_path, **environment) == (expected, "")
-    home = {"KERAS_HOME": str(tmp_path / ".keras")}
-    assert run(NETWORK, **environment, **home) == (expected, "")
+    name, folder = ("HOME", tmp_path) if environment else ("KERAS_HOME", tmp_path / ".keras")
+    assert run(NETWORK, **environment, **{name: str(folder)}) == (expected, "")
 
 
 @pytest.mark.parametrize(

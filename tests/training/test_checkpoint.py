@@ -20,6 +20,7 @@ from keras_frcnn.recipes import OptimizerConfig
 from keras_frcnn.training import checkpoint
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
+from tests.limits import file_size_limit
 
 
 def optimizer_of(*shapes, seed=0):
@@ -364,3 +365,14 @@ def test_a_save_that_fails_leaves_the_older_ones(saved, monkeypatch):
     optimizer = optimizer_of((3, 4), (4,))
     assert checkpoints.restore(optimizer, LossScale(dynamic=True))[0] == 20
     assert_same(optimizer, optimizers[20])
+
+
+def test_a_full_disk_at_any_place_keeps_the_older_checkpoints(saved, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    before = {path: path.read_bytes() for path in checkpoints.files()}
+    size = max(map(len, before.values()))
+    for limit in range(0, size, size // 40):
+        with file_size_limit(limit), pytest.raises(OSError) as error:
+            checkpoints.save(30, optimizer_of((3, 4), (4,)), LossScale(True), sound_window())
+        assert error.value.filename == str(checkpoints.folder / "stage2-00000030.h5")
+        assert {path: path.read_bytes() for path in checkpoints.folder.iterdir()} == before
