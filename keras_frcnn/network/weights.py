@@ -113,7 +113,7 @@ def load_layers(
     reinitialise: Collection[str] = ("cls_score", "bbox_pred"),
     required: Collection[str] = (),
 ) -> LoadReport:
-    """Load weights by layer name, strictly; nothing is assigned unless everything fits.
+    """Load weights by layer name, strictly; nothing is assigned unless names and shapes fit.
 
     Args:
         layers: the network's.
@@ -123,9 +123,9 @@ def load_layers(
         required: layers that the file must have.
 
     Raises:
-        UserError: an unreadable file; a layer whose weights have other names or shapes than the
-            network's; a required layer that is missing; a file that shares no layer with the
-            network.
+        UserError: an unreadable file, or numbers in it that are not finite; a layer whose weights
+            have other names or shapes than the network's; a required layer that is missing; a file
+            that shares no layer with the network.
     """
     network = {layer.name: _weights(layer) for layer in layers}
     network = {name: weights for name, weights in network.items() if weights}
