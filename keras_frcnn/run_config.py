@@ -8,21 +8,26 @@ import json
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import Compression, Recipe, StageSchedule
-from keras_frcnn.settings import Range, Settings, checked, from_json, to_json
+from keras_frcnn.settings import Range, Settings, from_json, to_json
 
 FORMAT_VERSION = 1
+Network = Literal["vgg16", "zf", "resnet50", "tiny"]
+NETWORKS = get_args(Network)
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS = get_args(Precision)
 # Seeds of iterations are int32: seed * 8 + stage.
 LARGEST_SEED = 2**28 - 1
-MOST_CLASSES = 10_000
+MOST_CLASSES, LONGEST_NAME = 10_000, 1_000
 # What the file of a configuration says beside it.
 _ABOUT = ("format", "versions", "computing", "command", "name", "run")
 _NAMED_WEIGHTS = ("imagenet", "random")
@@ -78,8 +83,8 @@ class RunConfig(Settings):
         initial_weights_digest: of the contents of that file; ``None``: random weights.
     """
 
-    network: Literal["vgg16", "zf", "resnet50", "tiny"]
-    precision: Literal["float32", "bfloat16", "float16"]
+    network: Network
+    precision: Precision
     mode: Literal["alternating", "joint", "fast-rcnn"]
     seed: Annotated[int, Range(0, LARGEST_SEED)]
     flips: bool
@@ -115,23 +120,13 @@ def versions() -> dict[str, str]:
 
 def computing() -> dict[str, Any]:
     """What the last bits of a result depend on beside versions: threads, and oneDNN's rounding."""
-    import tensorflow as tf
-
-    threading = tf.config.threading
+    has_mask = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_mask else os.cpu_count()
     return {
-        "intra_op_threads": threading.get_intra_op_parallelism_threads() or _threads("INTRAOP"),
-        "inter_op_threads": threading.get_inter_op_parallelism_threads() or _threads("INTEROP"),
+        "intra_op_threads": os.environ.get("TF_NUM_INTRAOP_THREADS") or str(cores),
+        "inter_op_threads": os.environ.get("TF_NUM_INTEROP_THREADS") or str(cores),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
     }
-
-
-def _threads(kind: str) -> int:
-    """Threads that TensorFlow takes where it is not told by its interface: all that it may."""
-    told = os.environ.get(f"TF_NUM_{kind}_THREADS", "")
-    if told.isdecimal() and int(told) > 0:
-        return int(told)
-    has_mask = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_mask else os.cpu_count() or 1
 
 
 def command_line() -> list[str]:
@@ -161,23 +156,22 @@ def config_of(values: Any, where: str) -> RunConfig:
 
 
 def checked_class_names(names: Any, where: str) -> tuple[str, ...]:
-    """The names of classes in a file that anybody may have made.
-
-    Args:
-        where: the file and the field, for messages.
+    """The foreground classes of a file, or of a training that begins.
 
     Raises:
-        UserError: they are no list of 1 to 10,000 different texts that UTF-8 can hold.
+        UserError: they are no list of different names that a file in UTF-8 can hold.
     """
-    names = checked(names, Annotated[tuple[str, ...], Range(1, MOST_CLASSES)], where)
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{where} holds {name!a:.80}, which is no text: {error}.") from error
-    if not all(names) or len(set(names)) < len(names):
-        raise UserError(f"{where} should hold names that are not empty and all different.")
-    return names
+    if not isinstance(names, (list, tuple)) or not 0 < len(names) <= MOST_CLASSES:
+        raise UserError(f"{where} should be a list of 1 to {MOST_CLASSES}, not {names!r:.80}.")
+    for index, name in enumerate(names):
+        is_name = isinstance(name, str) and 0 < len(name.strip()) <= LONGEST_NAME
+        # JSON can write half of a letter, a lone surrogate.
+        if not is_name or name.encode(errors="ignore").decode() != name:
+            length = f"1 to {LONGEST_NAME} whole letters"
+            raise UserError(f"{where}[{index}] should be {length}, not {name!r:.80}.")
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise UserError(f"{where} should differ, {twice!r:.80} is there twice.")
+    return tuple(names)
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import is_partial, parse_json, read_text_bounded, write_text
 from keras_frcnn.run_config import (
@@ -36,7 +35,6 @@ from keras_frcnn.run_config import (
     versions,
 )
 from keras_frcnn.run_lock import LOCK_FILE, claimed_folder
-from keras_frcnn.training_images import check_not_trained_on, keep_training_images
 
 FINAL = "final"
 # That of a run of 10,000 classes has less.
@@ -180,22 +178,6 @@ class RunFolder:
                 "and evaluate take them with --proposals FILE; it cannot be exported."
             )
 
-    def keep_training_images(self, dataset: Dataset) -> None:
-        """Lists what the run is trained on, or finds it as it was.
-
-        Raises:
-            UserError: see :func:`keras_frcnn.training_images.keep_training_images`.
-        """
-        keep_training_images(self.training_images_file, dataset)
-
-    def check_not_trained_on(self, dataset: Dataset) -> None:
-        """Makes sure that no image of a test set was trained on.
-
-        Raises:
-            UserError: see :func:`keras_frcnn.training_images.check_not_trained_on`.
-        """
-        check_not_trained_on(self.training_images_file, dataset)
-
     def check_trainable(self) -> None:
         """Makes sure that training can go on here.
 
@@ -213,7 +195,7 @@ class RunFolder:
 
         Data, given proposals and initial weights may lie elsewhere than they did: config.json then
         notes their new place. Whether they are the same is known by
-        :meth:`keep_training_images` and by digests.
+        :mod:`keras_frcnn.training_images` and by digests.
 
         Args:
             config: of the command. The digest of its initial weights is not compared: whoever loads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def checked(value: Any, hint: Any, where: str) -> Any:
         return value if isinstance(value, hint) else from_json(value, hint, where)
     # JSON has no such numbers, Python's reader takes them; and no count is beyond 64 bits.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and not -(2.0**63) < value < 2.0**63:
+    if is_number and not (abs(value) < (math.inf if isinstance(value, float) else 2**63)):
         raise UserError(f"{where} should be a finite number, not {value!r:.80}.")
     if hint is float and is_number:
         return float(value)

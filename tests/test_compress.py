@@ -25,10 +25,10 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.export import export, largest_difference, load_exported
 from keras_frcnn.inference import Predictor, load_model, load_predictor
 from keras_frcnn.network.backbones import build_backbone
-from keras_frcnn.network.weights import read_layers
 from keras_frcnn.recipes import Compression, DetectionFilter
 from keras_frcnn.runs import RunFolder
 from tests.random_networks import random_image, random_network, write_part
+from tests.read_weights import read_layers
 
 CLASSES = ("disc", "square", "star")
 EVERYTHING = DetectionFilter(score_threshold=0.0)

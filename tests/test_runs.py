@@ -216,10 +216,10 @@ def test_given_proposals_and_initial_weights_may_lie_elsewhere(config, tmp_path)
 
 def test_other_threads_are_noted_and_not_refused(run, config):
     stored = json.loads(run.config_file.read_text())["computing"]
-    assert stored["intra_op_threads"] >= 1 and stored["inter_op_threads"] >= 1
+    assert int(stored["intra_op_threads"]) >= 1 and int(stored["inter_op_threads"]) >= 1
     assert run.other_computing() is None
-    rewrite(run, computing={**stored, "intra_op_threads": 999})
-    assert "intra_op_threads = 999" in run.other_computing()
+    rewrite(run, computing={**stored, "intra_op_threads": "999"})
+    assert "intra_op_threads = '999'" in run.other_computing()
     assert run.resume(config) == config
 
 

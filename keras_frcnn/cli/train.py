@@ -39,6 +39,7 @@ from keras_frcnn.errors import UserError, shown
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.training_images import copies_in_test_lists, keep_training_images
 
 
 def entry_point() -> int:
@@ -77,14 +78,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = run_config(arguments, dataset, given)
         check_anchors(config, dataset, console)
         if arguments.resume:
-            run.keep_training_images(dataset)
+            keep_training_images(run.training_images_file, dataset)
             config = run.resume(config)
             note(run.other_computing(), console)
         else:
             config = checked_weights(config, initial)
             claim(run, held, console)
             run.create(config, command_line(), run_name(arguments))
-            run.keep_training_images(dataset)
+            keep_training_images(run.training_images_file, dataset)
         if given is not None and not run.given_proposals_file.exists():
             keep_given(given, dataset, config, run)
         if arguments.config_filename is not None:
@@ -122,7 +123,6 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
     """
     from keras_frcnn.cli.data import load_dataset
     from keras_frcnn.data.voc import check_test_lists
-    from keras_frcnn.training_images import copies_in_test_lists
 
     dataset = load_dataset(
         path,

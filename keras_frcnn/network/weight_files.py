@@ -50,19 +50,6 @@ WEIGHT_NAMES = {
 
 
 @dataclass(frozen=True, eq=False)
-class LayerFile:
-    """The contents of a weight file, for RGB input whatever the file.
-
-    Attributes:
-        layers: layer name -> weight name -> float32 array.
-        metadata: what was given to ``write_arrays``; {} for a foreign file.
-    """
-
-    layers: dict[str, dict[str, np.ndarray]]
-    metadata: dict
-
-
-@dataclass(frozen=True, eq=False)
 class OpenLayerFile:
     """A weight file that is open: its arrays are found and checked but not read.
 
@@ -133,26 +120,12 @@ def write_arrays(
                 group.create_dataset(name, data=np.asarray(array, np.float32))
 
 
-def read_layers(path: str | Path) -> LayerFile:
-    """Read a whole weight file, ours or a foreign one.
-
-    Raises:
-        UserError: no such file, not HDF5, not this layout, a newer format, or damaged.
-    """
-    with open_layers(path) as file:
-        layers = {
-            layer: {weight: file.read(layer, weight) for weight in weights}
-            for layer, weights in file.layers.items()
-        }
-        return LayerFile(layers, file.metadata)
-
-
 @contextlib.contextmanager
 def open_layers(path: str | Path) -> Iterator[OpenLayerFile]:
     """Open a weight file and check its arrays without reading them.
 
     Raises:
-        UserError: as ``read_layers``.
+        UserError: no such file, not HDF5, not this layout, a newer format, or damaged.
     """
     path = Path(path)
     if not path.is_file():

@@ -18,20 +18,16 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.variables import assign_rows, tensorflow_variable
 from keras_frcnn.network.weight_files import (
-    LayerFile,
     OpenLayerFile,
     canonical_weight_name,
     open_layers,
-    read_layers,
     write_arrays,
 )
 
 __all__ = [
-    "LayerFile",
     "LoadReport",
     "imagenet_file",
     "load_layers",
-    "read_layers",
     "write_arrays",
     "write_layers",
 ]
@@ -93,7 +89,7 @@ def write_layers(path: str | Path, layers: Sequence[keras.layers.Layer], metadat
     Args:
         path: any suffix; its folder must exist.
         layers: with unique names.
-        metadata: a JSON object that ``read_layers`` gives back.
+        metadata: a JSON object that ``open_layers`` gives back.
 
     Raises:
         ValueError: two layers of one name, or metadata beyond 60 kB of JSON.

@@ -23,6 +23,7 @@ from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import with_digest
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.stages import Trainer
+from keras_frcnn.training_images import keep_training_images
 
 # Units of fc6 and fc7.
 FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}
@@ -166,7 +167,7 @@ def _fit(
         else:
             config = with_digest(config, initial)
             run.create(config, command_line())
-        run.keep_training_images(dataset)
+        keep_training_images(run.training_images_file, dataset)
         if given is not None and not run.given_proposals_file.exists():
             keep_given(given, dataset, config, run)
         workshop.say(f"training {run.path}")

@@ -24,6 +24,7 @@ from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
 from keras_frcnn.run_config import differences
 from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.training_images import check_not_trained_on
 
 # Section 4: what each name of the paper stands for.
 TRAINING_SETS = {
@@ -220,7 +221,7 @@ class Workshop:
                 f"{' and '.join(networks)}, on one of {', '.join(TRAINING_SETS.values())}."
             )
         if TEST_SETS["07"] not in config.data.sets:  # 07++12 is tested on VOC 2012 alone
-            run.check_not_trained_on(self.data(TEST_SETS["07"]))
+            check_not_trained_on(run.training_images_file, self.data(TEST_SETS["07"]))
 
     def _setting(self) -> dict:
         budget = dataclasses.asdict(self.budget)

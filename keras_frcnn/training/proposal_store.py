@@ -1,9 +1,6 @@
 """Proposals of every training image in one file, written once and read by the next stage.
 
-The file is HDF5: ``boxes`` (T, 4) float32 half-open (y1, x1, y2, x2) in pixels of the original
-image (of its mirror image for keys that end in `` flipped``), ``scores`` (T,) float32, ``offsets``
-(U + 1,) int64 so that unit ``u`` owns rows ``offsets[u]`` to ``offsets[u + 1]``, and ``keys`` (U,)
-UTF-8 names such as ``VOC2007/000005``; its attribute ``record`` says which run it is of.
+The file is that of :mod:`keras_frcnn.proposals.files`; its settings say which run it is of.
 
 Shapes and names
 ----------------
@@ -12,22 +9,18 @@ U  units (images in both orientations), T  proposals of all of them, P  proposal
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import opened, read_array
-from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.proposals.files import read_proposals, write_proposals
+from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, fit_to_image
 from keras_frcnn.training.units import TrainingUnit
 
-FORMAT = "keras_frcnn proposals 1"
 _AGAIN = "delete it to compute them again"
 
 
@@ -90,49 +83,32 @@ class ProposalStore:
         Args:
             record: of :func:`keras_frcnn.provenance.record_of`.
         """
-        with written_whole(path) as partial, h5py.File(partial, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["record"] = json.dumps(record)
-            file["boxes"] = self.boxes_image
-            file["scores"] = self.scores
-            file["offsets"] = self.offsets
-            file["keys"] = np.array([key.encode() for key in self.keys], dtype="S")
+        parts = zip(self.keys, self.offsets, self.offsets[1:], strict=False)
+        entries = {
+            key: ScoredBoxes(self.boxes_image[start:end], self.scores[start:end])
+            for key, start, end in parts
+        }
+        write_proposals(path, GivenProposals(entries, "training", record or {}, str(path)))
 
     @classmethod
     def load(cls, path: Path, keys: Sequence[str]) -> ProposalStore:
         """Reads a file and checks that it holds the units ``keys`` in this order.
 
         Raises:
-            UserError: the file is unreadable, of another format, inconsistent, or of other images.
+            UserError: as :func:`read_proposals`, or the proposals are of other images.
         """
-        with opened(path, FORMAT, _AGAIN) as file:
-            store = cls(
-                tuple(key.decode() for key in read_array(path, file, "keys", "S", 1)),
-                read_array(path, file, "offsets", "i", 1),
-                read_array(path, file, "boxes", "f", 2),
-                read_array(path, file, "scores", "f", 1),
-                parse_json(file.attrs["record"]),
-            )
-        if store.keys != tuple(keys):
+        given = read_proposals(path)
+        if tuple(given.entries) != tuple(keys):
             raise UserError(
-                f"{path} holds proposals of {len(store.keys)} other images than the {len(keys)} of "
-                f"this run; {_AGAIN}."
+                f"{path} holds proposals of {len(given.entries)} other images than the "
+                f"{len(keys)} of this run; {_AGAIN}."
             )
-        total = len(store.scores)
-        consistent = (
-            store.offsets.shape == (len(keys) + 1,)
-            and store.boxes_image.shape == (total, 4)
-            and (store.offsets[0], store.offsets[-1]) == (0, total)
-            and np.all(np.diff(store.offsets) >= 0)
-        )
-        if not consistent:
-            raise UserError(
-                f"{path} is inconsistent: offsets, boxes and scores do not fit together; {_AGAIN}."
-            )
-        return store
+        found = given.entries.values()
+        store = cls.from_lists(keys, [boxes for boxes, _ in found], [scores for _, scores in found])
+        return replace(store, record=given.settings)
 
     def check_boxes(self, path: Path, units: Sequence[TrainingUnit]) -> None:
-        """Makes sure that there are proposals, and that they are boxes that lie in their images.
+        """Makes sure that there are proposals and that they lie in their images.
 
         Args:
             path: the file, for messages.
@@ -143,15 +119,5 @@ class ProposalStore:
         if not len(self.scores):
             raise UserError(f"{path} holds no proposal at all; {_AGAIN}.")
         for index, unit in enumerate(units):
-            height, width = unit.example.height, unit.example.width
-            border = np.array((height, width, height, width), np.float32)
-            boxes = self.boxes_of(index)
-            # An input's sides are rounded, so that its border is not quite that of the image.
-            within = (boxes >= -1 - border / 100) & (boxes <= border * 1.01 + 1)
-            sound = within.all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-            if not sound.all():
-                raise UserError(
-                    f"{path} holds the proposal {boxes[sound.argmin()].tolist()} for {unit.key}, "
-                    f"expected half-open (y1, x1, y2, x2) in an image {height} pixels high and "
-                    f"{width} wide; {_AGAIN}."
-                )
+            name, example = f"{unit.key} in {path}", unit.example
+            fit_to_image(self.boxes_of(index), example.height, example.width, name)
