@@ -15,10 +15,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.files import check_bounded
 
 # Deflate, HDF5's compression, makes data at most 1032 times smaller.
 MAX_COMPRESSION = 1032
+# Proposals of a million images have less.
+MOST_BYTES = 2**40
 
 
 class _Sink(io.FileIO):
@@ -73,15 +76,11 @@ def opened(path: Path, known: str, advice: str) -> Iterator[h5py.File]:
     Raises:
         UserError: as :func:`check_format`, or what is read is missing, damaged or of another type.
     """
-    try:
+    with reading(path, repr(known), advice):
+        check_bounded(path, MOST_BYTES)
         with h5py.File(path, "r") as file:
             check_format(path, file, known, advice)
             yield file
-    except UserError:
-        raise
-    # What h5py raises where a member is missing, unreadable or of another type.
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read as {known!r}: {error}; {advice}.") from error
 
 
 def check_format(path: Path, file: h5py.File, known: str, advice: str) -> None:

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.weights import write_layers
+from keras_frcnn.provenance import weights_metadata
 from keras_frcnn.recipes import Recipe
+from keras_frcnn.runs import RunFolder
 
 
 def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -29,3 +32,8 @@ def random_network(recipe: Recipe, class_names: Sequence[str], seed: int) -> Fas
     for layer in model.head_layers:
         layer.bias.assign(generator.normal(0, 0.1, layer.bias.shape))
     return model
+
+
+def write_part(run: RunFolder, part: str, layers: Sequence) -> None:
+    """Writes layers as a part of a run, such as ``stage1`` or ``final``."""
+    write_layers(run.weights_file(part), layers, weights_metadata(run, run.read_config(), part))

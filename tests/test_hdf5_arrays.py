@@ -12,12 +12,13 @@ import pytest
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import written_whole
 from keras_frcnn.hdf5_arrays import MAX_COMPRESSION, find_array, find_member, new_hdf5
-from keras_frcnn.network.weight_files import read_layers, write_arrays
+from keras_frcnn.network.weight_files import write_arrays
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
 from keras_frcnn.stopping import Terminated, signals_raise
 from keras_frcnn.training.proposal_store import ProposalStore
 from tests.limits import file_size_limit
+from tests.read_weights import read_layers
 
 BOXES = np.tile(np.array([[1, 2, 30, 40]], np.float32), (5000, 1))
 SCORES = np.linspace(1, 0, 5000, dtype=np.float32)

@@ -22,10 +22,9 @@ from keras_frcnn.cli.common import (
 from keras_frcnn.cli.shared_flags import add_gpu_flag
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
-from keras_frcnn.run_config import command_line, versions
+from keras_frcnn.run_config import PRECISIONS, command_line, versions
 
 WORK = ("testing", "training")
-PRECISIONS = ("float32", "bfloat16", "float16")
 # Memory is that of the whole work, not of a part of it.
 MEMORY_OF = {"whole": "testing", "stage1": "stage1", "stage2": "stage2", "joint": "joint"}
 

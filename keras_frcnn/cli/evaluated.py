@@ -24,6 +24,7 @@ from keras_frcnn.files import user_path
 from keras_frcnn.recipes import RECIPES, DetectionFilter
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.stopping import held_back
+from keras_frcnn.training_images import check_not_trained_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ def data_of_run(
     run = RunFolder(arguments.run)
     whole = load_test_data(arguments, path, run.read_config().class_names, console)
     dataset = first_images(whole, arguments.images)
-    run.check_not_trained_on(dataset)
+    check_not_trained_on(run.training_images_file, dataset)
     return whole, dataset
 
 

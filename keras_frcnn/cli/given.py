@@ -55,8 +55,11 @@ def keep_given(given: GivenProposals, dataset: Dataset, config: RunConfig, run: 
     Raises:
         UserError: those of an image are of another image size.
     """
+    from keras_frcnn.provenance import record_of
     from keras_frcnn.training.proposal_store import ProposalStore
     from keras_frcnn.training.units import training_units
 
     units = training_units(dataset.examples, config.flips)
-    ProposalStore.from_given(given, units).save(run.given_proposals_file)
+    ProposalStore.from_given(given, units).save(
+        run.given_proposals_file, record_of(run, config, "given")
+    )

@@ -27,10 +27,8 @@ from keras_frcnn.files import user_path
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.catalogue import EXPERIMENTS
 from keras_frcnn.recipes import PAPER, AnchorConfig
+from keras_frcnn.run_config import NETWORKS, PRECISIONS
 from keras_frcnn.runs import RunFolder
-
-NETWORKS = ("vgg16", "zf", "resnet50", "tiny")
-PRECISIONS = ("float32", "bfloat16", "float16")
 
 EPILOG = f"""\
 {ORIGINS}

@@ -19,20 +19,16 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.variables import assign_rows, tensorflow_variable
 from keras_frcnn.network.weight_files import (
-    LayerFile,
     OpenLayerFile,
     canonical_weight_name,
     open_layers,
-    read_layers,
     write_arrays,
 )
 
 __all__ = [
-    "LayerFile",
     "LoadReport",
     "imagenet_file",
     "load_layers",
-    "read_layers",
     "write_arrays",
     "write_layers",
 ]
@@ -94,7 +90,7 @@ def write_layers(path: str | Path, layers: Sequence[keras.layers.Layer], metadat
     Args:
         path: any suffix; its folder must exist.
         layers: with unique names.
-        metadata: a JSON object that ``read_layers`` gives back.
+        metadata: a JSON object that ``open_layers`` gives back.
 
     Raises:
         ValueError: two layers of one name, or metadata beyond 60 kB of JSON.
@@ -114,7 +110,7 @@ def load_layers(
     reinitialise: Collection[str] = ("cls_score", "bbox_pred"),
     required: Collection[str] = (),
 ) -> LoadReport:
-    """Load weights by layer name, strictly; nothing is assigned unless everything fits.
+    """Load weights by layer name, strictly; nothing is assigned unless names and shapes fit.
 
     Args:
         layers: the network's.
@@ -124,9 +120,9 @@ def load_layers(
         required: layers that the file must have.
 
     Raises:
-        UserError: an unreadable file; a layer whose weights have other names or shapes than the
-            network's; a required layer that is missing; a file that shares no layer with the
-            network.
+        UserError: an unreadable file, or numbers in it that are not finite; a layer whose weights
+            have other names or shapes than the network's; a required layer that is missing; a file
+            that shares no layer with the network.
     """
     network = {layer.name: _weights(layer) for layer in layers}
     network = {name: weights for name, weights in network.items() if weights}

@@ -19,9 +19,8 @@ from keras_frcnn.stopping import GO_ON, StopRequest, TrainingStopped, signals_no
 from keras_frcnn.training.display import StageDisplay
 from keras_frcnn.training.probe import out_of_memory
 from keras_frcnn.training.step import TrainingStep
-from keras_frcnn.training.window import Window
+from keras_frcnn.training.window import LOG_EVERY, Window
 
-LOG_EVERY = 20
 BETWEEN = "stopped outside of the iterations; all that was finished is kept"
 
 

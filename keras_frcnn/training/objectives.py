@@ -24,6 +24,15 @@ from keras_frcnn.targets.rpn import rpn_targets
 
 Metrics = dict[str, tf.Tensor]
 
+_RPN_METRICS = ("rpn_class_loss", "rpn_box_loss", "positive_anchors")
+_OF_RPN = {"loss", *_RPN_METRICS}
+_OF_DETECTOR = {
+    *("loss", "detector_class_loss", "detector_box_loss"),
+    *("foreground_rois", "background_rois"),
+}
+# By stage, what a step measures.
+METRICS = {0: _OF_RPN | _OF_DETECTOR, 1: _OF_RPN, 2: _OF_DETECTOR, 3: _OF_RPN, 4: _OF_DETECTOR}
+
 
 @dataclass(frozen=True)
 class DeltaNormalisation:
@@ -106,8 +115,7 @@ def rpn_losses(
             weight=config.box_weight,
         )
         totals[2] += tf.reduce_sum(tf.cast(targets.labels == 1, tf.float32))
-    names = ("rpn_class_loss", "rpn_box_loss", "positive_anchors")
-    return {name: total / images for name, total in zip(names, totals, strict=True)}
+    return {name: total / images for name, total in zip(_RPN_METRICS, totals, strict=True)}
 
 
 def detector_losses(

@@ -260,7 +260,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
         ((*run, *data, "-o", "simple"), "use -o pascal_voc for a VOC devkit"),
         ((*run, *data, "--set", "2012:test"), "VOC2012/ImageSets/Main/test.txt"),
         (("--run", "nowhere", *data), "nowhere is not a run folder"),
-        (("--run", damaged, *data), "not readable JSON"),
+        (("--run", damaged, *data), "cannot be read as"),
         ((*run, *data, "--stage", "3"), "--stage"),
         ((*run, *data, "--iou", "2"), "--iou"),
         ((*run, *data, "--iou", "nan"), "--iou"),

@@ -296,7 +296,7 @@ def test_mistakes_are_refused(photos, trained, exported, command, tmp_path, monk
         (("-p", photos, "--run", photos), "is not a run folder: it has no config.json"),
         (("-p", photos, "--saved_model", photos), "is no SavedModel"),
         (("-p", photos, "--config_filename", "none.json"), "none.json does not exist"),
-        (("-p", photos, "--config_filename", "config.json"), "not readable JSON"),
+        (("-p", photos, "--config_filename", "config.json"), "cannot be read as"),
         (("-p", tmp_path / "empty", *run), "There is no image in"),
         (("-p", photos, *run, "--draw_thresh", "60"), "--draw_thresh: expected a number from 0"),
         (("-p", photos, *run, "--score_thresh", "x"), "--score_thresh"),

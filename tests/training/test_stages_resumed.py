@@ -103,7 +103,7 @@ def test_a_signal_between_the_stages_is_one_sentence(
     run = RunFolder(tmp_path / "run")
     shutil.copytree(uninterrupted.run.path, run.path)
     gone = {
-        "make_proposals": [run.proposals_file(1)],
+        "make_proposals": [run.proposals_file(3), run.weights_file("stage4")],
         "fill_feature_cache": [run.weights_file("stage3")],
         "write_layers": [run.weights_file("final")],
     }[during]
