@@ -11,11 +11,16 @@ classes  (G,) int32, 1-based positions in ``class_names``; 0 is background and n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+
+# Of one kind, those that are named; a hostile file of a few MB can have a million.
+MOST_OF_A_FILE = 1_000
+MOST_OF_A_KIND = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,9 @@ class DataProblem:
         file: the file at fault.
         where: line or object within the file (``"object 3 (dog)"``, ``"line 12"``), or ``""``.
         reason: what was expected and what was found.
-        action: what was done: ``"clipped"``, ``"object dropped"``, ``"image dropped"`` or
-            ``"noted"``.
+        action: what was done: ``"clipped"``, ``"object dropped"``, ``"image dropped"``,
+            ``"noted"``, ...
+        number: how many it stands for, where too many are alike to name each.
     """
 
     kind: str
@@ -36,6 +42,44 @@ class DataProblem:
     where: str
     reason: str
     action: str
+    number: int = 1
+
+
+class Problems:
+    """Problems as they are found: all are counted, and named while they are few."""
+
+    def __init__(self, found: Iterable[DataProblem] = ()) -> None:
+        self._named: list[DataProblem] = []
+        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._more: Counter[tuple[str, str, str]] = Counter()
+        self.extend(found)
+
+    def append(self, problem: DataProblem) -> None:
+        """Counts one more, or as many as it stands for."""
+        kind, file = (problem.kind, problem.action), problem.file
+        if problem.number > 1 or self._counts[kind] >= MOST_OF_A_KIND:
+            self._more[(*kind, file if problem.number > 1 else "")] += problem.number
+        elif self._counts[(*kind, file)] >= MOST_OF_A_FILE:
+            self._more[(*kind, file)] += 1
+        else:
+            self._counts.update([kind, (*kind, file)])
+            self._named.append(problem)
+
+    def extend(self, found: Iterable[DataProblem]) -> None:
+        """Counts each."""
+        for problem in found:
+            self.append(problem)
+
+    def __iter__(self) -> Iterator[DataProblem]:
+        """Those that are named, then the numbers of the others."""
+        yield from self._named
+        for (kind, action, file), number in self._more.items():
+            yield DataProblem(kind, file, "", f"and {number:,} more", action, number)
+
+
+def number_of(problems: Iterable[DataProblem]) -> int:
+    """How many problems there are, those that are not named included."""
+    return sum(problem.number for problem in problems)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +130,14 @@ class Dataset:
         examples: the images.
         sets: where they come from (``("2007:trainval", "2012:trainval")``).
         problems: everything that the checks found.
+        doubt: why the data as a whole are likely wrong, a sentence without its end, or ``""``.
     """
 
     class_names: tuple[str, ...]
     examples: tuple[Example, ...]
     sets: tuple[str, ...]
     problems: tuple[DataProblem, ...] = field(default=())
+    doubt: str = ""
 
     def __len__(self) -> int:
         return len(self.examples)

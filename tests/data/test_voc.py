@@ -48,7 +48,13 @@ def test_only_direct_objects_count(devkit):
 def test_difficult_is_optional(devkit):
     flags = ("", "<difficult>1</difficult>", "<difficult>0</difficult>", "<difficult/>")
     odd = "<difficult>maybe</difficult>"
-    devkit.add("1", *(object_xml(more=flag) for flag in (*flags, odd)))
+    devkit.add(
+        "1",
+        *(
+            object_xml(more=flag, box=box_xml(xmin=place))
+            for place, flag in enumerate((*flags, odd), start=1)
+        ),
+    )
     dataset = load_voc(devkit.root, "2007:train")
     assert dataset.examples[1].difficult.tolist() == [False, True, False, False, False]
     assert [(p.kind, p.where) for p in dataset.problems] == [("flag unreadable", "object 5 (dog)")]
