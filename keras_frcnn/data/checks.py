@@ -24,10 +24,18 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_frcnn.data.dataset import DataProblem, Dataset, Example, Problems, number_of
+from keras_frcnn.data.dataset import (
+    DataProblem,
+    Dataset,
+    Example,
+    Problems,
+    WrittenImage,
+    WrittenObject,
+    corner_numbers,
+    number_of,
+)
 from keras_frcnn.data.doubts import Mend, doubt_about_objects, is_normalised, judge_sizes
 from keras_frcnn.data.images import read_image
-from keras_frcnn.data.written import WrittenImage, WrittenObject, corner_numbers
 from keras_frcnn.errors import UserError, shown
 from keras_frcnn.files import write_text
 

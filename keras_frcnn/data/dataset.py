@@ -1,4 +1,4 @@
-"""What every reader of annotations returns and everything else consumes.
+"""What readers make of annotations, what the checks make of that, and everything else consumes.
 
 Shapes and names
 ----------------
@@ -11,12 +11,17 @@ classes  (G,) int32, 1-based positions in ``class_names``; 0 is background and n
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+
+# Python's own float would also read 1_0, 1e1, inf and digits of other scripts.
+_DECIMAL = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", re.ASCII)
 
 # Of one kind, those that are named; a hostile file of a few MB can have a million.
 MOST_OF_A_FILE = 1_000
@@ -80,6 +85,54 @@ class Problems:
 def number_of(problems: Iterable[DataProblem]) -> int:
     """How many problems there are, those that are not named included."""
     return sum(problem.number for problem in problems)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenObject:
+    """One object as a file has it.
+
+    Attributes:
+        where: its place in the file, ``"object 3 (dog)"`` or ``"line 12"``.
+        class_name: may be empty.
+        corners: texts of (xmin, ymin, xmax, ymax); None for one that is missing.
+        difficult: of a VOC annotation.
+        fault: why its reader can make no box of it, or ``""``.
+    """
+
+    where: str
+    class_name: str
+    corners: tuple[str | None, str | None, str | None, str | None]
+    difficult: bool = False
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class WrittenImage:
+    """One image as the annotations have it.
+
+    Attributes:
+        image_id, source: as in ``Example``.
+        path: an image file that exists.
+        annotation: the file that the objects were read from.
+        objects: in the order of the file.
+        size: (height, width) in pixels as written, or None.
+        first_pixel: 1 when corners count pixels from 1 and xmax, ymax are inside the object (VOC);
+            0 when they count from 0 and xmax, ymax are just outside (half-open).
+    """
+
+    image_id: str
+    source: str
+    path: Path
+    annotation: Path
+    objects: tuple[WrittenObject, ...]
+    size: tuple[int, int] | None
+    first_pixel: int
+
+
+def corner_numbers(texts: Sequence[str | None]) -> list[float]:
+    """The numbers of (xmin, ymin, xmax, ymax), in plain decimal notation; NaN for others."""
+    found = [float(text) if _DECIMAL.fullmatch(text or "") else math.nan for text in texts]
+    return [number if math.isfinite(number) else math.nan for number in found]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import difflib
+import os
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from keras_frcnn.data.images import IMAGE_SUFFIXES, files_below
 
 # A name is compared with every other one for its nearest: so often only.
 _MOST_NEAREST = 20
+_MOST_FOLDERS = 100
 
 
 def loose(name: str) -> str:
     """The same for names that differ in upper and lower case or in the form of their accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def alike(path: Path, listings: dict[Path, dict[str, Path | None]]) -> Path | None:
+    """The path if it is there, else the only one that differs from it just so, in any of its parts.
+
+    Args:
+        listings: what folders have, filled as they are looked at.
+    """
+    if os.path.lexists(path):
+        return path
+    if len(path.parts) > _MOST_FOLDERS:
+        return None
+    if path.parent not in listings:
+        listings[path.parent] = found = {}
+        folder = alike(path.parent, listings)
+        with suppress(OSError, ValueError):  # no such folder, or no name for one
+            for name in os.listdir(folder) if folder else ():
+                found[loose(name)] = None if loose(name) in found else folder / name
+    return listings[path.parent].get(loose(path.name))
 
 
 class FilesOfFolder:
@@ -61,20 +83,16 @@ class FilesOfFolder:
 
     def nearest(self, written: str) -> str:
         """``"; the nearest is PATH"`` for a name that is not found, or ``""``."""
-        several = self._loose.get(loose(written))
-        if several:
-            return f"; it may be {' or '.join(sorted(file.name for file in several))}"
-        if self._nearest_left == 0:
-            return ""
         self._nearest_left -= 1
-        lasts = {name.rpartition("/")[2] for name in map(loose, _names(written))}
-        same = [name for name in self._loose if name.rpartition("/")[2] in lasts]
-        near = same or difflib.get_close_matches(loose(written), self._loose, n=1)
-        return f"; the nearest is {min(self._loose[near[0]])}" if near else ""
+        last = loose(_names(written)[-1].rpartition("/")[2])
+        near = self._nearest_left >= 0 and difflib.get_close_matches(last, self._loose, n=1)
+        files = sorted(map(str, self._loose[near[0]])) if near else ()
+        return f"; the nearest is {' or '.join(files)}" if files else ""
 
 
 def _names(written: str) -> tuple[str, ...]:
     """What a name may stand for: itself, and itself without the suffix of a known kind of file."""
+    written = written.replace("\\", "/")
     stem, dot, suffix = written.rpartition(".")
     known = f"{dot}{suffix}".lower() in (*IMAGE_SUFFIXES, ".xml")
     return (written, stem) if known else (written,)

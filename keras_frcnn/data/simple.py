@@ -13,15 +13,22 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
+from math import isnan
 from pathlib import Path
 
 from keras_frcnn.data.checks import Progress, build_dataset, names_found
-from keras_frcnn.data.dataset import DataProblem, Dataset, Problems
-from keras_frcnn.data.names import loose
+from keras_frcnn.data.dataset import (
+    DataProblem,
+    Dataset,
+    Problems,
+    WrittenImage,
+    WrittenObject,
+    corner_numbers,
+)
+from keras_frcnn.data.names import alike
 from keras_frcnn.data.voc_layout import MOST_LINES, MOST_LIST_BYTES
-from keras_frcnn.data.written import WrittenImage, WrittenObject
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import read_text_bounded
 
@@ -145,7 +152,7 @@ def _group_lines(
     """The lines by image, in the order of their first mention, and the lines that are no good."""
     groups: dict[Path, _Group] = {}
     resolved: dict[str, Path] = {}  # 20 lines of one image ask the disk once
-    listings: dict[Path, dict[str, list[str]]] = {}
+    listings: dict[Path, dict[str, Path | None]] = {}
     problems = Problems()
     for index, (number, fields) in enumerate(rows):
         if index == 0 and _is_header(list_path, fields):
@@ -181,42 +188,25 @@ def _bad_line(list_path: Path, number: int, fields: Sequence[str]) -> DataProble
 
 def _is_header(list_path: Path, fields: Sequence[str]) -> bool:
     """Whether the first line names the columns: words for corners and no image of that name."""
-    if len(fields) != 6 or not all(fields[1:5]) or any(map(_is_number, fields[1:5])):
+    if len(fields) != 6 or not all(fields[1:5]) or not all(map(isnan, corner_numbers(fields[1:5]))):
         return False
     return _locate(list_path, fields[0], {}).file is None
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _locate(list_path: Path, written: str, listings: dict[Path, dict[str, list[str]]]) -> _Group:
+def _locate(list_path: Path, written: str, listings: dict[Path, dict[str, Path | None]]) -> _Group:
     """A new group for a path as written: from the list's folder, then from the current one.
 
     A list made on Windows may separate folders by backslashes, which is tried after the path as
-    it stands (elsewhere a file name may hold a backslash). Where nothing is there, the only file of
-    its folder counts whose name differs just in case or in the form of its accents.
+    it stands (elsewhere a file name may hold a backslash).
 
     Args:
-        listings: names of folders by what they are alike in, filled as they are needed.
+        listings: as of ``alike``.
     """
     spellings = dict.fromkeys((written, written.replace("\\", "/")))
     folders = (list_path.parent, Path.cwd())
     tried = tuple(
         dict.fromkeys(folder.absolute() / text for text in spellings for folder in folders)
     )
-    file = next((file for file in tried if os.path.isfile(file)), None)
-    for path in tried if file is None else ():
-        if path.parent not in listings:
-            listings[path.parent] = alike = {}
-            with suppress(OSError, ValueError):  # no such folder, or no name for one
-                for name in os.listdir(path.parent):
-                    alike.setdefault(loose(name), []).append(name)
-        names = listings[path.parent].get(loose(path.name), [])
-        if len(names) == 1:
-            return _Group(written, tried, path.parent / names[0])
+    files = chain(tried, (alike(path, listings) for path in tried))
+    file = next((file for file in files if file is not None and os.path.isfile(file)), None)
     return _Group(written, tried, file)

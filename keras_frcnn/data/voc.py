@@ -25,7 +25,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from keras_frcnn.data.checks import Progress, build_dataset, names_found
-from keras_frcnn.data.dataset import DataProblem, Dataset, Problems
+from keras_frcnn.data.dataset import DataProblem, Dataset, Problems, WrittenImage, WrittenObject
 from keras_frcnn.data.images import IMAGE_SUFFIXES
 from keras_frcnn.data.names import FilesOfFolder
 from keras_frcnn.data.voc_layout import (
@@ -35,7 +35,6 @@ from keras_frcnn.data.voc_layout import (
     unique_ids,
     year_folders,
 )
-from keras_frcnn.data.written import WrittenImage, WrittenObject
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import read_bounded
 

@@ -34,17 +34,13 @@ _SEPARATORS = re.compile(r"[\s,;\"']+")
 # Where there is no such file: a folder, which could lie anywhere.
 _UNSAFE = re.compile(r"[/\\\0]|\.\.")
 
-_MAKE_VOC = (
-    "the XML files into VOC2007/Annotations, the images into VOC2007/JPEGImages, and the names "
-    "without suffixes, one a line, into VOC2007/ImageSets/Main/trainval.txt"
-)
+# Layouts of other programs by a file in them.
 _OTHER_LAYOUTS = {
-    "*.xml": f"XML files of labelImg or Roboflow: put {_MAKE_VOC}",
-    "*coco*.json": f"COCO annotations: export the data as Pascal VOC, and put {_MAKE_VOC}",
-    "data.yaml": f"YOLO labels: export the data as Pascal VOC, and put {_MAKE_VOC}",
-    "labels/*.txt": f"YOLO labels: export the data as Pascal VOC, and put {_MAKE_VOC}",
-    "classes.txt": f"YOLO labels: export the data as Pascal VOC, and put {_MAKE_VOC}",
-    "*.csv": "a table: make lines path,x1,y1,x2,y2,class of it and give it with -o simple",
+    "*.xml": "XML files of labelImg or Roboflow beside their images: put the XML files",
+    "*coco*.json": "COCO annotations: export the data as Pascal VOC and put the XML files",
+    "data.yaml": "YOLO labels: export the data as Pascal VOC and put the XML files",
+    "labels/*.txt": "YOLO labels: export the data as Pascal VOC and put the XML files",
+    "classes.txt": "YOLO labels: export the data as Pascal VOC and put the XML files",
 }
 
 _YEAR_FOLDER = re.compile(r"VOC(\d{4})")
@@ -126,7 +122,11 @@ def _layout_hint(path: Path) -> str:
     for pattern, what in _OTHER_LAYOUTS.items():
         found = next(iter(sorted((*path.glob(pattern), *path.glob(f"*/{pattern}")))), None)
         if found is not None:
-            return f"{found} looks like {what}"
+            return (
+                f"{found} looks like {what} into VOC2007/Annotations, the images into "
+                "VOC2007/JPEGImages, and their names without suffixes, one a line, into "
+                "VOC2007/ImageSets/Main/trainval.txt"
+            )
     return f"it holds {', '.join(sorted(f.name for f in path.iterdir())[:5]) or 'nothing'}"
 
 
@@ -211,13 +211,15 @@ def _read_ids(file: Path, files: FilesOfFolder) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(io.StringIO(text), start=1):
         if len(line) > MOST_LINE:
             raise UserError(f"Line {number} of {file} is too long; write one id a line.")
-        line = line.replace("\ufeff", "").replace("\\", "/").strip()
+        line = line.replace("\ufeff", "").strip()
         words = [word.strip("\"'") for word in _WORD.findall(line)]
         if len(words) > 1 and set(words[1:]) <= _COLUMNS:
             words = words[:1]
         split = [word for word in _SEPARATORS.split(line) if word]
         readings = ([line], [_LAST_COLUMN.sub("", line)], words, split)
-        found = next((ids for ids in readings if all(map(files.find, ids))), words)
+        # What is commented out is no id, though there may be its annotation.
+        rest = [line] if line.startswith("#") else words
+        found = next((ids for ids in readings if all(map(files.find, ids))), rest)
         count += len(found)
         if count > MOST_LINES:
             raise UserError(f"{file} lists more than {MOST_LINES:,} ids; take a part of them.")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_frcnn.data import dataset as data
 from keras_frcnn.data.checks import (
     WrittenImage,
     WrittenObject,
@@ -23,7 +24,7 @@ from keras_frcnn.data.checks import (
     summary,
     write_report,
 )
-from keras_frcnn.data.dataset import DataProblem
+from keras_frcnn.data.dataset import DataProblem, Problems, number_of
 from keras_frcnn.errors import UserError
 
 SIZE = (40, 60)
@@ -101,7 +102,24 @@ def test_boxes_outside_are_dropped(corners):
     assert judged(*corners) == ([], [("box outside", "object dropped")])
 
 
-@pytest.mark.parametrize("bad", ["nan", "inf", "-Infinity", "1e999", "9" * 400, "7e0", "1_0", "５", "12,5", "ten", "", "  ", None])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "nan",
+        "inf",
+        "-Infinity",
+        "1e999",
+        "9" * 400,
+        "7e0",
+        "1_0",
+        "５",
+        "12,5",
+        "ten",
+        "",
+        "  ",
+        None,
+    ],
+)
 def test_corners_that_are_no_number(bad):
     assert judged(1, 1, bad, 9) == ([], [("box unreadable", "object dropped")])
 
@@ -196,6 +214,53 @@ def test_a_data_set_without_images_is_an_error():
     lost = DataProblem("image missing", "a.jpg", "", "expected a.jpg", "image dropped")
     with pytest.raises(UserError, match="none is left.*1 x image missing.*a.jpg"):
         build(problems=(lost,))
+
+
+def test_the_repetition_of_an_object_is_named_and_left_out():
+    twice = (written(1, 1, 9, 9), written("1.0", 1, 9, 9, difficult=True))
+    image = image_of(*twice, written(1, 1, 9, 9, name="cat"), written(1, 1, 9, 8))
+    example, problems = check_objects(image, SIZE, NAMES)
+    assert example.classes.tolist() == [2, 1, 2]
+    assert [(p.kind, p.action) for p in problems] == [("object repeated", "used once")]
+
+
+@pytest.mark.parametrize(
+    ("names", "noted"),
+    [
+        (("bg", "disc"), 1),
+        (("disc", "__Background__"), 1),
+        (("Disc", "disc", "box"), 1),
+        (("traffic light", "traffic  Light", "TrafficLight"), 2),
+        (("Übung", "U\u0308bung"), 1),
+        (("disc", "disk", "background car"), 0),
+    ],
+)
+def test_names_that_are_likely_no_class_are_noted(tmp_path, names, noted):
+    path = saved(tmp_path / "a.png")
+    objects = [written(1, 1, 9, 9, name=name) for name in names]
+    dataset = build_dataset(
+        [image_of(*objects, path=path)], (), class_names=names, sets=("s",), strict=False
+    )
+    assert [p.action for p in dataset.problems] == ["noted"] * noted
+    assert dataset.number_of_objects == len(names)
+
+
+def test_problems_are_counted_where_they_are_too_many_to_name(monkeypatch):
+    monkeypatch.setattr(data, "MOST_OF_A_FILE", 3)
+    monkeypatch.setattr(data, "MOST_OF_A_KIND", 8)
+    found = [
+        DataProblem("image missing", f"{file}.xml", "", "gone", "image dropped")
+        for file in range(4)
+        for _ in range(5)
+    ]
+    problems = list(Problems(Problems(found)))
+    assert number_of(problems) == 20
+    assert [problem.file for problem in problems if problem.number == 1] == [
+        *["0.xml"] * 3,
+        *["1.xml"] * 3,
+        *["2.xml"] * 2,
+    ]
+    assert "20" in report_text(problems).splitlines()[0]
 
 
 def test_summary_and_report(tmp_path):
