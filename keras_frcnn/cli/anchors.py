@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     quiet_tensorflow()
     choose_devices("-1", deterministic=False)  # a few boxes an image
-    from keras_frcnn.cli.data import load_dataset, name_left_out
+    from keras_frcnn.cli.data import load_dataset
     from keras_frcnn.geometry.anchors import configured_anchors
     from keras_frcnn.plots import save_anchor_clusters
     from keras_frcnn.targets.coverage import best_ious, shapes_input
@@ -122,7 +122,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset = load_dataset(
         path, arguments.parser, arguments.train_set, console=console, allow_bad=arguments.allow_bad
     )
-    name_left_out(dataset, console)
     examples = [example.without_difficult() for example in dataset.examples]
     shapes = shapes_input(examples, image)
     if not len(shapes):

@@ -87,9 +87,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         written.append(page)
     if evaluated.whole.problems:
-        written.append(
-            write_problems(evaluated.whole, out / f"evaluation_data{suffix}.txt", console)
-        )
+        from keras_frcnn.data.checks import report_text
+
+        written.append(out / f"evaluation_data{suffix}.txt")
+        write_text(written[-1], report_text(evaluated.whole.problems))
     # Last: a terminal may be gone, and all that can be kept is.
     print_table(evaluated.result, console)
     for sentence in compared:
@@ -98,22 +99,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print_coco(coco, console)
     for file in written:
         console.print(f"written to {file}", soft_wrap=True)
-
-
-def write_problems(dataset: Dataset, target: Path, console: Console) -> Path:
-    """Writes what the checks of the data found, and says how many images it cost."""
-    from keras_frcnn.data.bad_images import left_out
-    from keras_frcnn.data.checks import write_report
-
-    write_report(dataset.problems, target)
-    bad = len(left_out(dataset))
-    if bad:
-        console.print(
-            f"{bad} of the {len(dataset) + bad} images were left out, see {target}",
-            style="yellow",
-            soft_wrap=True,
-        )
-    return target
 
 
 def target_of(arguments: argparse.Namespace) -> tuple[Path, str]:

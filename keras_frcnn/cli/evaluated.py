@@ -75,7 +75,7 @@ def evaluate_run(
         part: where what was found is kept when a signal stops the command; ``None``: nowhere.
     """
     choose_devices(arguments.gpu, deterministic=False)
-    from keras_frcnn.data.bad_images import left_out
+    from keras_frcnn.data.bad_images import number_left_out
     from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.final_filter import keep_best_per_class
@@ -102,7 +102,7 @@ def evaluate_run(
 
     start = time.monotonic()
     detections = {}
-    bad = len(left_out(whole))
+    bad = number_left_out(whole)
     title = f"detecting ({bad} bad images left out)" if bad else "detecting"
     examples = track(dataset.examples, title, console=console, disable=not console.is_terminal)
     try:
@@ -228,14 +228,6 @@ def load_test_data(
         default_split="test",
         allow_bad=arguments.allow_bad,
     )
-    if dataset.problems:
-        first = dataset.problems[0]
-        console.print(
-            f"{len(dataset.problems)} problems in the data, the first: {first.file}, "
-            f"{first.where or 'as a whole'}: {first.reason} [{first.action}]",
-            style="yellow",
-            soft_wrap=True,
-        )
     unknown = sum(problem.kind == "class unknown" for problem in dataset.problems)
     if unknown and not dataset.number_of_objects:
         raise UserError(

@@ -78,7 +78,7 @@ def int8_examples(
     Raises:
         UserError: as :func:`keras_frcnn.cli.data.load_dataset`.
     """
-    from keras_frcnn.cli.data import load_dataset, name_left_out
+    from keras_frcnn.cli.data import load_dataset
 
     dataset = load_dataset(
         user_path(arguments.path),
@@ -88,7 +88,6 @@ def int8_examples(
         class_names=RunFolder(arguments.run).read_config().class_names,
         allow_bad=arguments.allow_bad,
     )
-    name_left_out(dataset, console)
     asked = arguments.calibration_images or CALIBRATION_IMAGES
     if len(dataset) < asked:
         console.print(

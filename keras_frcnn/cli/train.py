@@ -219,7 +219,7 @@ def train(
     console: Console,
 ) -> None:
     """Shows the start screen, trains, says where the result is."""
-    from keras_frcnn.data.bad_images import left_out
+    from keras_frcnn.data.bad_images import number_left_out
     from keras_frcnn.data.checks import without_objects, write_report
     from keras_frcnn.training.display import TrainingDisplay
     from keras_frcnn.training.fitting import Fitting
@@ -241,7 +241,7 @@ def train(
         checkpoint_seconds=60 * arguments.checkpoint_minutes,
         workers=arguments.workers,
     )
-    bad = len(left_out(dataset))
+    bad = number_left_out(dataset)
     display = TrainingDisplay(console, plan, bad)
     Trainer(Fitting(config, dataset, run, options, display)).train()
     final = run.weights_file(FINAL)

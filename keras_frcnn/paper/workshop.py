@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from keras_frcnn.data.bad_images import about_left_out, check_share_of_bad
+from keras_frcnn.data.bad_images import about_problems, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
@@ -102,7 +102,7 @@ class Workshop:
                 dataset = load_unannotated(self.devkit, sets, names)
             else:
                 dataset = load_voc(self.devkit, sets, class_names=names)
-            for sentence in about_left_out(dataset):
+            for sentence in about_problems(dataset):
                 self.say(sentence)
             if not self.allow_bad:
                 check_share_of_bad(dataset)

@@ -99,7 +99,6 @@ def test_int8_is_compared_on_images_that_were_not_calibrated_on(
     examples = [SimpleNamespace(key=str(place), path=place) for place in range(images)]
     monkeypatch.setattr(export_onnx, "COMPARED", 3 if images == 6 else 2)
     monkeypatch.setattr(data, "load_dataset", lambda *_, **__: Examples(examples))
-    monkeypatch.setattr(data, "name_left_out", lambda *_: None)
     monkeypatch.setattr("keras_frcnn.data.images.read_image", lambda path: path)
     monkeypatch.setattr(
         export_onnx.RunFolder, "read_config", lambda self: SimpleNamespace(class_names=())
