@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -25,6 +26,7 @@ from keras_frcnn.recipes import (
 )
 
 FORMAT_VERSION = 1
+MOST_CLASSES, LONGEST_NAME = 10_000, 1_000
 PRECISIONS = ("float32", "bfloat16", "float16")
 MODES = ("alternating", "joint", "fast-rcnn")
 STAGES = (1, 2, 3, 4)
@@ -66,12 +68,34 @@ class RunConfig:
     compression: Compression | None = field(default=None, metadata=ADDED_LATER)
     initial_weights_digest: str | None = field(default=None, metadata=ADDED_LATER)
 
+    def __post_init__(self) -> None:
+        checked_class_names(self.class_names, "class_names")
+
     @property
     def schedules(self) -> dict[int, StageSchedule]:
         """What is trained, by stage; joint training is 0."""
         if self.mode == "joint":
             return {0: self.recipe.joint}
         return {stage: self.recipe.stages[stage - 1] for stage in self.stages}
+
+
+def checked_class_names(names: Any, where: str) -> tuple[str, ...]:
+    """The foreground classes of a file, or of a training that begins.
+
+    Raises:
+        UserError: they are no list of different names that a file in UTF-8 can hold.
+    """
+    if not isinstance(names, (list, tuple)) or not 0 < len(names) <= MOST_CLASSES:
+        raise UserError(f"{where} should be a list of 1 to {MOST_CLASSES}, not {names!r:.80}.")
+    for index, name in enumerate(names):
+        is_name = isinstance(name, str) and 0 < len(name.strip()) <= LONGEST_NAME
+        # JSON can write half of a letter, a lone surrogate.
+        if not is_name or name.encode(errors="ignore").decode() != name:
+            length = f"1 to {LONGEST_NAME} whole letters"
+            raise UserError(f"{where}[{index}] should be {length}, not {name!r:.80}.")
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise UserError(f"{where} should differ, {twice!r:.80} is there twice.")
+    return tuple(names)
 
 
 def versions() -> dict[str, str]:

