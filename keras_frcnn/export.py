@@ -253,7 +253,7 @@ class ExportedModel:
     Args:
         path: its folder or file.
         outputs: ``images -> outputs``, these by name.
-        class_names, score_threshold: the contents of its ``ASSETS``.
+        about: the contents of its ``ASSETS``; None for a threshold that it has not.
 
     Attributes:
         class_names: foreground classes in order.
@@ -263,16 +263,10 @@ class ExportedModel:
         ValueError: what it says of itself is damaged.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        outputs: Callable[[np.ndarray], Mapping[str, np.ndarray]],
-        class_names: str,
-        score_threshold: str | None,
-    ):
+    def __init__(self, path: Path | str, outputs: Callable, about: Sequence[str | None]):
         self._path, self._outputs = path, outputs
-        self.class_names = checked_class_names(parse_json(class_names), f"{path}: class_names")
-        least = None if score_threshold is None else parse_json(score_threshold)
+        names, least = (None if text is None else parse_json(text) for text in about)
+        self.class_names = checked_class_names(names, f"{path}: class_names")
         if least is not None and not (type(least) in (int, float) and 0 <= least <= 1):
             raise ValueError(f"its score_threshold should lie from 0 to 1, not {least!r:.80}")
         self.score_threshold = least
@@ -332,8 +326,7 @@ def found_in_outputs(
     boxes = np.clip(boxes, 0, 1) * np.tile(np.array(shape[1:3], np.float32), 2)
     found = []
     for index, count in enumerate(counts):
-        of_image = (array[index, :count] for array in (boxes, scores, classes))
-        detections = ImageDetections(*of_image)
+        detections = ImageDetections(*(each[index, :count] for each in (boxes, scores, classes)))
         best = np.zeros(number_of_classes, np.float32)
         np.maximum.at(best, detections.classes - 1, detections.scores)
         found.append(Found(detections, best))
@@ -351,11 +344,10 @@ def load_exported(path: Path | str) -> ExportedModel:
     check_path(folder)
     with reading(folder, "an export of keras_frcnn", AGAIN):
         check_operations(folder)
-        names, *others = (folder / "assets" / name for name in ASSETS)
         # Earlier exports have no digest, and the earliest no threshold.
-        threshold, digest = (
+        *about, digest = (
             read_text_bounded(file, _MOST_TEXT) if file.exists() else None
-            for file in (*others, folder / DIGEST_FILE)
+            for file in (*(folder / "assets" / name for name in ASSETS), folder / DIGEST_FILE)
         )
         if digest is not None and digest != digest_of_export(folder):
             raise ValueError("its weights, names and graph are of different exports")
@@ -365,7 +357,7 @@ def load_exported(path: Path | str) -> ExportedModel:
             tensors = model.signatures["serving_default"](input_tensor=tf.constant(images))
             return {name: tensor.numpy() for name, tensor in tensors.items()}
 
-        return ExportedModel(folder, outputs, read_text_bounded(names, _MOST_TEXT), threshold)
+        return ExportedModel(folder, outputs, about)
 
 
 def detect_as_served(
@@ -401,12 +393,7 @@ def detect_as_served(
 
 def largest_difference(first: ImageDetections, second: ImageDetections) -> tuple[float, float]:
     """Largest differences of box corners in pixels and of scores; infinite if counts differ."""
-    same = len(first.scores) == len(second.scores) and np.array_equal(first.classes, second.classes)
-    if not same:
+    if not np.array_equal(first.classes, second.classes):
         return float("inf"), float("inf")
-    if not len(first.scores):
-        return 0.0, 0.0
-    return (
-        float(np.abs(first.boxes_image - second.boxes_image).max()),
-        float(np.abs(first.scores - second.scores).max()),
-    )
+    pairs = ((first.boxes_image, second.boxes_image), (first.scores, second.scores))
+    return tuple(float(np.abs(one - other).max(initial=0)) for one, other in pairs)

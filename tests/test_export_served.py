@@ -84,3 +84,13 @@ def test_every_export_serves(tmp_path, tiny_recipe, network, precision, pooling,
         pixels, scores = largest_difference(expected, detections)
         assert pixels <= 0.01
         assert scores <= 1e-4
+
+
+@pytest.mark.slow
+def test_a_converter_finds_the_weights(tmp_path, tiny_recipe):
+    export(make_predictor(tiny_recipe, "tiny", "float32", "crop", {}), tmp_path / "model")
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "model"))
+    builtin, others = tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS
+    converter.target_spec.supported_ops = [builtin, others]
+    weights = (tmp_path / "model" / "variables" / "variables.data-00000-of-00001").stat().st_size
+    assert len(converter.convert()) > 0.9 * weights

@@ -38,7 +38,7 @@ class OnnxDetector(ExportedModel):
         options.log_severity_level = 4
         # Waiting threads would take the processor from what runs beside them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        with reading(name, "an ONNX file", AGAIN):
+        with reading(name, "an ONNX file of keras_frcnn", AGAIN):
             self._session = onnxruntime.InferenceSession(
                 model if isinstance(model, bytes) else str(model),
                 options,
@@ -47,13 +47,11 @@ class OnnxDetector(ExportedModel):
             metadata = self._session.get_modelmeta().custom_metadata_map
             inputs = tuple(tensor.name for tensor in self._session.get_inputs())
             outputs = {tensor.name for tensor in self._session.get_outputs()}
-            if CLASS_NAMES not in metadata or inputs != (INPUT,) or not outputs >= set(OUTPUTS):
-                raise UserError(
-                    f"{name} was not exported by keras_frcnn: it should have the input {INPUT}, "
-                    f"the outputs {', '.join(OUTPUTS)} and {CLASS_NAMES} in its metadata."
-                )
-            about = metadata[CLASS_NAMES], metadata.get(SCORE_THRESHOLD)
-            super().__init__(name, self.outputs, *about)
+            if inputs != (INPUT,) or not outputs >= set(OUTPUTS):
+                expected = f"input {INPUT} and the outputs {', '.join(OUTPUTS)}"
+                raise ValueError(f"it should have the {expected}")
+            about = [metadata.get(name) for name in (CLASS_NAMES, SCORE_THRESHOLD)]
+            super().__init__(name, self.outputs, about)
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The tensors of the file for one image, by the names of ``OUTPUTS``."""

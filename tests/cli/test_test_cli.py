@@ -376,7 +376,7 @@ def test_a_damaged_export_is_refused(photos, exported, command, tmp_path):
     assert command(test_command.main, *flags).refused(str(model), "export the run again")
     shutil.copy(exported.path / "saved_model.pb", model)
     (model / "assets" / "class_names.json").unlink()
-    assert command(test_command.main, *flags).refused("class_names.json", "export the run again")
+    assert command(test_command.main, *flags).refused("class_names", str(model))
 
 
 @pytest.mark.slow
