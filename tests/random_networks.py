@@ -23,14 +23,21 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def random_network(recipe: Recipe, class_names: Sequence[str], seed: int) -> FasterRcnn:
-    """A tiny network whose scores and boxes differ from RoI to RoI, as trained ones do."""
-    model = FasterRcnn("tiny", tuple(class_names), recipe, seed=seed)
+def random_network(
+    recipe: Recipe, class_names: Sequence[str], seed: int, network: str = "tiny", **options
+) -> FasterRcnn:
+    """A network whose scores and boxes differ from RoI to RoI, as trained ones do.
+
+    Args:
+        options: of :class:`FasterRcnn`.
+    """
+    model = FasterRcnn(network, tuple(class_names), recipe, seed=seed, **options)
     generator = np.random.default_rng(seed)
     for layer, deviation in zip(model.head_layers[-2:], (0.5, 0.1), strict=True):
         layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
     for layer in model.head_layers:
-        layer.bias.assign(generator.normal(0, 0.1, layer.bias.shape))
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.assign(generator.normal(0, 0.1, layer.bias.shape))
     return model
 
 

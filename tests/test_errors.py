@@ -17,6 +17,9 @@ from keras_frcnn.errors import UserError, doing, reading, reason_of, shown
         (tf.errors.AbortedError(None, None, ""), "AbortedError"),
         (tf.errors.AbortedError(None, None, "{{node a/b}} {{f c}} a}} b.jpg: full\n\t [[{{d}}]]"),
          "a}} b.jpg: full"),
+        (tf.errors.InternalError(None, None, "Graph execution error:\n\nDetected at node a/b "
+         "defined at (most recent call last):\n  File \"x.py\", line 5\n\nno room\n\t [[{{a}}]]"),
+         "no room"),
     ],
 )  # fmt: skip
 def test_the_first_line_without_the_name_of_an_operation(error, expected):

@@ -168,7 +168,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
     photos = ("-p", devkit / "VOC2007" / "JPEGImages")
     for flags, words in (
         (("--onnx", "none.onnx"), "--onnx none.onnx does not exist"),
-        (("--onnx", "text.onnx"), "text.onnx cannot be read by onnxruntime"),
+        (("--onnx", "text.onnx"), "text.onnx cannot be read as an ONNX file"),
         (("--onnx", "text.onnx", *run), "Give one of --run DIR"),
         (("--onnx", "text.onnx", "--nms_thresh", "0.5"), "--nms_thresh is fixed in an exported"),
         (("--onnx", "text.onnx", "--scales", "100,200"), "--scales needs --run"),
