@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 from keras_frcnn.cli.common import run_main
+from keras_frcnn.errors import UserError
 
 COMMANDS = {
     "train": "train Faster R-CNN (the same as train_frcnn.py)",
@@ -38,20 +39,21 @@ def usage() -> str:
 
 
 def main() -> int:
-    """Runs the command named first; returns the exit code.
+    """Runs the command named first; returns the exit code."""
+    return run_main(_run)
 
-    A command starts TensorFlow only after its flags are understood: ``--help`` needs no seconds.
-    """
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+
+def _run(words: Sequence[str]) -> None:
+    """A command starts TensorFlow only after its flags are understood: help needs no seconds."""
+    name = words[0] if words else ""
+    if name in ("-h", "--help"):
         print(usage())
-        return 0 if len(sys.argv) > 1 else 2
-    name = sys.argv[1]
+        return
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        print(f"error: unknown command {name!r}.{hint}\n\n{usage()}", file=sys.stderr)
-        return 2
-    return run_main(import_module(f"keras_frcnn.cli.{name}").main, sys.argv[2:])
+        hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(COMMANDS)}."
+        raise UserError(f"{f'unknown command {name!r}' if name else 'no command'}. {hint}")
+    import_module(f"keras_frcnn.cli.{name}").main(words[1:])
 
 
 if __name__ == "__main__":

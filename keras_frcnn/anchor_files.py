@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_frcnn.errors import UserError
-from keras_frcnn.files import parse_json, write_text
-from keras_frcnn.recipes import ImageConfig
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.files import parse_json, read_text_bounded, write_text
+from keras_frcnn.recipes import AnchorShapes, ImageConfig
+from keras_frcnn.settings import checked
 
 FORMAT_VERSION = 1
+_MOST_BYTES = 2**24
 _FORM = '{"shapes": [[HEIGHT, WIDTH], ...]}, in pixels of the network input'
 
 
@@ -43,14 +44,8 @@ def read_anchors(path: Path | str, image: ImageConfig) -> tuple[tuple[float, flo
         UserError: the file is missing, is no such JSON, holds anything but sides above 0, or was
             made for another input size.
     """
-    try:
-        values = parse_json(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--anchors {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(
-            f"--anchors {path} is not readable JSON ({error}); it should hold {_FORM}."
-        ) from error
+    with reading(f"--anchors {path}", "a file of anchor shapes", f"it should hold {_FORM}"):
+        values = parse_json(read_text_bounded(path, _MOST_BYTES))
     if not isinstance(values, dict) or not isinstance(values.get("shapes"), list):
         raise UserError(f"--anchors {path} has no list of shapes; it should hold {_FORM}.")
     if values.get("format", FORMAT_VERSION) != FORMAT_VERSION:
@@ -58,23 +53,11 @@ def read_anchors(path: Path | str, image: ImageConfig) -> tuple[tuple[float, flo
             f"--anchors {path} has the format {values['format']!r:.80}, this version of "
             f"keras_frcnn reads {FORMAT_VERSION}; update keras_frcnn or make the anchors again."
         )
-    if not values["shapes"]:
-        raise UserError(f"--anchors {path} holds no shape; it should hold {_FORM}.")
-    for number, shape in enumerate(values["shapes"], start=1):
-        if not (isinstance(shape, list) and len(shape) == 2 and all(map(_is_side, shape))):
-            raise UserError(
-                f"Shape {number} of --anchors {path} should be [HEIGHT, WIDTH], two numbers above "
-                f"0, not {json.dumps(shape):.80}."
-            )
+    shapes = checked(values["shapes"], AnchorShapes, f"--anchors {path}: shapes")
     for name, side in (("short_side", image.short_side), ("long_side", image.long_side)):
         if values.get(name, side) != side:
             raise UserError(
                 f"--anchors {path} was made for --{name} {values[name]}, and this command has "
                 f"--{name} {side}: give the same, or make the anchors again for this size."
             )
-    return tuple((float(height), float(width)) for height, width in values["shapes"])
-
-
-def _is_side(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0
+    return shapes

@@ -25,6 +25,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.inference import load_model, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
+from keras_frcnn.provenance import weights_metadata
 from keras_frcnn.recipes import Compression
 from keras_frcnn.runs import FINAL, RunFolder
 
@@ -143,12 +144,7 @@ def compress_run(
     before = load_model(run, name)
     after = compress_model(before, compression)
     out.create(replace(config, compression=compression), command)
-    metadata = {
-        "network": config.network,
-        "class_names": list(config.class_names),
-        "recipe": config.recipe.name,
-        "stage": name,
-    }
+    metadata = weights_metadata(out, config, name)
     if name == FINAL:
         write_layers(out.weights_file(name), after.layers(), metadata)
     else:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Before what happened TensorFlow names its own operation.
+# Before what happened TensorFlow names its own operation, and lists lines of its own program.
 _OPERATION = re.compile(r"^(\{\{[^}]*\}\} )+")
+_OF_GRAPH = re.compile(r"\s|$|Graph execution error:|Detected at node |<stack traces")
 # Control characters, line ends of any kind, marks that turn the direction of text, and surrogates.
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -33,7 +34,7 @@ def reason_of(error: BaseException) -> str:
     """The first line of what an error says, to stand in a sentence; else the name of its kind."""
     # The message of a KeyError is its key in quotes and nothing else.
     text = "" if isinstance(error, KeyError) else getattr(error, "message", None) or error
-    lines = str(text).strip().splitlines()
+    lines = [line for line in str(text).strip().splitlines() if not _OF_GRAPH.match(line)]
     if not lines:
         return type(error).__name__ + (f" {error}" if isinstance(error, KeyError) else "")
     return _OPERATION.sub("", lines[0])[:_MOST_SHOWN]

@@ -13,26 +13,44 @@ encoded  (N,) strings: JPEG or PNG files of different sizes.
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.errors import UserError, reason_of
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.files import parse_json
+from keras_frcnn.files import digest_of, parse_json, read_text_bounded, write_text
 from keras_frcnn.inference import Found, Predictor
-from keras_frcnn.saved_model_check import check_operations
+from keras_frcnn.run_config import checked_class_names
+from keras_frcnn.saved_model_check import MODEL_FILE, check_operations
 
-CLASS_NAMES_ASSET = "class_names.json"
-SCORE_THRESHOLD_ASSET = "score_threshold.json"
+ASSETS = ("class_names.json", "score_threshold.json")
+# Beside what TensorFlow reads, where the format of SavedModels leaves room for it.
+DIGEST_FILE = Path("assets.extra", "digest")
+AGAIN = "export the run again"
 DETECTIONS = 100
+# Sizes of what is of one image.
+OUTPUTS = {
+    "detection_boxes": (DETECTIONS, 4),
+    "detection_scores": (DETECTIONS,),
+    "detection_classes": (DETECTIONS,),
+    "num_detections": (),
+}
 # As Pillow's, which the other commands read with: 20,000 x 20,000 pixels fit into 49 kB of PNG.
 MOST_PIXELS = 2 * 89_478_485
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MOST_TEXT = 1 << 24
+_WHOLE = ("num_detections", "detection_classes")
+# Of outputs that are computed in another order.
+_ROUNDING = 1e-4
+# Letters of patterns, for which TensorFlow takes the path of weights, and names that are no UTF-8.
+_NO_PATH = re.compile(r"[\[*?\\\ud800-\udfff]")
 
 
 class ExportedDetector(tf.Module):
@@ -40,13 +58,16 @@ class ExportedDetector(tf.Module):
 
     Args:
         predictor: keeps at most 100 detections an image.
-        assets: files that are stored with it, see :func:`write_assets`.
+        assets: files that are stored with it.
     """
 
     def __init__(self, predictor: Predictor, assets: Sequence[Path]):
         super().__init__(name="exported_detector")
-        self.predictor = predictor
+        # Not as an attribute, which would be saved with it: of the objects of Keras 3 TensorFlow
+        # saves other handles than its functions read, and its C++ loader restores the handles.
+        self.detect = functools.partial(normalised_detections, predictor)
         self.files = [tf.saved_model.Asset(str(file)) for file in assets]
+        self.weights = list(self.serve_encoded.get_concrete_function().variables)
 
     @tf.function(
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="input_tensor")]
@@ -67,8 +88,9 @@ class ExportedDetector(tf.Module):
             input_tensor = tf.identity(input_tensor)
         return tf.cond(
             shape[0] > 0,
-            lambda: normalised_detections(self.predictor, input_tensor),
-            _no_detections,
+            lambda: self.detect(input_tensor),
+            # TensorFlow's convolutions and pooling do not take an empty batch.
+            lambda: {name: tf.zeros((0, *sizes)) for name, sizes in OUTPUTS.items()},
         )
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")])
@@ -99,12 +121,7 @@ class ExportedDetector(tf.Module):
         return tf.map_fn(
             one,
             (encoded, tf.range(tf.size(encoded))),
-            fn_output_signature={
-                "detection_boxes": tf.TensorSpec((DETECTIONS, 4), tf.float32),
-                "detection_scores": tf.TensorSpec((DETECTIONS,), tf.float32),
-                "detection_classes": tf.TensorSpec((DETECTIONS,), tf.float32),
-                "num_detections": tf.TensorSpec((), tf.float32),
-            },
+            fn_output_signature={name: tf.TensorSpec(sizes) for name, sizes in OUTPUTS.items()},
         )
 
 
@@ -118,16 +135,6 @@ def normalised_detections(predictor: Predictor, images: tf.Tensor) -> dict[str, 
         "detection_scores": found.scores,
         "detection_classes": tf.cast(found.classes, tf.float32),
         "num_detections": tf.cast(found.count, tf.float32),
-    }
-
-
-def _no_detections() -> dict[str, tf.Tensor]:
-    """What an empty batch gives: TensorFlow's convolutions and pooling do not take it."""
-    return {
-        "detection_boxes": tf.zeros((0, DETECTIONS, 4)),
-        "detection_scores": tf.zeros((0, DETECTIONS)),
-        "detection_classes": tf.zeros((0, DETECTIONS)),
-        "num_detections": tf.zeros((0,)),
     }
 
 
@@ -187,8 +194,13 @@ def export(predictor: Predictor, folder: Path) -> None:
     """
     check_unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    # The foreground classes, and the score below which nothing is returned.
+    contents = (list(predictor.class_names), predictor.detection_filter.score_threshold)
     with tempfile.TemporaryDirectory() as temporary:
-        module = ExportedDetector(predictor, write_assets(predictor, Path(temporary)))
+        files = [Path(temporary, name) for name in ASSETS]
+        for file, value in zip(files, contents, strict=True):
+            file.write_text(json.dumps(value), encoding="utf-8")
+        module = ExportedDetector(predictor, files)
         try:
             tf.saved_model.save(
                 module,
@@ -200,100 +212,81 @@ def export(predictor: Predictor, folder: Path) -> None:
                 f"{folder} could not be written ({error.message}): make room on its disk, delete "
                 "the folder and export again."
             ) from error
+    write_text(folder / DIGEST_FILE, digest_of_export(folder))
 
 
-def write_assets(predictor: Predictor, folder: Path) -> list[Path]:
-    """What a user of the export has to know beside its outputs, as JSON files.
-
-    Returns:
-        the list of the foreground classes, and the score below which nothing is returned.
-    """
-    contents = {
-        CLASS_NAMES_ASSET: list(predictor.class_names),
-        SCORE_THRESHOLD_ASSET: predictor.detection_filter.score_threshold,
-    }
-    for name, value in contents.items():
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
-    return [folder / name for name in contents]
+def digest_of_export(folder: Path) -> str:
+    """Of the files that belong together; the index of the weights holds their checksums."""
+    names = (MODEL_FILE, "variables/variables.index", *(f"assets/{name}" for name in ASSETS))
+    return digest_of([folder / name for name in names])
 
 
 def check_unused(folder: Path) -> None:
     """Makes sure that a SavedModel can be written to a folder.
 
     Raises:
-        UserError: it is a file, or not empty.
+        UserError: it is a file, or not empty, or as :func:`check_path`.
     """
+    check_path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a new folder as --out.")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is not empty; give another --out.")
 
 
-def read_class_names(text: str, where: str) -> tuple[str, ...]:
-    """The foreground classes that go with an exported model.
+def check_path(folder: Path) -> None:
+    """Makes sure that TensorFlow can read weights in a folder.
 
     Raises:
-        UserError: the text is no JSON list of names.
+        UserError: naming the letter of its path that prevents it.
     """
-    try:
-        names = parse_json(text)
-    except ValueError as error:
-        raise UserError(f"{where} is damaged ({error}); export the run again.") from error
-    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        raise UserError(f"{where} is damaged: its class names are no list; export the run again.")
-    return tuple(names)
+    if letter := _NO_PATH.search(folder.as_posix()):
+        raise UserError(
+            f"TensorFlow reads no weights at a path with {letter[0]!r}, as {folder} has; "
+            "rename the folder or give another."
+        )
 
 
-def read_score_threshold(text: str | None, where: str) -> float | None:
-    """The score below which an exported model returns nothing; None of an export without it.
-
-    Raises:
-        UserError: the text is no JSON number.
-    """
-    if text is None:
-        return None
-    try:
-        return float(parse_json(text))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where} is damaged ({error}); export the run again.") from error
-
-
-class LoadedDetector:
+class ExportedModel:
     """An exported model, used as a predictor is.
 
     Args:
-        folder: what :func:`export` wrote.
+        path: its folder or file.
+        outputs: ``images -> outputs``, these by name.
+        about: the contents of its ``ASSETS``; None for a threshold that it has not.
 
     Attributes:
         class_names: foreground classes in order.
         score_threshold: below which it returns nothing; None where it does not say so.
 
     Raises:
-        ValueError, KeyError, OSError, tf.errors.OpError: it cannot be read.
+        ValueError: what it says of itself is damaged.
     """
 
-    def __init__(self, folder: Path):
-        file = folder / "assets" / CLASS_NAMES_ASSET
-        self.class_names = read_class_names(file.read_text(encoding="utf-8"), str(file))
-        file = folder / "assets" / SCORE_THRESHOLD_ASSET
-        text = file.read_text(encoding="utf-8") if file.is_file() else None
-        self.score_threshold = read_score_threshold(text, str(file))
-        self._model = tf.saved_model.load(str(folder))
-        self._serve = self._model.signatures["serving_default"]
+    def __init__(self, path: Path | str, outputs: Callable, about: Sequence[str | None]):
+        self._path, self._outputs = path, outputs
+        names, least = (None if text is None else parse_json(text) for text in about)
+        self.class_names = checked_class_names(names, f"{path}: class_names")
+        if least is not None and not (type(least) in (int, float) and 0 <= least <= 1):
+            raise ValueError(f"its score_threshold should lie from 0 to 1, not {least!r:.80}")
+        self.score_threshold = least
 
     def detect(self, image: np.ndarray) -> Found:
         """Detections of one (H, W, 3) uint8 image; see :meth:`detect_batch`."""
         return self.detect_batch(image[None])[0]
 
     def detect_batch(self, images: np.ndarray) -> list[Found]:
-        """Detections of each of (N, H, W, 3) uint8 images; see :func:`found_in_outputs`."""
-        outputs = self._serve(input_tensor=tf.constant(images))
-        outputs = {name: tensor.numpy() for name, tensor in outputs.items()}
-        return found_in_outputs(outputs, images.shape[1:3], len(self.class_names))
+        """Detections of each of (N, H, W, 3) uint8 images; see :func:`found_in_outputs`.
+
+        Raises:
+            UserError: the model fails on them.
+        """
+        with reading(self._path, f"a detector of {images.shape[1:3]} pixels", AGAIN):
+            return found_in_outputs(self._outputs(images), images.shape, len(self.class_names))
 
 
 def found_in_outputs(
-    outputs: Mapping[str, np.ndarray], size: tuple[int, int], number_of_classes: int
+    outputs: Mapping[str, np.ndarray], shape: tuple[int, ...], number_of_classes: int
 ) -> list[Found]:
     """What the outputs of an export say of each image, in pixels.
 
@@ -302,53 +295,105 @@ def found_in_outputs(
 
     Args:
         outputs: by name.
-        size: height and width of the images.
+        shape: N, H, W, 3 of the images.
         number_of_classes: without background.
+
+    Raises:
+        KeyError, ValueError: they are not as an export gives them; names the output.
     """
-    sides = np.tile(np.array(size, np.float32), 2)
+
+    def checked(name: str, least: int, most: int, real=...) -> np.ndarray:
+        values, expected = outputs[name], (shape[0], *OUTPUTS[name])
+        if values.dtype != np.float32 or values.shape != expected:
+            received = f"{values.dtype} {values.shape}"
+            raise ValueError(f"{name} should be float32 {expected}, it is {received}")
+        known = values[real]
+        within = (known >= least - _ROUNDING) & (known <= most + _ROUNDING)  # never of NaN
+        if name in _WHOLE:
+            within &= known == np.round(known)
+        if not within.all():
+            received = known[~within][0]
+            raise ValueError(f"{name} should lie from {least} to {most}, there is {received:g}")
+        return values
+
+    counts = checked("num_detections", 0, DETECTIONS).astype(int)
+    real = np.arange(DETECTIONS) < counts[:, None]
+    scores = checked("detection_scores", 0, 1, real)
+    classes = checked("detection_classes", 1, number_of_classes, real).astype(np.int32)
+    boxes = checked("detection_boxes", 0, 1, real)
+    if (boxes[real][:, :2] > boxes[real][:, 2:]).any():
+        raise ValueError("detection_boxes should be ymin, xmin, ymax, xmax; a minimum is higher")
+    boxes = np.clip(boxes, 0, 1) * np.tile(np.array(shape[1:3], np.float32), 2)
     found = []
-    for index, count in enumerate(outputs["num_detections"].astype(int)):
-        scores = outputs["detection_scores"][index, :count]
-        classes = outputs["detection_classes"][index, :count].astype(np.int32)
-        boxes = outputs["detection_boxes"][index, :count] * sides
+    for index, count in enumerate(counts):
+        detections = ImageDetections(*(each[index, :count] for each in (boxes, scores, classes)))
         best = np.zeros(number_of_classes, np.float32)
-        np.maximum.at(best, classes - 1, scores)
-        found.append(Found(ImageDetections(boxes, scores, classes), best))
+        np.maximum.at(best, detections.classes - 1, detections.scores)
+        found.append(Found(detections, best))
     return found
 
 
-def load_exported(path: Path | str) -> LoadedDetector:
+def load_exported(path: Path | str) -> ExportedModel:
     """Reads an exported model.
 
     Raises:
-        UserError: the folder is not one, was not written by this package, is damaged, or as
-            :func:`check_operations`.
+        UserError: the folder is none, is damaged, holds files of different exports, or as
+            :func:`check_path` and :func:`check_operations`.
     """
     folder = Path(path)
-    if not (folder / "saved_model.pb").is_file():
-        raise UserError(f"{folder} is no SavedModel: it has no saved_model.pb.")
-    if not (folder / "assets" / CLASS_NAMES_ASSET).is_file():
-        raise UserError(
-            f"{folder} was not exported by keras_frcnn: assets/{CLASS_NAMES_ASSET} is missing."
+    check_path(folder)
+    with reading(folder, "an export of keras_frcnn", AGAIN):
+        check_operations(folder)
+        # Earlier exports have no digest, and the earliest no threshold.
+        *about, digest = (
+            read_text_bounded(file, _MOST_TEXT) if file.exists() else None
+            for file in (*(folder / "assets" / name for name in ASSETS), folder / DIGEST_FILE)
         )
-    check_operations(folder)
-    try:
-        return LoadedDetector(folder)
-    except UserError:
-        raise
-    except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
-        reason = reason_of(error)
-        raise UserError(f"{folder} is damaged ({reason}); export the run again.") from error
+        if digest is not None and digest != digest_of_export(folder):
+            raise ValueError("its weights, names and graph are of different exports")
+        model = tf.saved_model.load(str(folder))
+
+        def outputs(images: np.ndarray) -> dict[str, np.ndarray]:
+            tensors = model.signatures["serving_default"](input_tensor=tf.constant(images))
+            return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+        return ExportedModel(folder, outputs, about)
+
+
+def detect_as_served(
+    folder: Path, image: np.ndarray, number_of_classes: int
+) -> dict[str, ImageDetections]:
+    """What each signature of an export finds in an (H, W, 3) uint8 image, by its name.
+
+    It is loaded as TensorFlow Serving and the interfaces of C, Java and Go do, by the nodes of its
+    saver, where :func:`load_exported` goes by its objects; only for what was written here.
+
+    Raises:
+        UserError: it cannot be loaded so, or fails.
+    """
+    inputs = {"serving_default": image[None], "encoded": [tf.io.encode_png(image).numpy()]}
+    # Sessions do not ask for the devices that this process was told to use.
+    gpus = [device.name.rpartition(":")[2] for device in tf.config.get_visible_devices("GPU")]
+    config = tf.compat.v1.ConfigProto(device_count={"GPU": len(gpus)})
+    config.gpu_options.allow_growth = True
+    config.gpu_options.visible_device_list = ",".join(gpus)
+    found = {}
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+    with reading(folder, "what TensorFlow Serving loads", AGAIN), session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        for name, value in inputs.items():
+            signature = loaded.signature_def[name]
+            (taken,) = signature.inputs.values()
+            wanted = {key: given.name for key, given in signature.outputs.items()}
+            outputs = session.run(wanted, {taken.name: value})
+            (each,) = found_in_outputs(outputs, (1, *image.shape), number_of_classes)
+            found[name] = each.detections
+    return found
 
 
 def largest_difference(first: ImageDetections, second: ImageDetections) -> tuple[float, float]:
     """Largest differences of box corners in pixels and of scores; infinite if counts differ."""
-    same = len(first.scores) == len(second.scores) and np.array_equal(first.classes, second.classes)
-    if not same:
+    if not np.array_equal(first.classes, second.classes):
         return float("inf"), float("inf")
-    if not len(first.scores):
-        return 0.0, 0.0
-    return (
-        float(np.abs(first.boxes_image - second.boxes_image).max()),
-        float(np.abs(first.scores - second.scores).max()),
-    )
+    pairs = ((first.boxes_image, second.boxes_image), (first.scores, second.scores))
+    return tuple(float(np.abs(one - other).max(initial=0)) for one, other in pairs)

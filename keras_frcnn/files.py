@@ -14,9 +14,49 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.stopping import held_back
+
 PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20
 _PARTIAL_NAME = re.compile(r"\..+\.\d+" + re.escape(PARTIAL))
+
+
+def user_path(text: Path | str) -> Path:
+    """A path from a flag or a file of settings; ``~`` and ``~name`` are the homes of users.
+
+    Raises:
+        UserError: there is no such user, or no file can have this name.
+    """
+    with reading(text, "a path", "write it in full, without ~NAME and control characters"):
+        if b"\0" in os.fsencode(text):
+            raise ValueError("it holds the character 0")
+        return Path(text).expanduser()
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Makes sure that what is written to a path in a folder lands there, and that it can be read.
+
+    Raises:
+        UserError: a link leads out of the folder, or a pipe or a device lies at the path.
+    """
+    target = os.path.realpath(path)
+    if not Path(target).is_relative_to(os.path.realpath(folder)):
+        raise UserError(
+            f"{path} is or lies behind a link that leads out of {folder}, to {target}. Nothing is "
+            "written through it: remove the link, or name another folder."
+        )
+    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        raise UserError(
+            f"{path} is a pipe or a device, expected a file or a folder: remove it, or name "
+            "another folder."
+        )
+
+
+def open_in_place(path: Path | str, flags: int) -> int:
+    """``os.open`` for files that are not written whole: follows no link, waits for no pipe."""
+    flags |= os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, flags, 0o666)
 
 
 @contextmanager
@@ -25,27 +65,32 @@ def written_whole(path: Path | str) -> Iterator[Path]:
 
     Where writing fails the partial file goes and what was at ``path`` stays. Missing folders are
     made. The partial file lies beside ``path``, so that the renaming stays within one file system.
+    Signals wait meanwhile.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full. It names ``path``, by which the
             command line tells the user.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    try:
-        yield partial
-        with open(partial, "r+b") as stream:  # Windows flushes no file that is open to read only
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        # A full disk names no file, most others the partial one.
-        if error.errno is not None and str(error.filename or partial) == str(partial):
-            error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
+    with held_back():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+        partial.unlink(missing_ok=True)  # nothing is written through what lies there
+        try:
+            yield partial
+            with open(
+                partial, "r+b"
+            ) as stream:  # Windows flushes no file that is open to read only
+                os.fsync(stream.fileno())
+            os.replace(partial, path)
+            _flush_folder(path.parent)
+        except OSError as error:
+            # A full disk names no file, most others the partial one.
+            if error.errno is not None and str(error.filename or partial) == str(partial):
+                error.filename, error.filename2 = str(path), None
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -93,7 +138,7 @@ def reserve(path: Path, size: int) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(path, "wb") as stream:
+        with open(path, "wb", opener=open_in_place) as stream:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(stream.fileno(), 0, max(size, 1))
             elif sys.platform == "win32":  # takes the room at once

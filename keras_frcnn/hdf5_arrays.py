@@ -7,6 +7,7 @@ a header may claim any shape.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,55 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.files import check_bounded
 
 # Deflate, HDF5's compression, makes data at most 1032 times smaller.
 MAX_COMPRESSION = 1032
+# Proposals of a million images have less.
+MOST_BYTES = 2**40
+
+
+class _Sink(io.FileIO):
+    """A file that HDF5 writes to: it never learns of an error, which can end the process there."""
+
+    failure: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while len(left) and self.failure is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+@contextmanager
+def new_hdf5(path: Path, userblock_size: int = 0) -> Iterator[h5py.File]:
+    """An HDF5 file to write in the context, where signals must wait, as :func:`written_whole` does.
+
+    Args:
+        userblock_size: bytes that are left free at the start.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w", userblock_size=userblock_size) as file:
+                yield file
+        finally:
+            if sink.failure is not None:
+                raise sink.failure
 
 
 @contextmanager
@@ -30,15 +76,11 @@ def opened(path: Path, known: str, advice: str) -> Iterator[h5py.File]:
     Raises:
         UserError: as :func:`check_format`, or what is read is missing, damaged or of another type.
     """
-    try:
+    with reading(path, repr(known), advice):
+        check_bounded(path, MOST_BYTES)
         with h5py.File(path, "r") as file:
             check_format(path, file, known, advice)
             yield file
-    except UserError:
-        raise
-    # What h5py raises where a member is missing, unreadable or of another type.
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read as {known!r}: {error}; {advice}.") from error
 
 
 def check_format(path: Path, file: h5py.File, known: str, advice: str) -> None:

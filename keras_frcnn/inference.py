@@ -24,7 +24,9 @@ from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.multi_scale import Head, Level, detect_at_nearest, pyramid
 from keras_frcnn.network.network_input import Frames, network_input
+from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.network.weights import load_layers
+from keras_frcnn.provenance import check_record
 from keras_frcnn.recipes import DetectionFilter, ProposalConfig
 from keras_frcnn.runs import FINAL, RunFolder
 
@@ -267,6 +269,8 @@ def load_model(
         "stage2": model.layers("base", "head"),
     }
     required = [layer.name for layer in trained.get(weights, ())]
+    with open_layers(file) as opened:
+        check_record(opened.metadata, run, config, weights, sources=False)
     load_layers(model.layers(), file, reinitialise=(), required=required)
     return model
 

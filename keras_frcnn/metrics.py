@@ -11,8 +11,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from keras_frcnn.errors import UserError
-from keras_frcnn.files import parse_json, write_text
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.files import open_in_place, parse_json, read_bounded, write_text
+
+MOST_BYTES = 2**30
+MOST_ITERATIONS = 2**31
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
@@ -23,7 +26,7 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
     """
     line = (json.dumps(record) + "\n").encode()
     try:
-        with open(path, "ab", buffering=0) as stream:
+        with open(path, "ab", buffering=0, opener=open_in_place) as stream:
             size = stream.seek(0, os.SEEK_END)
             try:
                 # A disk that is nearly full takes a part of it; the next write tells why.
@@ -40,15 +43,13 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """All records of a file, in order; half a line at its end is passed over.
+    """All records of a file, in order; half a line at its end and other JSON is passed over.
 
     Raises:
         UserError: the file cannot be read, or a line is no JSON.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"The metrics {path} cannot be read: {error.strerror}.") from error
+    with reading(path, "metrics", "move it away"):
+        lines = read_bounded(path, MOST_BYTES).split(b"\n")
     # What follows the last line end is nothing, or a line that is not whole.
     records = []
     for number, line in enumerate(lines[:-1], start=1):
@@ -58,9 +59,16 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             raise UserError(
                 f"Line {number} of {path} is not JSON: {error}. Delete this line."
             ) from error
-        if isinstance(record, dict) and {"stage", "iteration"} <= record.keys():
+        if _is_record(record):
             records.append(record)
     return records
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        type(value.get(name)) is int and 0 <= value[name] < most
+        for name, most in (("stage", 5), ("iteration", MOST_ITERATIONS))
+    )
 
 
 def forget_after(path: Path, stage: int, iteration: int) -> None:

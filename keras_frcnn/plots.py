@@ -37,6 +37,7 @@ LOSSES = {
     "detector_class_loss": ("detector class", "tab:green"),
     "detector_box_loss": ("detector box", "tab:purple"),
 }
+LARGEST = 1e30
 IOU_BANDS = (
     (0.7, math.inf, "tab:green", "best IoU at least 0.7"),
     (0.5, 0.7, "tab:orange", "0.5 to 0.7"),
@@ -183,7 +184,8 @@ def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    """Whether a picture has room for it: beyond that, sums and limits of axes overflow."""
+    return isinstance(value, (int, float)) and abs(value) < LARGEST
 
 
 def _moving_average(values: np.ndarray, window: int) -> np.ndarray:

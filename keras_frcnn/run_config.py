@@ -5,66 +5,100 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
-from keras_frcnn.recipes import (
-    ADDED_LATER,
-    Compression,
-    Recipe,
-    StageSchedule,
-    from_json,
-    to_json,
-)
+from keras_frcnn.recipes import Compression, Recipe, StageSchedule
+from keras_frcnn.settings import Range, Settings, from_json, to_json
 
 FORMAT_VERSION = 1
-PRECISIONS = ("float32", "bfloat16", "float16")
-MODES = ("alternating", "joint", "fast-rcnn")
-STAGES = (1, 2, 3, 4)
+Network = Literal["vgg16", "zf", "resnet50", "tiny"]
+NETWORKS = get_args(Network)
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS = get_args(Precision)
+# Seeds of iterations are int32: seed * 8 + stage.
+LARGEST_SEED = 2**28 - 1
+MOST_CLASSES, LONGEST_NAME = 10_000, 1_000
 # What the file of a configuration says beside it.
-_ABOUT = ("format", "versions", "command", "name", "run")
+_ABOUT = ("format", "versions", "computing", "command", "name", "run")
+_NAMED_WEIGHTS = ("imagenet", "random")
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class GivenSource(Settings):
+    """Where proposals that were given come from; what they are says their digest alone."""
+
+    files: tuple[str, ...]
+    method: str
+    settings: dict
+    digest: str
+
+
+@dataclass(frozen=True)
+class DataSource(Settings):
+    """Where the training images come from.
+
+    Attributes:
+        path: where they lay when the training last began or went on.
+        ids_hash: of :class:`keras_frcnn.data.dataset.Dataset`.
+        parser: ``pascal_voc`` or ``simple``.
+        sets: such as ``2007:trainval``.
+        images: their number.
+        proposals: those that were given, in the mode ``fast-rcnn``.
+    """
+
+    path: str
+    ids_hash: str
+    parser: str = "pascal_voc"
+    sets: tuple[str, ...] = ()
+    images: Annotated[int, Range(0, 10**9)] = 0
+    proposals: GivenSource | None = None
+
+
+@dataclass(frozen=True)
+class RunConfig(Settings):
     """What a run is made of; stored as ``config.json``.
 
     Attributes:
-        network: ``vgg16``, ``zf``, ``resnet50`` or ``tiny``.
-        precision: ``float32``, ``bfloat16`` or ``float16``.
-        mode: ``alternating``, ``joint``, or ``fast-rcnn``: stage 2 alone, on given proposals.
+        network: what features come from.
+        precision: what is computed in.
+        mode: ``fast-rcnn`` is stage 2 alone, on given proposals.
         seed: of everything random.
         flips: whether every image is also seen mirrored.
         class_names: foreground classes in order.
         initial_weights: ``imagenet``, ``random`` or the file that was given.
         stages: stages that were asked for (1 to 4).
-        data: where the training images come from: path, parser, sets, images, ids_hash; in the
-            mode ``fast-rcnn`` also the given proposals.
+        data: where the training images come from.
         recipe: every hyper-parameter.
         compression: ranks of fc6 and fc7 if they are compressed; such a run cannot be trained on.
-        initial_weights_digest: of the contents of that file; ``None``: random weights, or a run of
-            an earlier version, of which it is not known.
+        initial_weights_digest: of the contents of that file; ``None``: random weights.
     """
 
-    network: str
-    precision: str
-    mode: str
-    seed: int
+    network: Network
+    precision: Precision
+    mode: Literal["alternating", "joint", "fast-rcnn"]
+    seed: Annotated[int, Range(0, LARGEST_SEED)]
     flips: bool
-    class_names: tuple[str, ...]
+    class_names: Annotated[tuple[str, ...], Range(1, MOST_CLASSES)]
     initial_weights: str
-    stages: tuple[int, ...]
-    data: dict
+    stages: Annotated[tuple[Literal[1, 2, 3, 4], ...], Range(0, 4)]
+    data: DataSource
     recipe: Recipe
-    compression: Compression | None = field(default=None, metadata=ADDED_LATER)
-    initial_weights_digest: str | None = field(default=None, metadata=ADDED_LATER)
+    compression: Compression | None = None
+    initial_weights_digest: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checked_class_names(self.class_names, "class_names")
 
     @property
     def schedules(self) -> dict[int, StageSchedule]:
@@ -84,6 +118,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def computing() -> dict[str, Any]:
+    """What the last bits of a result depend on beside versions: threads, and oneDNN's rounding."""
+    has_mask = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_mask else os.cpu_count()
+    return {
+        "intra_op_threads": os.environ.get("TF_NUM_INTRAOP_THREADS") or str(cores),
+        "inter_op_threads": os.environ.get("TF_NUM_INTEROP_THREADS") or str(cores),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+    }
+
+
 def command_line() -> list[str]:
     """The command as it was typed."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
@@ -98,37 +143,35 @@ def config_of(values: Any, where: str) -> RunConfig:
     Raises:
         UserError: naming the field that is missing, unknown or ill-typed, or the newer format.
     """
-    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-        raise UserError(f"{where} is not the configuration of a run.")
-    if values["format"] > FORMAT_VERSION:
+    version = values.get("format") if isinstance(values, dict) else None
+    if type(version) is not int or version < 1:
+        raise UserError(f"{where} is not the configuration of a run: it has no format above 0.")
+    if version > FORMAT_VERSION:
         raise UserError(
-            f"{where} has format {values['format']}, this version reads up to {FORMAT_VERSION}; "
+            f"{where} has format {version}, this version reads up to {FORMAT_VERSION}; "
             "install a newer keras_frcnn."
         )
     known = {name: values[name] for name in values if name not in _ABOUT}
-    config = from_json(known, RunConfig, where)
-    _check_choices(config, where)
-    return config
+    return from_json(known, RunConfig, where)
 
 
-def _check_choices(config: RunConfig, where: str) -> None:
-    """Makes sure that what can only be one of a few names or numbers is.
+def checked_class_names(names: Any, where: str) -> tuple[str, ...]:
+    """The foreground classes of a file, or of a training that begins.
 
     Raises:
-        UserError: naming the field.
+        UserError: they are no list of different names that a file in UTF-8 can hold.
     """
-    chosen = (
-        ("precision", (config.precision,), PRECISIONS),
-        ("mode", (config.mode,), MODES),
-        ("stages", config.stages, STAGES),
-    )
-    for field_name, values, known in chosen:
-        for value in values:
-            if value not in known:
-                raise UserError(
-                    f"{where}.{field_name} should be of {', '.join(map(str, known))}, "
-                    f"not {value!r:.80}."
-                )
+    if not isinstance(names, (list, tuple)) or not 0 < len(names) <= MOST_CLASSES:
+        raise UserError(f"{where} should be a list of 1 to {MOST_CLASSES}, not {names!r:.80}.")
+    for index, name in enumerate(names):
+        is_name = isinstance(name, str) and 0 < len(name.strip()) <= LONGEST_NAME
+        # JSON can write half of a letter, a lone surrogate.
+        if not is_name or name.encode(errors="ignore").decode() != name:
+            length = f"1 to {LONGEST_NAME} whole letters"
+            raise UserError(f"{where}[{index}] should be {length}, not {name!r:.80}.")
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise UserError(f"{where} should differ, {twice!r:.80} is there twice.")
+    return tuple(names)
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
@@ -137,30 +180,28 @@ def plain(config: RunConfig) -> dict[str, Any]:
     return json.loads(json.dumps(to_json(config)))
 
 
+def lasting(config: RunConfig) -> dict[str, Any]:
+    """The values of a configuration that stay when its data and files lie elsewhere.
+
+    Of those the list of training images and the digests tell whether they are the same.
+    """
+    values = plain(config)
+    del values["data"]["path"]
+    if values["data"]["proposals"] is not None:
+        values["data"]["proposals"] = values["data"]["proposals"]["digest"]
+    if config.initial_weights not in _NAMED_WEIGHTS:
+        values["initial_weights"] = "a file"
+    return values
+
+
 def identity(config: RunConfig) -> str:
     """Hexadecimal digest of what a run is from its first stop to its last.
 
-    Which stages are asked for may change between two stops. A field that was added later counts
-    only where it is not what earlier versions did, so that an update leaves the digest as it is.
+    Which stages are asked for may change between two stops, and weights may be compressed.
     """
-    # As the file gives it back: a whole number on the command line is the same there as a float.
-    stored = from_json(plain(dataclasses.replace(config, stages=())), RunConfig)
-    text = json.dumps(_as_first_versions(stored), sort_keys=True)
+    values = lasting(dataclasses.replace(config, stages=(), compression=None))
+    text = json.dumps(values, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _as_first_versions(value: Any) -> Any:
-    """The values of a configuration without fields that were added later and have their default."""
-    if isinstance(value, tuple):
-        return [_as_first_versions(entry) for entry in value]
-    if not dataclasses.is_dataclass(value):
-        return value
-    values = {item.name: (item, getattr(value, item.name)) for item in dataclasses.fields(value)}
-    return {
-        name: _as_first_versions(entry)
-        for name, (item, entry) in values.items()
-        if not ("added_later" in item.metadata and entry == item.default)
-    }
 
 
 def differences(stored: Any, asked: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

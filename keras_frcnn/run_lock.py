@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import is_partial
+from keras_frcnn.files import check_inside, is_partial, open_in_place
 
 LOCK_FILE = "training.lock"
 # What is said where another process holds the lock: by ``flock``, by Windows.
@@ -43,10 +43,15 @@ def claimed_folder(folder: Path) -> Iterator[str | None]:
 
     What trainings that were killed left half-written goes.
 
-    Yields, raises:
+    Yields:
         As :func:`training_lock`.
+
+    Raises:
+        UserError: as :func:`training_lock`, or a link leads out of the folder, or a pipe, a device
+            or a folder lies where a file is expected.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _check_contents(folder)
     with training_lock(folder) as note:
         hidden = [path for name in OWN_FILES for path in folder.glob(f".{name}.*")]
         hidden += [path for name in OWN_FOLDERS for path in (folder / name).glob(".*")]
@@ -54,6 +59,18 @@ def claimed_folder(folder: Path) -> Iterator[str | None]:
         for path in (*partial, *(folder / name for name in CACHE_FILES)):
             path.unlink(missing_ok=True)
         yield note
+
+
+def _check_contents(folder: Path) -> None:
+    """Before anything is written: the folder may come from anywhere, an archive say."""
+    for name in (*OWN_FOLDERS, "tensorboard"):
+        check_inside(folder / name, folder)
+    files = [folder / name for name in (LOCK_FILE, *OWN_FILES, *CACHE_FILES)]
+    files += [path for name in OWN_FOLDERS for path in (folder / name).glob("*.h5")]
+    for path in files:
+        check_inside(path, folder)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, expected a file: take it out of the run folder.")
 
 
 @contextmanager
@@ -68,7 +85,7 @@ def training_lock(folder: Path) -> Iterator[str | None]:
         OSError: the lock file cannot be written or locked; it is named.
     """
     file = folder / LOCK_FILE
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = open_in_place(file, os.O_RDWR)
     try:
         note = None
         try:

@@ -20,22 +20,25 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.errors import UserError
-from keras_frcnn.files import is_partial, parse_json, write_text
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.files import is_partial, parse_json, read_text_bounded, user_path, write_text
 from keras_frcnn.run_config import (
     FORMAT_VERSION,
     RunConfig,
+    computing,
     config_of,
     differences,
+    lasting,
     plain,
     versions,
 )
 from keras_frcnn.run_lock import LOCK_FILE, claimed_folder
-from keras_frcnn.training_images import check_not_trained_on, keep_training_images
 
 FINAL = "final"
+# That of a run of 10,000 classes has less.
+MOST_CONFIG_BYTES = 2**24
 
 
 class RunFolder:
@@ -46,7 +49,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str):
-        self.path = Path(path).expanduser()
+        self.path = user_path(path)
 
     @property
     def config_file(self) -> Path:
@@ -90,7 +93,10 @@ class RunFolder:
         """Whether stages 3 and 4 began with features that were kept; ``None`` before them."""
         if not self.features_file.is_file():
             return None
-        return self.features_file.read_text(encoding="utf-8").strip() == "kept"
+        advice = "write 'kept' or 'off' into it, as the run began, or start a new run"
+        with reading(self.features_file, "a note of one word", advice):
+            word = read_text_bounded(self.features_file, 100).strip()
+            return {"kept": True, "off": False}[word]
 
     def note_features_kept(self, kept: bool) -> None:
         """Remembers it, for those who go on with the run."""
@@ -134,6 +140,7 @@ class RunFolder:
         values = {
             "format": FORMAT_VERSION,
             "versions": versions(),
+            "computing": computing(),
             "command": list(command),
             **({} if name is None else {"name": name}),
             **plain(config),
@@ -145,7 +152,7 @@ class RunFolder:
 
     def copy_config(self, target: Path) -> None:
         """Writes the configuration to another file too, which :func:`find_run` leads back from."""
-        values = parse_json(self.config_file.read_text(encoding="utf-8"))
+        values = _read_json(self.config_file)
         values["run"] = str(self.path.resolve())
         write_text(target, json.dumps(values, indent=2) + "\n")
 
@@ -160,11 +167,7 @@ class RunFolder:
                 f"{self.path} is not a run folder: it has no config.json. Runs are made by "
                 "train_frcnn.py, under runs/ unless --out says otherwise."
             )
-        try:
-            values = parse_json(self.config_file.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise UserError(f"{self.config_file} is not readable JSON: {error}.") from error
-        return config_of(values, str(self.config_file))
+        return config_of(_read_json(self.config_file), str(self.config_file))
 
     def check_makes_proposals(self) -> None:
         """Makes sure that the run has an RPN.
@@ -177,22 +180,6 @@ class RunFolder:
                 f"{self.path} was trained on given proposals and makes none itself: test_frcnn.py "
                 "and evaluate take them with --proposals FILE; it cannot be exported."
             )
-
-    def keep_training_images(self, dataset: Dataset) -> None:
-        """Lists what the run is trained on, or finds it as it was.
-
-        Raises:
-            UserError: see :func:`keras_frcnn.training_images.keep_training_images`.
-        """
-        keep_training_images(self.training_images_file, dataset)
-
-    def check_not_trained_on(self, dataset: Dataset) -> None:
-        """Makes sure that no image of a test set was trained on.
-
-        Raises:
-            UserError: see :func:`keras_frcnn.training_images.check_not_trained_on`.
-        """
-        check_not_trained_on(self.training_images_file, dataset)
 
     def check_trainable(self) -> None:
         """Makes sure that training can go on here.
@@ -209,49 +196,54 @@ class RunFolder:
     def resume(self, config: RunConfig) -> RunConfig:
         """Makes sure that a command has the run's own configuration; it may ask for more stages.
 
+        Data, given proposals and initial weights may lie elsewhere than they did: config.json then
+        notes their new place. Whether they are the same is known by
+        :mod:`keras_frcnn.training_images` and by digests.
+
         Args:
             config: of the command. The digest of its initial weights is not compared: whoever loads
                 them does that.
 
         Returns:
-            The run's own, with the stages that are asked for.
+            The run's own, with the stages and the places that the command names.
 
         Raises:
             UserError: naming the first field that differs, or as :meth:`check_trainable`.
         """
         self.check_trainable()
         stored = self.read_config()
-        goes_further = 0 < len(stored.stages) < len(config.stages)
-        if goes_further:
-            stored = dataclasses.replace(stored, stages=config.stages)
-        digest = stored.initial_weights_digest
-        data = dict(config.data)
-        if "path" in data and "path" in stored.data:
-            data["path"] = _as_stored(stored.data["path"], data["path"])
-        asked = dataclasses.replace(
-            config,
-            initial_weights=_as_stored(stored.initial_weights, config.initial_weights),
-            initial_weights_digest=digest,
-            data=data,
-        )
-        found = list(differences(plain(stored), plain(asked)))
+        asked = dataclasses.replace(config, initial_weights_digest=stored.initial_weights_digest)
+        compared = stored
+        if 0 < len(stored.stages) < len(asked.stages):
+            compared = dataclasses.replace(stored, stages=asked.stages)
+        found = list(differences(lasting(compared), lasting(asked)))
         if found:
             name, was, now = found[0]
             raise UserError(
                 f"{self.path} was started with {name} = {was!r}, this command asks for {now!r}; "
                 "resume with the same command, or start a new run without --resume."
             )
-        if goes_further:
-            values = parse_json(self.config_file.read_text(encoding="utf-8"))
-            values["stages"] = list(config.stages)
+        if asked != stored:
+            values = {**_read_json(self.config_file), **plain(asked)}
             write_text(self.config_file, json.dumps(values, indent=2) + "\n")
-        return stored
+        return asked
+
+    def other_computing(self) -> str | None:
+        """One sentence where the run began with other threads than there are now."""
+        stored, now = _read_json(self.config_file).get("computing"), computing()
+        found = next(differences(stored, now, "computing"), None)
+        if found is None:
+            return None
+        name, was, is_now = found
+        return (
+            f"{self.path} was started with {name} = {was!r}, and here it is {is_now!r}: the weights"
+            " will differ in their last bits from those of a run that never stopped."
+        )
 
 
-def _as_stored(stored: str, asked: str) -> str:
-    """The stored path where another is the same one, such as ``kit/`` for ``kit``."""
-    one = {Path(text).expanduser().resolve() for text in (stored, asked)}
-    return stored if len(one) == 1 else asked
+def _read_json(file: Path) -> Any:
+    with reading(file, "the configuration of a run", "copy it again, or name another run"):
+        return parse_json(read_text_bounded(file, MOST_CONFIG_BYTES))
 
 
 def new_run_folder(parent: Path, name: str) -> RunFolder:
@@ -282,10 +274,7 @@ def find_run(config_file: Path) -> RunFolder:
     Raises:
         UserError: it is no configuration of a run.
     """
-    try:
-        values = parse_json(config_file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{config_file} is not readable JSON: {error}.") from error
+    values = _read_json(config_file)
     if not isinstance(values, dict) or not isinstance(values.get("run", ""), str):
         raise UserError(f"{config_file} is not the configuration of a run.")
     return RunFolder(values.get("run", config_file.parent))
@@ -306,7 +295,7 @@ def _numbered(parent: Path, name: str) -> list[tuple[int, Path]]:
 def _is_whole_name(path: Path) -> bool:
     """Whether the number in a run's name is none of ours: ``voc-2012`` was asked for by name."""
     try:
-        values = parse_json((path / "config.json").read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+        values = _read_json(path / "config.json")
+    except UserError:
         return False
     return isinstance(values, dict) and values.get("name") == path.name

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf import saved_model_pb2
@@ -20,8 +19,10 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedObjectGraph
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import read_bounded
 
 MODEL_FILE = "saved_model.pb"
+_MOST_BYTES = 1 << 28  # exports have some megabytes, their weights lie elsewhere
 # None of them looks beyond its inputs and the variables.
 COMPUTING = frozenset(
     (
@@ -61,13 +62,11 @@ def check_operations(folder: Path) -> None:
     """Makes sure that a SavedModel computes only, whichever of its functions is called.
 
     Raises:
-        UserError: it might do more, is no export, or ``saved_model.pb`` cannot be read.
+        UserError: it might do more, or is no export.
+        OSError, ValueError, DecodeError: ``saved_model.pb`` cannot be read.
     """
     model = saved_model_pb2.SavedModel()
-    try:
-        model.ParseFromString((folder / MODEL_FILE).read_bytes())
-    except DecodeError as error:
-        raise UserError(f"{folder} is damaged ({error}); export the run again.") from error
+    model.ParseFromString(read_bounded(folder / MODEL_FILE, _MOST_BYTES))
     # TensorFlow reads all others as it read those of version 1, which run their saver.
     if len(model.meta_graphs) != 1 or not model.meta_graphs[0].HasField("object_graph_def"):
         raise UserError(

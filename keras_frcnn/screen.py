@@ -81,7 +81,7 @@ def lasting_screen() -> Iterator[None]:
         yield
         screens[0].flush()
         if screens[0].failure is not None:
-            print(f"The screen is gone ({screens[0].failure}); all work is done.", file=sys.stderr)
+            print(f"The screen is gone ({screens[0].failure}).", file=sys.stderr)
     finally:
         for screen in screens:
             screen.flush()

@@ -95,7 +95,7 @@ def demo_dataset(tmp_path_factory):
 @pytest.fixture(scope="session")
 def run_config(demo_dataset, tiny_recipe):
     """``run_config(**changes)``: the configuration of a run on ``demo_dataset``."""
-    from keras_frcnn.run_config import RunConfig
+    from keras_frcnn.run_config import DataSource, RunConfig
 
     def make(**changes):
         config = RunConfig(
@@ -107,7 +107,7 @@ def run_config(demo_dataset, tiny_recipe):
             class_names=demo_dataset.class_names,
             initial_weights="random",
             stages=(1, 2, 3, 4),
-            data={"path": "devkit", "ids_hash": demo_dataset.ids_hash},
+            data=DataSource(path="devkit", ids_hash=demo_dataset.ids_hash),
             recipe=tiny_recipe,
         )
         return dataclasses.replace(config, **changes)

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.weights import write_layers
+from keras_frcnn.provenance import weights_metadata
 from keras_frcnn.recipes import Recipe
+from keras_frcnn.runs import RunFolder
 
 
 def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -20,12 +23,24 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def random_network(recipe: Recipe, class_names: Sequence[str], seed: int) -> FasterRcnn:
-    """A tiny network whose scores and boxes differ from RoI to RoI, as trained ones do."""
-    model = FasterRcnn("tiny", tuple(class_names), recipe, seed=seed)
+def random_network(
+    recipe: Recipe, class_names: Sequence[str], seed: int, network: str = "tiny", **options
+) -> FasterRcnn:
+    """A network whose scores and boxes differ from RoI to RoI, as trained ones do.
+
+    Args:
+        options: of :class:`FasterRcnn`.
+    """
+    model = FasterRcnn(network, tuple(class_names), recipe, seed=seed, **options)
     generator = np.random.default_rng(seed)
     for layer, deviation in zip(model.layers("head")[-2:], (0.5, 0.1), strict=True):
         layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
     for layer in model.layers("head"):
-        layer.bias.assign(generator.normal(0, 0.1, layer.bias.shape))
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.assign(generator.normal(0, 0.1, layer.bias.shape))
     return model
+
+
+def write_part(run: RunFolder, part: str, layers: Sequence) -> None:
+    """Writes layers as a part of a run, such as ``stage1`` or ``final``."""
+    write_layers(run.weights_file(part), layers, weights_metadata(run, run.read_config(), part))

@@ -36,21 +36,25 @@ def test_shapes_alone_are_for_any_input_size(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not readable JSON .*it should hold"),
+        ("{", "it should hold"),
         ("[[1, 2]]", "has no list of shapes; it should hold"),
         ('{"shapes": 3}', "has no list of shapes"),
-        ('{"shapes": []}', "holds no shape"),
-        ('{"shapes": [[1, 2], [3]]}', r"Shape 2 of .* \[HEIGHT, WIDTH\].*, not \[3\]"),
-        ('{"shapes": [[1, 2, 3]]}', r"Shape 1 of .*, not \[1, 2, 3\]"),
-        ('{"shapes": [5]}', "Shape 1 of .*, not 5"),
-        ('{"shapes": [[1, 0]]}', "two numbers above 0"),
-        ('{"shapes": [[1, -3]]}', "two numbers above 0"),
-        ('{"shapes": [[1, "3"]]}', "two numbers above 0"),
-        ('{"shapes": [[1, true]]}', "two numbers above 0"),
-        ('{"shapes": [[1, NaN]]}', "two numbers above 0"),
-        ('{"shapes": [[1, Infinity]]}', "two numbers above 0"),
+        ('{"shapes": []}', "shapes should have at least 1 .*, not 0"),
+        ('{"shapes": [[1, 2], [3]]}', r"shapes\[1\] should have 2 entries, not 1"),
+        ('{"shapes": [[1, 2, 3]]}', r"shapes\[0\] should have 2 entries, not 3"),
+        ('{"shapes": [5]}', r"shapes\[0\] .*, not 5"),
+        ('{"shapes": [[1, 0]]}', r"shapes\[0\]\[1\] should be above 0"),
+        ('{"shapes": [[1, -3]]}', r"shapes\[0\]\[1\] should be above 0"),
+        ('{"shapes": [[1, "3"]]}', r"shapes\[0\]\[1\]"),
+        ('{"shapes": [[1, true]]}', r"shapes\[0\]\[1\]"),
+        ('{"shapes": [[1, NaN]]}', r"shapes\[0\]\[1\]"),
+        ('{"shapes": [[1, Infinity]]}', r"shapes\[0\]\[1\]"),
+        ('{"shapes": [[1, 1e308]]}', r"shapes\[0\]\[1\]"),
+        ('{"shapes": [[1, %s]]}' % (400 * "9"), r"shapes\[0\]\[1\]"),
+        ('{"shapes": [[1, %s]]}' % (9000 * "9"), "it should hold"),
+        (json.dumps({"shapes": 20_000 * [[30, 40]]}), "at most 100 entries, not 20000"),
         ('{"shapes": [[1, 2]], "format": 2}', "has the format 2, .* reads 1; update keras_frcnn"),
-        ("[" * 100_000, "is not readable JSON .*nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"shapes": [[1, 2]], "short_side": 300}', "made for --short_side 300, .* has.* 600"),
         ('{"shapes": [[1, 2]], "long_side": 500}', "made for --long_side 500, .* 1000"),
     ],
@@ -64,10 +68,10 @@ def test_bad_files_are_refused(tmp_path, text, message):
 
 
 def test_what_cannot_be_read_is_refused(tmp_path):
-    with pytest.raises(UserError, match="none.json cannot be read: No such file"):
+    with pytest.raises(UserError, match="none.json cannot be read .*No such file"):
         read_anchors(tmp_path / "none.json", PAPER.image)
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+    with pytest.raises(UserError, match="cannot be read .*Is a directory"):
         read_anchors(tmp_path, PAPER.image)
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
-    with pytest.raises(UserError, match="is not readable JSON"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_anchors(tmp_path / "picture.png", PAPER.image)

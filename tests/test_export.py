@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +18,14 @@ from PIL import Image
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.export import (
+    ExportedModel,
     check_unused,
     decode,
+    digest_of_export,
     export,
+    found_in_outputs,
     largest_difference,
     load_exported,
-    read_score_threshold,
 )
 from keras_frcnn.inference import Predictor
 from keras_frcnn.recipes import DetectionFilter
@@ -212,7 +217,7 @@ def test_class_names_are_an_asset_and_nothing_else_is_left(folder):
     assert names == list(CLASSES)
     assert json.loads((folder / "assets" / "score_threshold.json").read_text()) == 0.2
     assert sorted(path.name for path in folder.iterdir()) == [
-        "assets", "fingerprint.pb", "saved_model.pb", "variables",
+        "assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables",
     ]  # fmt: skip
 
 
@@ -230,34 +235,184 @@ def test_a_used_folder_is_refused(predictor, folder, tmp_path):
 
 
 def test_what_is_no_export_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"it has no saved_model\.pb"):
+    with pytest.raises(UserError, match=r"saved_model\.pb"):
         load_exported(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"no model")
-    with pytest.raises(UserError, match="was not exported by keras_frcnn"):
-        load_exported(tmp_path)
-    (tmp_path / "assets").mkdir()
-    (tmp_path / "assets" / "class_names.json").write_text('["disc"]')
-    with pytest.raises(UserError, match="is damaged"):
-        load_exported(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"")
-    for names in ("[", "{}", "[]", "[1]", "[" * 100_000):
-        (tmp_path / "assets" / "class_names.json").write_text(names)
-        with pytest.raises(UserError, match="is damaged"):
+    for contents in (b"no model", b""):
+        (tmp_path / "saved_model.pb").write_bytes(contents)
+        with pytest.raises(UserError, match=re.escape(str(tmp_path))):
             load_exported(tmp_path)
-    (tmp_path / "assets" / "class_names.json").write_text('["disc"]')
-    with pytest.raises(UserError, match="is damaged"):
-        load_exported(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", '"high"', "{}", "[" * 100_000])
+@pytest.fixture
+def copied(folder, tmp_path):
+    """A copy of the export, to be spoilt."""
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '"high"', "{}", "NaN", "-1", "2", "1e999", "[" * 9**5])
 def test_a_damaged_score_threshold_is_told(text):
-    with pytest.raises(UserError, match="threshold.json is damaged"):
-        read_score_threshold(text, "threshold.json")
+    with pytest.raises(ValueError):
+        ExportedModel("model", dict, ['["disc"]', text])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(
+            "[",
+            "{}",
+            "[]",
+            "[1]",
+            "null",
+            "[" * 9**5,
+            '[""]',
+            '[" "]',
+            '["a", "a"]',
+            '["a\\ud800"]',
+        ),
+        *('["a", null]', json.dumps(["a" * 10**4]), json.dumps([str(i) for i in range(10**5)])),
+    ],
+)
+def test_damaged_class_names_are_told(copied, names):
+    (copied / "assets" / "class_names.json").write_text(names)
+    (copied / "assets.extra" / "digest").write_text(digest_of_export(copied))
+    with pytest.raises(UserError, match=re.escape(str(copied))):
+        load_exported(copied)
+
+
+@pytest.fixture(scope="module")
+def other(tiny_recipe, tmp_path_factory):
+    """An export of the same network with other weights and classes."""
+    path = tmp_path_factory.mktemp("other") / "model"
+    model = random_network(tiny_recipe, ("ant", "bee", "cow"), seed=5)
+    export(Predictor(model, DetectionFilter(score_threshold=0.2)), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "swapped",
+    [
+        *("variables", "assets", "assets/class_names.json", "assets.extra"),
+        *("variables/variables.index", "variables/variables.data-00000-of-00001"),
+    ],
+)
+def test_files_of_another_export_are_refused(copied, other, swapped):
+    load_exported(copied)
+    if (copied / swapped).is_dir():
+        shutil.rmtree(copied / swapped)
+        shutil.copytree(other / swapped, copied / swapped)
+    else:
+        shutil.copy(other / swapped, copied / swapped)
+    with pytest.raises(UserError, match=re.escape(str(copied))):
+        load_exported(copied)
+
+
+def test_an_export_of_before_the_digest_is_read(copied):
+    shutil.rmtree(copied / "assets.extra")
+    assert load_exported(copied).class_names == CLASSES
+
+
+@pytest.mark.parametrize("name", ["variables.index", "variables.data-00000-of-00001"])
+@pytest.mark.parametrize("kept", [0, 0.3, 0.99])
+def test_weights_that_are_cut_are_refused(copied, name, kept):
+    file = copied / "variables" / name
+    file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
+    with pytest.raises(UserError, match=re.escape(str(copied))):
+        load_exported(copied)
+
+
+@pytest.mark.parametrize("letter", ["[1]", "*", "?", "\\", "\udcff"])
+def test_a_path_that_tensorflow_takes_for_a_pattern_is_refused(predictor, folder, tmp_path, letter):
+    for path in (tmp_path / f"model{letter}", tmp_path / letter / "model"):
+        with pytest.raises(UserError, match="at a path with"):
+            export(predictor, path)
+        shutil.copytree(folder, path)
+        with pytest.raises(UserError, match="at a path with"):
+            load_exported(path)
+
+
+def outputs_with(**changes) -> dict[str, np.ndarray]:
+    """One detection; a number in place of an array changes what is of it."""
+    outputs = {name: np.zeros((1, *shape[1:]), np.float32) for name, shape in OUTPUTS.items()}
+    outputs["num_detections"][0] = 1
+    outputs["detection_classes"][0, 0] = 3
+    outputs["detection_scores"][0, 0] = 0.5
+    outputs["detection_boxes"][0, 0] = 0, 0, 0.5, 1
+    for name, value in changes.items():
+        if value is None:
+            del outputs[name]
+        elif np.isscalar(value):
+            outputs[name].flat[0] = value
+        else:
+            outputs[name] = value
+    return outputs
+
+
+def test_outputs_of_an_export_are_taken():
+    (found,) = found_in_outputs(outputs_with(), (1, 20, 30, 3), 3)
+    assert found.detections.boxes_image.tolist() == [[0, 0, 10, 30]]
+    assert found.best_scores.tolist() == [0, 0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("num_detections", (-1, 101, 0.5, 1e9, np.nan, np.inf, -np.inf)),
+        ("detection_classes", (0, 4, 99, -1, 1.7, 1e20, np.nan, np.inf)),
+        ("detection_scores", (-1, 5, np.nan, np.inf, -np.inf)),
+        ("detection_boxes", (0.6, -1, 1e30, np.nan, np.inf, -np.inf)),
+    ],
+)
+def test_outputs_that_no_export_gives_are_named(name, values):
+    shape = (1, *OUTPUTS[name][1:])
+    others = (
+        *(np.ones((), np.float32), np.zeros((0, *shape[1:]), np.float32)),
+        *(np.zeros((2, *shape[1:]), np.float32), np.zeros((*shape, 5), np.float32)),
+        *(np.zeros((1, 5), np.float32), np.zeros(shape, np.int64), np.full(shape, b"x", object)),
+    )
+    for value in (*values, None, *others):
+        with pytest.raises((ValueError, KeyError), match=name):
+            found_in_outputs(outputs_with(**{name: value}), (1, 20, 30, 3), 3)
+
+
+def constant(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(value) for name, value in outputs_with().items()}
+
+
+def asserting(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(images) < 0, ["never"])]):
+        return {name: tf.identity(value) for name, value in constant(images).items()}
+
+
+def enormous(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    values = tf.fill((tf.shape(images)[0] * 2**21, 2**20), 1.0)
+    return {**constant(images), "detection_scores": tf.reduce_max(values) + tf.zeros((1, 100))}
+
+
+@pytest.mark.parametrize(
+    ("function", "key", "spec"),
+    [
+        (asserting, "serving_default", {}),
+        # TensorFlow waits for room.
+        pytest.param(enormous, "serving_default", {}, marks=pytest.mark.slow),
+        (lambda images: {"size": tf.size(images)}, "serving_default", {}),
+        (constant, "another", {}),
+        (constant, "serving_default", {"name": "images"}),
+        (constant, "serving_default", {"dtype": tf.float32}),
+    ],
+)
+def test_a_model_that_fails_is_one_sentence(copied, function, key, spec):
+    shutil.rmtree(copied / "assets.extra")
+    given = {"shape": (None, None, None, 3), "dtype": tf.uint8, "name": "input_tensor"} | spec
+    module = tf.Module()
+    module.serve = tf.function(function, input_signature=[tf.TensorSpec(**given)])
+    tf.saved_model.save(module, str(copied), signatures={key: module.serve})
+    with pytest.raises(UserError, match=re.escape(str(copied))):
+        load_exported(copied).detect(random_image(20, 30))
 
 
 def test_an_export_knows_its_score_threshold(folder):
     assert load_exported(folder).score_threshold == 0.2
-    assert read_score_threshold(None, "an export of an earlier version") is None
 
 
 def test_a_full_disk_is_one_sentence(predictor, tmp_path, monkeypatch):
@@ -349,3 +504,4 @@ def test_largest_difference():
     assert largest_difference(one, other)[0] == float("inf")
     nothing = detections([], [], [])
     assert largest_difference(nothing, nothing) == (0.0, 0.0)
+    assert np.isnan(largest_difference(one, detections(one.boxes_image, [0.9, np.nan], [1, 2]))[1])

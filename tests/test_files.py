@@ -2,11 +2,23 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from keras_frcnn import files
-from keras_frcnn.files import parse_json, read_bounded, reserve, write_text, written_whole
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import (
+    check_inside,
+    open_in_place,
+    parse_json,
+    read_bounded,
+    reserve,
+    user_path,
+    write_text,
+    written_whole,
+)
+from tests.limits import file_size_limit
 
 
 def test_a_text_file_with_its_folders(tmp_path):
@@ -93,8 +105,7 @@ def test_room_is_taken_where_the_system_has_no_call_for_it(tmp_path, monkeypatch
 def test_a_full_disk_without_that_call_names_the_file(tmp_path, monkeypatch):
     monkeypatch.delattr("keras_frcnn.files.os.posix_fallocate", raising=False)
     path = tmp_path / "room"
-    path.symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left") as error:
+    with file_size_limit(50), pytest.raises(OSError) as error:
         reserve(path, 100)
     assert error.value.filename == str(path)
     assert list(tmp_path.iterdir()) == []
@@ -116,3 +127,60 @@ def test_json_that_is_nested_too_deeply_is_no_traceback():
     assert parse_json('{"a": [1]}') == {"a": [1]}
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)
+
+
+@pytest.mark.parametrize("text", ["~nobody-of-this-name/x", "a\0b", "\ud800"])
+def test_a_path_that_cannot_be_is_one_sentence(text):
+    with pytest.raises(UserError):
+        user_path(text)
+
+
+def test_homes_and_names_that_are_not_utf8_are_paths(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/x") == tmp_path / "x"
+    assert user_path("a~b") == Path("a~b")
+    latin = os.fsdecode(b"caf\xe9")
+    assert user_path(latin) == Path(latin)
+
+
+def test_links_lead_no_writing_out_of_a_folder(tmp_path):
+    folder, other = tmp_path / "through" / "folder", tmp_path / "other"
+    real = tmp_path / "real"
+    for made in (real / "folder" / "sub", other):
+        made.mkdir(parents=True)
+    (tmp_path / "through").symlink_to(real)  # a folder reached by a link is a folder
+    links = {
+        "out": other,
+        "gone": other / "not there",
+        "up": folder.parent,
+        "loop": folder / "loop",
+    }
+    links["pipe"] = Path("/dev/zero")
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    (folder / "near").symlink_to("sub")
+    for name in ("", "sub", "new", "new/file", "near", "near/file"):
+        check_inside(folder / name, folder)
+    os.mkfifo(folder / "fifo")
+    for name in ("out", "out/file", "gone", "up", "pipe", "fifo", "../x"):
+        with pytest.raises(UserError, match=name):
+            check_inside(folder / name, folder)
+    check_inside(folder / "loop", folder)  # leads nowhere; opening it fails
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_what_is_written_in_place_is_a_file_of_its_own(tmp_path, kind):
+    path, victim = tmp_path / "file", tmp_path / "victim"
+    victim.write_text("precious")
+    path.symlink_to(victim) if kind == "link" else os.mkfifo(path)
+    with pytest.raises(OSError):
+        os.close(open_in_place(path, os.O_WRONLY | os.O_TRUNC))
+    assert victim.read_text() == "precious"
+
+
+def test_a_half_written_file_is_no_link_that_lay_there(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".file.{os.getpid()}.partial").symlink_to(victim)
+    write_text(tmp_path / "file", "new")
+    assert (victim.read_text(), (tmp_path / "file").read_text()) == ("precious", "new")

@@ -11,10 +11,9 @@ from keras_frcnn.given_boxes import BoxClassifier, load_classifier
 from keras_frcnn.inference import Predictor, load_predictor
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input
-from keras_frcnn.network.weights import write_layers
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder
-from tests.random_networks import random_image, random_network
+from tests.random_networks import random_image, random_network, write_part
 
 CLASSES = ("disc", "square")
 EVERYTHING = DetectionFilter(score_threshold=0.0, nms_iou=1.0, per_image=10_000)
@@ -113,7 +112,7 @@ def run(run_config, tiny_recipe, tmp_path):
         folder.create(run_config(class_names=CLASSES, mode=mode, stages=stages), [])
         for seed, name in enumerate(("stage2", "final")):
             model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
-            write_layers(folder.weights_file(name), model.layers(), {})
+            write_part(folder, name, model.layers())
         return folder
 
     return make

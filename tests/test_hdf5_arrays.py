@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+
 import h5py
 import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.hdf5_arrays import MAX_COMPRESSION, find_array, find_member
-from keras_frcnn.network.weight_files import read_layers, write_arrays
+from keras_frcnn.files import written_whole
+from keras_frcnn.hdf5_arrays import MAX_COMPRESSION, find_array, find_member, new_hdf5
+from keras_frcnn.network.weight_files import write_arrays
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
+from keras_frcnn.stopping import Terminated, signals_raise
 from keras_frcnn.training.proposal_store import ProposalStore
+from tests.limits import file_size_limit
+from tests.read_weights import read_layers
 
 BOXES = np.tile(np.array([[1, 2, 30, 40]], np.float32), (5000, 1))
 SCORES = np.linspace(1, 0, 5000, dtype=np.float32)
@@ -28,6 +35,33 @@ def of_a_stage(path):
 
 def weights(path):
     write_arrays(path, WEIGHTS, {"stage": 1})
+
+
+@pytest.mark.parametrize("write", [given, of_a_stage, weights])
+def test_a_full_disk_at_any_place_is_one_error(tmp_path, write):
+    """HDF5 raised others in its place, of many lines, and ended the process at the second."""
+    path = tmp_path / "file.h5"
+    write(path)
+    whole = path.read_bytes()
+    for limit in range(0, len(whole), max(1, len(whole) // 150)):
+        with file_size_limit(limit), pytest.raises(OSError) as error:
+            write(path)
+        assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
+        assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
+    with file_size_limit(2 * len(whole)):
+        write(path)
+    assert path.read_bytes() == whole
+
+
+def test_a_signal_waits_until_the_file_is_whole(tmp_path):
+    """Raised within HDF5, which calls Python to write, it would be an error of the disk."""
+    path = tmp_path / "file.h5"
+    stopped = pytest.raises(Terminated)
+    with stopped, signals_raise(), written_whole(path) as partial, new_hdf5(partial) as file:
+        signal.raise_signal(signal.SIGTERM)
+        file["a"] = SCORES
+    with h5py.File(path) as file:
+        assert np.array_equal(file["a"], SCORES)
 
 
 def compress(path, **options):

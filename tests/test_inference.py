@@ -13,10 +13,9 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.inference import Predictor, load_model, load_predictor, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames, prepare_image
-from keras_frcnn.network.weights import write_layers
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder
-from tests.random_networks import random_image, random_network
+from tests.random_networks import random_image, random_network, write_part
 
 CLASSES = ("disc", "square", "star")
 EVERYTHING = DetectionFilter(score_threshold=0.0)
@@ -208,7 +207,7 @@ def run(run_config, models, tmp_path):
         folder = RunFolder(tmp_path / "run")
         folder.create(run_config(class_names=CLASSES, **changes), ["train_frcnn.py"])
         for name, model in models.items():
-            write_layers(folder.weights_file(name), model.layers(), {})
+            write_part(folder, name, model.layers())
         return folder
 
     return make
@@ -290,9 +289,9 @@ def test_weights_of_another_network_do_not_fit(run, tiny_recipe):
     anchors = dataclasses.replace(tiny_recipe.anchors, scales=(1.0, 2.0, 3.0))
     recipe = dataclasses.replace(tiny_recipe, anchors=anchors)
     other = FasterRcnn("tiny", CLASSES, recipe)
-    write_layers(folder.weights_file("final"), other.layers(), {})
+    write_part(folder, "final", other.layers())
     with pytest.raises(UserError, match="does not fit the network"):
         load_model(folder)
-    write_layers(folder.weights_file("final"), other.layers("base"), {})
+    write_part(folder, "final", other.layers("base"))
     with pytest.raises(UserError, match="holds no weights for"):
         load_model(folder)

@@ -21,11 +21,11 @@ from PIL import Image
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli.common import run_main
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.weights import write_layers
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.training import fitting
 from keras_frcnn.training.window import Window
+from tests.random_networks import write_part
 
 MEBIBYTE = 2**20
 NUMBER = 2000
@@ -80,8 +80,7 @@ def test_memory_of_testing_stays_flat(small_config, tmp_path, monkeypatch):
     run = RunFolder(tmp_path / "run")
     run.create(small_config, [])
     model = FasterRcnn("tiny", small_config.class_names, small_config.recipe, seed=0)
-    about = {"network": "tiny", "class_names": list(small_config.class_names)}
-    write_layers(run.weights_file(FINAL), model.layers(), about)
+    write_part(run, FINAL, model.layers())
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)

@@ -110,3 +110,43 @@ def test_what_is_no_record(path):
     path.write_text('{"stage": 1\n{}\n')
     with pytest.raises(UserError, match="Line 1 of .* is not JSON"):
         read_records(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *('{"stage": "x", "iteration": 1}', "null", "[1]", "1", '"text"', "{}", "NaN"),
+        *('{"stage": 1, "iteration": "20"}', '{"stage": 1, "iteration": null}'),
+        *('{"stage": 1, "iteration": 1' + 400 * "0" + "}", '{"stage": 1, "iteration": 1.5}'),
+        *('{"stage": 1, "iteration": -1}', '{"stage": 99, "iteration": 1}'),
+        '{"stage": true, "iteration": 1}',
+    ],
+)
+def test_other_json_is_no_record(path, line):
+    path.write_text(f'{{"stage": 1, "iteration": 20}}\n{line}\n{{"stage": 2, "iteration": 20}}\n')
+    assert numbers(path) == [(1, 20), (2, 20)]
+    forget_after(path, 1, 20)
+    assert numbers(path) == [(1, 20)]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"1" * 5000 + b"\n"])
+def test_a_line_that_is_no_json_is_named(path, content):
+    path.write_bytes(b"{}\n" + content)
+    with pytest.raises(UserError, match="Line 2 of .*metrics.jsonl"):
+        read_records(path)
+
+
+def test_what_has_no_end_is_neither_read_nor_written(path):
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="metrics.jsonl"):
+        read_records(path)
+    with pytest.raises(OSError) as error:
+        append_record(path, record(1, 20))
+    assert error.value.filename == str(path)
+
+
+def test_a_link_is_not_written_through(path, tmp_path):
+    path.symlink_to(tmp_path / "other")
+    with pytest.raises(OSError):
+        append_record(path, record(1, 20))
+    assert not (tmp_path / "other").exists()

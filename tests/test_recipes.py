@@ -22,10 +22,13 @@ from keras_frcnn.recipes import (
     DetectionFilter,
     Recipe,
     StageSchedule,
-    from_json,
     stages_on,
-    to_json,
 )
+from keras_frcnn.settings import from_json, to_json
+
+
+def read(values, kind=Recipe):
+    return from_json(values, kind, "recipe")
 
 
 def test_the_recipes_differ_where_their_sources_do():
@@ -97,16 +100,16 @@ def test_another_length_keeps_the_drops_fraction():
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 def test_round_trip_through_json(recipe):
-    stages = (StageSchedule(1, 2, 0.5),)
+    stages = 4 * (StageSchedule(1, 2, 0.5),)
     for one in (recipe, dataclasses.replace(recipe, stages=stages, name="own")):
-        assert from_json(json.loads(json.dumps(to_json(one)))) == one
+        assert read(json.loads(json.dumps(to_json(one)))) == one
 
 
 def test_a_whole_number_serves_as_a_float():
     values = to_json(PAPER)
     values["rpn"]["sigma"] = 3
     values["anchors"]["scales"] = [4, 8]
-    recipe = from_json(values)
+    recipe = read(values)
     assert isinstance(recipe.rpn.sigma, float)
     assert recipe.anchors.scales == (4.0, 8.0)
     assert all(isinstance(scale, float) for scale in recipe.anchors.scales)
@@ -145,47 +148,32 @@ def changed(path, value):
 )
 def test_a_wrong_field_is_refused_by_name(path, value, message):
     with pytest.raises(UserError, match=message):
-        from_json(changed(path, value))
+        read(changed(path, value))
 
 
 def test_a_missing_field_is_refused_by_name():
     values = to_json(PAPER)
     del values["detector"]["sigma"]
     with pytest.raises(UserError, match=r"recipe\.detector lacks the field 'sigma'"):
-        from_json(values)
+        read(values)
     with pytest.raises(UserError, match="recipe should be an object"):
-        from_json("paper")
+        read("paper")
 
 
 def test_shapes_of_anchors_take_the_place_of_scales_and_ratios():
     shapes = ((20.5, 32.0), (7.0, 5.0))
     anchors = AnchorConfig(scales=(), ratios=(), shapes=shapes)
     recipe = dataclasses.replace(PAPER, anchors=anchors)
-    assert from_json(json.loads(json.dumps(to_json(recipe)))) == recipe
+    assert read(json.loads(json.dumps(to_json(recipe)))) == recipe
     with pytest.raises(UserError, match="takes the place of anchors.scales"):
         AnchorConfig(shapes=shapes)
-    for bad in ((), ((0.0, 5.0),), ((5.0, float("nan")),), ((-1.0, 5.0),)):
-        with pytest.raises(UserError, match="at least one .height, width., both above 0"):
-            AnchorConfig(scales=(), ratios=(), shapes=bad)
     with pytest.raises(UserError, match=r"anchors\.shapes\[0\] should have 2 entries, not 3"):
-        from_json(changed(("anchors", "shapes"), [[1, 2, 3]]))
-
-
-def test_fields_that_were_added_later_may_be_missing():
-    values = to_json(PAPER)
-    del values["anchors"]["shapes"], values["detector"]["dropout"]
-    assert from_json(values) == PAPER
-    del values["anchors"]["scales"]
-    with pytest.raises(UserError, match=r"recipe\.anchors lacks the field 'scales'"):
-        from_json(values)
+        read(changed(("anchors", "shapes"), [[1, 2, 3]]))
 
 
 def test_an_optional_field_may_be_null_and_a_part_may_be_read_alone():
-    assert from_json(to_json(DetectionFilter(per_image=None)), DetectionFilter).per_image is None
-    assert (
-        from_json(changed(("training_proposals", "before_nms"), 7)).training_proposals.before_nms
-        == 7
-    )
+    assert read(to_json(DetectionFilter(per_image=None)), DetectionFilter).per_image is None
+    assert read(changed(("training_proposals", "before_nms"), 7)).training_proposals.before_nms == 7
 
 
 def test_recipes_are_frozen():

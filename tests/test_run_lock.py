@@ -20,8 +20,16 @@ import pytest
 from keras_frcnn import run_lock
 from keras_frcnn.cli.common import run_main
 from keras_frcnn.errors import UserError
-from keras_frcnn.run_lock import LOCK_FILE, training_lock
+from keras_frcnn.run_lock import (
+    CACHE_FILES,
+    LOCK_FILE,
+    OWN_FILES,
+    OWN_FOLDERS,
+    claimed_folder,
+    training_lock,
+)
 from keras_frcnn.runs import RunFolder
+from tests.limits import file_size_limit
 
 ROOT = Path(__file__).parents[1]
 HOLD = """
@@ -139,13 +147,8 @@ def test_a_mount_that_fails_is_one_sentence(tmp_path, lock_fails, capsys, name):
 
 def test_a_full_disk_is_one_sentence(tmp_path, capsys):
     """A real limit, of the system, in the place of a full disk."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
-    try:
+    with file_size_limit(0):
         code = run_main(lambda argv: training_lock(tmp_path).__enter__())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 2
     reason = os.strerror(errno.EFBIG)
     assert capsys.readouterr().err == f"error: {tmp_path / LOCK_FILE} cannot be used: {reason}.\n"
@@ -180,3 +183,41 @@ def test_what_a_killed_training_left_half_written_goes(run_config, tmp_path):
         assert all(file.exists() for file in others)  # an evaluation may be writing
     with pytest.raises(UserError, match="not empty"):
         run.check_unused()
+
+
+OWN = [LOCK_FILE, *OWN_FILES, *CACHE_FILES, *OWN_FOLDERS, "tensorboard"]
+
+
+@pytest.mark.parametrize("name", [*OWN, "checkpoints/stage4-00000050.h5"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "folder link", "fifo", "device"])
+def test_a_run_folder_from_anywhere_lets_nothing_out(tmp_path, name, kind):
+    folder, other = tmp_path / "run", tmp_path / "other"
+    (folder / "checkpoints").mkdir(parents=True)
+    other.mkdir()
+    victim = other / "victim"
+    victim.write_text("precious")
+    targets = {"link": victim, "dangling": other / "new", "folder link": other}
+    path = folder / name
+    if name == "checkpoints":
+        path.rmdir()
+    os.mkfifo(path) if kind == "fifo" else path.symlink_to(targets.get(kind, "/dev/zero"))
+    with pytest.raises(UserError, match=path.name), claimed_folder(folder):
+        pass
+    assert victim.read_text() == "precious" and list(other.iterdir()) == [victim]
+    left = {path, folder / "checkpoints"}
+    assert {*folder.iterdir()} <= left  # not even a lock was made
+
+
+@pytest.mark.parametrize("name", [LOCK_FILE, "metrics.jsonl", "checkpoints/stage1-00000010.h5"])
+def test_a_folder_in_the_place_of_a_file_is_told_at_once(tmp_path, name):
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=Path(name).name), claimed_folder(tmp_path):
+        pass
+
+
+def test_a_run_folder_may_be_reached_by_a_link(tmp_path):
+    (tmp_path / "disk" / "run" / "tensorboard" / "plugins").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    with claimed_folder(tmp_path / "link" / "run") as note:
+        assert note is None
+    assert (tmp_path / "disk" / "run" / LOCK_FILE).is_file()

@@ -8,13 +8,12 @@ run  a folder of the layout of :mod:`keras_frcnn.runs`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.run_config import identity, plain, versions
+from keras_frcnn.run_config import GivenSource, identity, plain, versions
 from keras_frcnn.runs import RunFolder, find_run, latest_run_folder, new_run_folder
 
 
@@ -28,6 +27,10 @@ def run(config, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "tiny")
     folder.create(config, ["train_frcnn.py", "-p", "devkit"])
     return folder
+
+
+def with_data(config, **changes):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
 
 
 def rewrite(run, **changes):
@@ -54,13 +57,28 @@ def test_configuration_round_trip(run, config):
         ({"class_names": "cat"}, r"config\.json\.class_names should be a list"),
         ({"class_names": ["cat", 3]}, r"config\.json\.class_names\[1\] should be of type str"),
         ({"recipe": {"name": "paper"}}, r"config\.json\.recipe lacks the field 'image'"),
-        ({"precision": "float64"}, r"config\.json\.precision should be of float32, .* 'float64'"),
-        ({"mode": "../joint"}, r"config\.json\.mode should be of alternating, "),
-        ({"stages": [1, 5]}, r"config\.json\.stages should be of 1, 2, 3, 4, not 5"),
+        (
+            {"precision": "float64"},
+            r"config\.json\.precision should be one of float32, .* 'float64'",
+        ),
+        ({"mode": "../joint"}, r"config\.json\.mode should be one of alternating, "),
+        ({"stages": [1, 5]}, r"config\.json\.stages\[1\] should be one of 1, 2, 3, 4, not 5"),
         ({"seed": 10**30}, r"config\.json\.seed should be a finite number"),
         ({"recipe": float("nan")}, r"config\.json\.recipe should be an object"),
         ({"format": 99}, "format 99.*newer keras_frcnn"),
         ({"format": "1"}, "is not the configuration of a run"),
+        ({"format": True}, "is not the configuration of a run"),
+        ({"format": 0}, "is not the configuration of a run"),
+        ({"format": -1}, "is not the configuration of a run"),
+        ({"seed": 2**28}, r"config\.json\.seed should be at least 0 and at most"),
+        ({"network": "alexnet"}, r"config\.json\.network should be one of vgg16"),
+        ({"class_names": []}, r"config\.json\.class_names should have at least 1"),
+        ({"class_names": 1_000_000 * ["a"]}, r"config\.json\.class_names should have .*10,000"),
+        ({"class_names": ["cat", ""]}, r"config\.json.*class_names"),
+        ({"class_names": ["cat", "cat"]}, r"config\.json.*class_names"),
+        ({"class_names": ["cat", "\ud800"]}, r"config\.json.*class_names"),
+        ({"data": None}, r"config\.json\.data should be an object"),
+        ({"data": {}}, r"config\.json\.data lacks the field"),
     ],
 )
 def test_a_damaged_configuration_is_refused_by_field(run, changes, message):
@@ -72,9 +90,9 @@ def test_a_damaged_configuration_is_refused_by_field(run, changes, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not readable JSON"),
+        ("{", r"config\.json cannot be read"),
         ("[1]", "not the configuration of a run"),
-        ("", "not readable"),
+        ("", r"config\.json cannot be read"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )
@@ -159,18 +177,50 @@ def test_resuming_needs_the_same_configuration(run, config):
     with pytest.raises(UserError, match="with seed = 5, this command asks for 6"):
         run.resume(dataclasses.replace(config, seed=6))
     with pytest.raises(UserError, match="data.ids_hash"):
-        run.resume(dataclasses.replace(config, data={**config.data, "ids_hash": "other"}))
+        run.resume(with_data(config, ids_hash="other"))
 
 
-def test_the_path_of_the_data_may_be_written_otherwise(config, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("path", [5, ["a"], None, {}])
+def test_a_path_of_data_that_is_no_text_is_refused(run, config, path):
+    rewrite(run, data={**plain(config)["data"], "path": path})
+    with pytest.raises(UserError, match=r"config\.json\.data\.path"):
+        run.resume(config)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "~nobody", "", "../elsewhere"])
+def test_data_may_lie_elsewhere_than_they_did(run, config, path):
+    rewrite(run, data={**plain(config)["data"], "path": path})
+    assert run.read_config().data.path == path
+    assert identity(run.read_config()) == identity(config)
+    assert run.resume(config) == run.read_config() == config
+
+
+def test_given_proposals_and_initial_weights_may_lie_elsewhere(config, tmp_path):
+    """Their digests tell whether they are the same."""
+
+    def from_folder(folder, digest="d"):
+        given = GivenSource((f"{folder}/a.h5",), "mat", {f"{folder}/a.h5": {}}, digest)
+        return with_data(
+            dataclasses.replace(config, initial_weights=f"{folder}/w.h5"), proposals=given
+        )
+
     run = RunFolder(tmp_path / "run")
-    run.create(dataclasses.replace(config, data={**config.data, "path": "kit"}), [])
-    for path in ("kit/", "./kit", str(tmp_path / "kit"), "run/../kit"):
-        asked = dataclasses.replace(config, data={**config.data, "path": path})
-        assert run.resume(asked).data["path"] == "kit"
-    with pytest.raises(UserError, match="data.path = 'kit', this command asks for 'kat'"):
-        run.resume(dataclasses.replace(config, data={**config.data, "path": "kat"}))
+    run.create(from_folder("here"), [])
+    assert run.resume(from_folder("there")) == run.read_config() == from_folder("there")
+    with pytest.raises(UserError, match="proposals = 'd', this command asks for 'e'"):
+        run.resume(from_folder("there", "e"))
+    for name in ("random", "imagenet"):
+        with pytest.raises(UserError, match="initial_weights"):
+            run.resume(dataclasses.replace(from_folder("there"), initial_weights=name))
+
+
+def test_other_threads_are_noted_and_not_refused(run, config):
+    stored = json.loads(run.config_file.read_text())["computing"]
+    assert int(stored["intra_op_threads"]) >= 1 and int(stored["inter_op_threads"]) >= 1
+    assert run.other_computing() is None
+    rewrite(run, computing={**stored, "intra_op_threads": "999"})
+    assert "intra_op_threads = '999'" in run.other_computing()
+    assert run.resume(config) == config
 
 
 def test_resuming_gives_the_runs_own_configuration(config, tmp_path):
@@ -180,14 +230,6 @@ def test_resuming_gives_the_runs_own_configuration(config, tmp_path):
     run.create(known, [])
     expected = dataclasses.replace(known, stages=(1, 2, 3, 4))
     assert run.resume(config) == run.read_config() == expected
-
-
-def test_a_run_that_does_not_know_its_initial_weights_is_resumed(run, config):
-    """As earlier versions wrote it."""
-    values = json.loads(run.config_file.read_text())
-    del values["initial_weights_digest"]
-    run.config_file.write_text(json.dumps(values))
-    assert run.resume(config).initial_weights_digest is None
 
 
 def test_resuming_may_go_further_but_not_less_far(config, tmp_path):
@@ -210,29 +252,11 @@ def test_the_identity_of_a_run_is_that_of_what_resuming_keeps(run, config):
     rpn = dataclasses.replace(config.recipe.rpn, objectness="logistic")
     others = (
         dataclasses.replace(config, seed=6),
-        dataclasses.replace(config, data={**config.data, "ids_hash": "other"}),
+        with_data(config, ids_hash="other"),
         dataclasses.replace(config, precision="float16"),
         dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, rpn=rpn)),
     )
     assert len({identity(one) for one in (config, *others)}) == 5
-
-
-def test_the_identity_of_a_run_survives_an_update(config):
-    """It is the digest of what the first versions wrote, which lacked these fields."""
-    values = plain(config)
-    recipe = values["recipe"]
-    for part, name in (
-        (values, "stages"),
-        (values, "compression"),
-        (values, "initial_weights_digest"),
-        (recipe["anchors"], "shapes"),
-        (recipe["rpn"], "objectness"),
-        (recipe["detector"], "dropout"),
-        (recipe["optimizer"], "clip_norm"),
-    ):
-        del part[name]
-    text = json.dumps({**values, "stages": []}, sort_keys=True)
-    assert identity(config) == hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def test_a_copied_configuration_leads_back(run, config, tmp_path):
@@ -250,5 +274,21 @@ def test_a_value_that_is_not_allowed_is_named_with_its_file(run):
     values = json.loads(run.config_file.read_text())
     values["recipe"]["rpn"]["objectness"] = "cat"
     rewrite(run, recipe=values["recipe"])
-    with pytest.raises(UserError, match=r"config\.json\.recipe\.rpn: .*one of softmax.*'cat'"):
+    with pytest.raises(
+        UserError, match=r"config\.json\.recipe\.rpn\.objectness .*one of softmax.*'cat'"
+    ):
         run.read_config()
+
+
+def test_whether_features_are_kept_is_one_of_two_words(run):
+    assert run.features_kept() is None
+    for kept in (True, False):
+        run.note_features_kept(kept)
+        assert run.features_kept() is kept
+
+
+@pytest.mark.parametrize("content", [b"", b"on", b"\xff\xfe", b"kept off", b"k" * 10**6])
+def test_another_word_is_not_taken_for_one_of_them(run, content):
+    run.features_file.write_bytes(content)
+    with pytest.raises(UserError, match="features.txt"):
+        run.features_kept()

@@ -14,7 +14,7 @@ import weakref
 
 import pytest
 
-from keras_frcnn.stopping import Terminated, signal_of, sigterm_raises
+from keras_frcnn.stopping import Terminated, held_back, signal_of, signals_noted, signals_raise
 
 
 class Freed:
@@ -33,13 +33,18 @@ def stopped_in_a_callback(number):
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
+    ("number", "kind"),
+    [
+        (signal.SIGTERM, Terminated),
+        (signal.SIGHUP, Terminated),
+        (signal.SIGINT, KeyboardInterrupt),
+    ],
 )
 def test_it_is_raised_a_little_later(number, kind):
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     hook = sys.unraisablehook
     try:
-        with pytest.raises(kind) as stop, sigterm_raises():
+        with pytest.raises(kind) as stop, signals_raise():
             stopped_in_a_callback(number)
     finally:
         signal.signal(signal.SIGINT, handler)
@@ -50,9 +55,45 @@ def test_it_is_raised_a_little_later(number, kind):
 def test_other_exceptions_of_callbacks_are_told_as_ever(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
-    with sigterm_raises():
+    with signals_raise():
         freed = Freed()
         watched = weakref.ref(freed, lambda _: 1 / 0)
         del freed
     assert watched() is None
     assert [dropped.exc_type for dropped in told] == [ZeroDivisionError]
+
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_an_ignored_signal_stays_ignored(number):
+    """As ``nohup`` starts a program, and a shell its background jobs."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with signals_raise(), signals_noted() as request, held_back():
+            signal.raise_signal(number)
+        assert request.received is None
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_what_is_being_written_is_not_stopped_in_its_midst(number):
+    done = []
+    with pytest.raises(KeyboardInterrupt) as stop, signals_raise():
+        with held_back():
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            done.append("written")
+        done.append("went on")
+    assert (done, signal_of(stop.value)) == (["written"], number)
+
+
+def test_a_stop_that_is_held_back_in_a_loop_is_the_loops():
+    with signals_raise(), signals_noted() as request:
+        with held_back():
+            signal.raise_signal(signal.SIGHUP)
+            assert request.received is None
+        assert request.received is signal.SIGHUP

@@ -30,4 +30,4 @@ def onnx_parts(setting: Setting) -> dict[str, Part]:
 
 def _part(model: bytes, photo) -> Part:
     detector = OnnxDetector(model)
-    return Part(lambda: detector.outputs(photo))
+    return Part(lambda: detector.outputs(photo[None]))

@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     quiet_tensorflow()
     choose_devices("-1", deterministic=False)  # a few boxes an image
-    from keras_frcnn.cli.data import load_dataset, name_left_out
+    from keras_frcnn.cli.data import load_dataset
     from keras_frcnn.data.coverage import best_ious, shapes_input
     from keras_frcnn.geometry.anchors import configured_anchors
     from keras_frcnn.plots import save_anchor_clusters
@@ -122,7 +122,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset = load_dataset(
         path, arguments.parser, arguments.train_set, console=console, allow_bad=arguments.allow_bad
     )
-    name_left_out(dataset, console)
     examples = [example.without_difficult() for example in dataset.examples]
     shapes = shapes_input(examples, image)
     if not len(shapes):
@@ -138,8 +137,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     sides = {name: anchors[:, 2:] - anchors[:, :2] for name, anchors in boxes.items()}
     mean_ious = {name: mean_best_iou(shapes, anchors) for name, anchors in sides.items()}
     ious = {name: best_ious(examples, anchors, image) for name, anchors in boxes.items()}
-    show_curve(console, dataset, image, clusterings, len(shapes))
-    show_coverage(console, sides, mean_ious, ious)
     about = {
         "path": str(arguments.path),
         "sets": list(dataset.sets),
@@ -158,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         best_ious=ious[k_means],
         anchors_input=boxes[k_means],
     )
+    show_curve(console, dataset, image, clusterings, len(shapes))
+    show_coverage(console, sides, mean_ious, ious)
     show_result(console, own, image, out, png)
 
 

@@ -22,10 +22,9 @@ from keras_frcnn.cli.common import (
 from keras_frcnn.cli.shared_flags import add_gpu_flag
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
-from keras_frcnn.run_config import command_line, versions
+from keras_frcnn.run_config import PRECISIONS, command_line, versions
 
 WORK = ("testing", "training")
-PRECISIONS = ("float32", "bfloat16", "float16")
 # Memory is that of the whole work, not of a part of it.
 MEMORY_OF = {"whole": "testing", "stage1": "stage1", "stage2": "stage2", "joint": "joint"}
 
@@ -166,8 +165,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         torchvision_peer.check_available()
     measured = measure(arguments, console)
-    console.print(f"{device}; {processor()}; {_versions()}", soft_wrap=True)
-    print_tables(measured, console)
     if out is not None:
         about = {
             "command": command_line(),
@@ -177,6 +174,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "versions": versions(),
         }
         write_text(out, json.dumps({**about, **record(measured)}, indent=2) + "\n")
+    console.print(f"{device}; {processor()}; {_versions()}", soft_wrap=True)
+    print_tables(measured, console)
+    if out is not None:
         console.print(f"written to {out}", soft_wrap=True)
 
 

@@ -16,21 +16,21 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
+from rich.text import Text
 
 from keras_frcnn.errors import UserError, reason_of, shown
+from keras_frcnn.files import user_path
 from keras_frcnn.screen import lasting_screen
-from keras_frcnn.stopping import TrainingStopped, exit_code, signal_of, sigterm_raises
-
-Result = TypeVar("Result")
+from keras_frcnn.stopping import TrainingStopped, signal_of, signals_raise
 
 # Paths that cannot be used: always something that the user named.
 _PATH_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
     *(errno.EIO, errno.ESTALE),  # a disk or a network mount that fails
+    *(errno.ELOOP, errno.ENXIO),  # a link or a pipe that is not written through
 }
 # Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
 _NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
@@ -144,44 +144,41 @@ def quiet_tensorflow() -> None:
     """
     has_device = any(Path(file).exists() for file in _NVIDIA_FILES)
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_device else "3") in ("0", "1"):
+        _start_tensorflow()
         return
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-    def start() -> list:
-        import tensorflow as tf
-
-        return tf.config.list_physical_devices("GPU")
-
-    gpus, notes = _hold_back_stderr(start)
-    if has_device and not gpus:
-        lines = notes.splitlines(keepends=True)
-        sys.stderr.write("".join(line for line in lines if re.search("(?i)gpu|cuda", line)))
-
-
-def _hold_back_stderr(action: Callable[[], Result]) -> tuple[Result, str]:
-    """Runs an action; returns its result and what the process, C++ code included, sent to stderr.
-
-    Where the action raises, that is shown after all.
-    """
     sys.stderr.flush()
-    try:
-        stderr = os.dup(2)
-    except OSError:  # a process without stderr
-        return action(), ""
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
-        failed = True
+        shown_lines = ""  # a pattern: all of them
         try:
-            result = action()
-            failed = False
+            gpus = _start_tensorflow()
+            shown_lines = "(?i)gpu|cuda" if has_device and not gpus else "(?!)"
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
             file.seek(0)
-            text = file.read().decode(errors="replace")
-            if failed:
-                sys.stderr.write(text)
-    return result, text
+            notes = file.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.writelines(line for line in notes if re.search(shown_lines, line))
+
+
+def _start_tensorflow() -> list:
+    """Imports TensorFlow and Keras as they are without the user's settings; returns the GPUs.
+
+    What is in ``keras.json`` (data format, type of floats) is for other programs.
+    """
+    ours = {"KERAS_HOME": os.devnull, "KERAS_NNX_ENABLED": "0"}
+    own = {name: text for name, text in os.environ.items() if name in ours}
+    os.environ |= ours
+    try:
+        import keras  # noqa: F401, TensorFlow does not where TF_USE_LEGACY_KERAS is set
+        import tensorflow as tf
+    finally:
+        for name in ours:
+            del os.environ[name]
+        os.environ |= own
+    return tf.config.list_physical_devices("GPU")
 
 
 def run_main(
@@ -196,10 +193,13 @@ def run_main(
     arguments = list(sys.argv[1:] if argv is None else argv)
     with lasting_screen():
         try:
-            with sigterm_raises():
+            with signals_raise():
                 main([flag for flag in arguments if flag != TRACEBACK_FLAG])
         except (TrainingStopped, KeyboardInterrupt) as stop:
-            sentence, code = _about_stop(stop)
+            received = signal_of(stop)
+            is_told = isinstance(stop, TrainingStopped)
+            sentence = str(stop) if is_told else f"{received.name} received: stopped."
+            code = 128 + received
         except Exception as error:
             sentence, code = _about_error(error, TRACEBACK_FLAG in arguments)
         else:
@@ -208,24 +208,18 @@ def run_main(
         return code
 
 
-def _about_stop(stop: TrainingStopped | KeyboardInterrupt) -> tuple[str, int]:
-    if isinstance(stop, TrainingStopped):
-        return str(stop), exit_code(stop.received)
-    received = signal_of(stop)
-    return f"{received.name} received: stopped.", exit_code(received)
-
-
 def _about_error(error: Exception, with_traceback: bool) -> tuple[str, int]:
     """The sentence about an error and the exit code.
 
     What nobody expected is told with all that is known, and where the rest is.
     """
     if with_traceback:
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(shown(line), file=sys.stderr)
     if isinstance(error, UserError):
         return f"error: {error}", 2
     if isinstance(error, OSError) and error.errno in _PATH_ERRORS and error.filename is not None:
-        return f"error: {os.fsdecode(error.filename)} cannot be used: {error.strerror}.", 2
+        return f"error: {error.filename} cannot be used: {error.strerror}.", 2
     kind, reason = type(error).__name__, reason_of(error)
     what = f"{kind}: {reason}" if reason != kind else kind
     sentence = f"error: {getattr(error, 'doing', 'the command')} failed ({what})"
@@ -299,7 +293,7 @@ def existing_path(text: str, what: str) -> Path:
     Raises:
         UserError: it does not; the message names the working folder.
     """
-    path = Path(text).expanduser()
+    path = user_path(text)
     if not path.exists():
         raise UserError(f"{what} {text} does not exist (looked from {Path.cwd()}).")
     return path
@@ -316,7 +310,7 @@ def check_outside(target: Path, data: Path, what: str) -> None:
     Raises:
         UserError: the target lies in the folder.
     """
-    if data.is_dir() and target.expanduser().resolve().is_relative_to(data.resolve()):
+    if data.is_dir() and user_path(target).resolve().is_relative_to(data.resolve()):
         raise UserError(
             f"{what} {target} lies in the data folder {data}, and nothing is ever written into "
             "data; name a place elsewhere."
@@ -329,7 +323,7 @@ def output_file(text: str, flag: str) -> Path:
     Raises:
         UserError: it is a folder, or no file can be made there.
     """
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_dir():
         raise UserError(f"{flag} takes a file, and {text} is a folder; add a file name.")
     above = next(folder for folder in path.absolute().parents if folder.exists())
@@ -357,12 +351,19 @@ def numbers(text: str, kind: type, flag: str, count: int | None = None) -> tuple
     return values
 
 
-def make_console() -> Console:
-    """The console of a command: plain text, wide enough for one progress line where it is piped.
+class _PlainConsole(Console):
+    """Every text, one in a table too, is one line and nothing but text: no markup, no control."""
 
-    Without markup, so that brackets in the name of a file are shown as they are.
-    """
+    def __init__(self, **settings):
+        super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    def render_str(self, text: str, **how) -> Text:
+        return super().render_str(shown(text), **how)
+
+
+def make_console() -> Console:
+    """The console of a command: plain text, wide enough for one progress line where it is piped."""
     if sys.stdout.isatty():
-        return Console(markup=False, emoji=False, highlight=False)
+        return _PlainConsole()
     # Not left to rich: notebooks and CI set FORCE_COLOR, which would draw live bars into a pipe.
-    return Console(markup=False, emoji=False, highlight=False, width=160, force_terminal=False)
+    return _PlainConsole(width=160, force_terminal=False)

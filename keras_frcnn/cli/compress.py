@@ -176,13 +176,10 @@ def evaluate_both(
     Raises:
         UserError: as ``evaluate``.
     """
-    from keras_frcnn.cli.data import name_left_out
-
     records = []
     for run in (arguments.run, arguments.out):
         found = evaluate_run(evaluation_of(run, arguments), *data, console)
         records.append({**found.result.to_json(), **found.about})
-    name_left_out(found.whole, console)
     text = json.dumps(records[1], indent=2) + "\n"
     write_text(RunFolder(arguments.out).path / "evaluation.json", text)
     return tuple(

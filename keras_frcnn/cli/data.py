@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_frcnn.data.bad_images import about_left_out, check_share_of_bad
+from keras_frcnn.data.bad_images import about_problems, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.simple import load_simple
 from keras_frcnn.data.voc import load_voc
@@ -26,27 +26,30 @@ def load_dataset(
     default_split: str = "trainval",
     allow_bad: bool = False,
 ) -> Dataset:
-    """Reads and checks a data set of either layout.
+    """Reads and checks a data set of either layout, and names what was wrong with it.
 
     Args:
         parser: ``pascal_voc`` or ``simple``.
         sets: image sets of a devkit; ``None``: every year's ``default_split``.
         class_names: known classes; default: those found.
-        allow_bad: go on where more than a tenth of the images cannot be used.
+        allow_bad: go on where more than a tenth of the images or objects cannot be used.
 
     Raises:
-        UserError: as :func:`load_voc` and :func:`load_simple`, or too many images are bad.
+        UserError: as :func:`load_voc` and :func:`load_simple`, or too much is bad.
     """
     dataset = _load(path, parser, sets, console, class_names, strict, default_split)
+    name_left_out(dataset, console)
     if not allow_bad:
         check_share_of_bad(dataset)
     return dataset
 
 
 def name_left_out(dataset: Dataset, console: Console) -> None:
-    """Names every image that was left out, for commands that write no report of the data."""
-    for sentence in about_left_out(dataset):
-        console.print(sentence, style="yellow", soft_wrap=True)
+    """Names what was left out, mended or noted, in short."""
+    for sentence in about_problems(dataset):
+        console.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
+    if dataset.doubt:
+        console.print(dataset.doubt, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
 def _load(

@@ -38,6 +38,7 @@ from keras_frcnn.cli.common import HelpfulParser, make_console
 from keras_frcnn.data.owned_folder import claim_folder
 from keras_frcnn.data.synthetic import write_demo_devkit
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import user_path, write_text
 
 MADE_BY = "keras_frcnn demo"
 CONTENTS = (
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.seed < 0:
         raise UserError(f"--seed must be 0 or larger, but it is {arguments.seed}.")
     settings = SMALL if arguments.small else FULL
-    out = Path(arguments.out)
+    out = user_path(arguments.out)
     claim_folder(out, MADE_BY, CONTENTS, seed=arguments.seed, small=arguments.small)
     steps = DemoSteps(out, arguments.seed, settings, make_console())
     steps.generate()
@@ -205,7 +206,7 @@ class DemoSteps:
             "map_area_untrained": before["map_area"],
             "seconds": self.seconds,
         }
-        (self.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        write_text(self.out / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def _training_flags(self, run: Path) -> tuple[object, ...]:
         data = ("-p", self.devkit, "--out", run, "--seed", self.seed)

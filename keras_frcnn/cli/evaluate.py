@@ -29,7 +29,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import decimal, evaluate_voc, print_table
 from keras_frcnn.evaluation.voc_files import check_names
-from keras_frcnn.files import write_text
+from keras_frcnn.files import check_inside, user_path, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     out, suffix = target_of(arguments)
     check_outside(out, path, "The output folder")
     check_stays(arguments, out, suffix)
+    for name in ("report", "voc_results", "coco_results"):
+        check_inside(out / f"{name}{suffix}", out)
     if arguments.run:
         whole, dataset = data_of_run(arguments, path, console)
         # Before hours of detection: what cannot be compared or written is told now.
@@ -57,16 +59,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         evaluated = evaluate_file(arguments, path, console)
         references = read_references(arguments, evaluated.whole, console)
-    print_table(evaluated.result, console)
     record = {**evaluated.result.to_json(), **evaluated.about}
+    compared: list[str] = []
     if references is not None:
-        record["against"] = compare(arguments, evaluated, references, console)
+        record["against"], compared = compare(arguments, evaluated, references)
     coco = None
     if arguments.coco:
         from keras_frcnn.evaluation.coco import evaluate_coco, print_coco
 
         coco = evaluate_coco(evaluated.dataset, evaluated.detections)
-        print_coco(coco, console)
         record["coco"] = coco.to_json()
     target = out / f"evaluation{suffix}.json"
     write_text(target, json.dumps(record, indent=2) + "\n")
@@ -86,34 +87,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         written.append(page)
     if evaluated.whole.problems:
-        written.append(
-            write_problems(evaluated.whole, out / f"evaluation_data{suffix}.txt", console)
-        )
+        from keras_frcnn.data.checks import report_text
+
+        written.append(out / f"evaluation_data{suffix}.txt")
+        write_text(written[-1], report_text(evaluated.whole.problems))
+    # Last: a terminal may be gone, and all that can be kept is.
+    print_table(evaluated.result, console)
+    for sentence in compared:
+        console.print(sentence, soft_wrap=True)
+    if coco is not None:
+        print_coco(coco, console)
     for file in written:
         console.print(f"written to {file}", soft_wrap=True)
-
-
-def write_problems(dataset: Dataset, target: Path, console: Console) -> Path:
-    """Writes what the checks of the data found, and says how many images it cost."""
-    from keras_frcnn.data.bad_images import left_out
-    from keras_frcnn.data.checks import write_report
-
-    write_report(dataset.problems, target)
-    bad = len(left_out(dataset))
-    if bad:
-        console.print(
-            f"{bad} of the {len(dataset) + bad} images were left out, see {target}",
-            style="yellow",
-            soft_wrap=True,
-        )
-    return target
 
 
 def target_of(arguments: argparse.Namespace) -> tuple[Path, str]:
     """The folder that is written to, and what the names of the files end in."""
     suffix = "-stage2" if arguments.stage == 2 else ""
     suffix += "-proposals" if arguments.proposals else ""
-    return Path(arguments.out or arguments.run or "."), suffix
+    return user_path(arguments.out or arguments.run or "."), suffix
 
 
 def check_stays(arguments: argparse.Namespace, out: Path, suffix: str) -> None:
@@ -124,7 +116,7 @@ def check_stays(arguments: argparse.Namespace, out: Path, suffix: str) -> None:
     """
     if arguments.against is None:
         return
-    against = Path(arguments.against).expanduser()
+    against = user_path(arguments.against)
     names = {
         "json": f"detections{suffix}.json",
         "voc": f"voc_results{suffix}",
@@ -152,9 +144,8 @@ def compare(
     arguments: argparse.Namespace,
     evaluated: Evaluated,
     references: dict[str, ImageDetections],
-    console: Console,
-) -> dict[str, Any]:
-    """Says how far the detections are those of ``--against``; returns it for the record."""
+) -> tuple[dict[str, Any], list[str]]:
+    """How far the detections are those of ``--against``: for the record, and as sentences."""
     from keras_frcnn.evaluation.agreement import (
         CLOSE,
         ROUGH,
@@ -169,20 +160,19 @@ def compare(
         strictly_greater=evaluated.result.strictly_greater,
     )
     pooled = [pooled_average_precision(result) for result in (evaluated.result, other)]
-    console.print(
+    found = [agreement(references, evaluated.detections, tolerance) for tolerance in (CLOSE, ROUGH)]
+    sentences = [
         f"AP of all classes in one ranking: {decimal(pooled[0])}, "
         f"in {arguments.against} {decimal(pooled[1])}",
-        soft_wrap=True,
-    )
-    found = [agreement(references, evaluated.detections, tolerance) for tolerance in (CLOSE, ROUGH)]
-    for each in found:
-        console.print(f"of {arguments.against}: {each}", soft_wrap=True)
-    return {
+        *(f"of {arguments.against}: {each}" for each in found),
+    ]
+    record = {
         "detections": str(arguments.against),
         "ap_pooled": pooled[0],
         "ap_pooled_against": pooled[1],
         "agreement": [each.to_json() for each in found],
     }
+    return record, sentences
 
 
 def kinds_of_detections(arguments: argparse.Namespace) -> tuple[str, ...]:

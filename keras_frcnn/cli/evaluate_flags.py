@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 
 from keras_frcnn.cli.common import (
     ORIGINS,
@@ -24,6 +23,7 @@ from keras_frcnn.cli.shared_flags import (
     short_sides,
 )
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import user_path
 from keras_frcnn.recipes import RECIPES
 from keras_frcnn.runs import RunFolder
 
@@ -199,13 +199,13 @@ def check(arguments: argparse.Namespace) -> None:
             if getattr(arguments, flag) is not None:
                 raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
         for name in ("detections.json", "voc_results", "coco_results/coco_results.json"):
-            ours = Path(arguments.out or ".") / name
+            ours = user_path(arguments.out or ".") / name
             if arguments.write and ours.exists() and ours.samefile(file):
                 raise UserError(f"--write would replace --detections {file}: choose another --out.")
     short_sides(arguments.scales)
     if arguments.against is not None:
         existing_path(arguments.against, "--against")
-    if arguments.out is not None and Path(arguments.out).is_file():
+    if arguments.out is not None and user_path(arguments.out).is_file():
         raise UserError(f"--out {arguments.out} is a file; give a folder.")
     if arguments.score_thresh is not None and not arguments.report:
         raise UserError("--score_thresh is for the report: add --report or leave it out.")

@@ -17,11 +17,14 @@ from keras_frcnn.cli.common import choose_devices, counted, existing_path
 from keras_frcnn.cli.given import given_record, load_given
 from keras_frcnn.cli.shared_flags import short_sides, usable_precision
 from keras_frcnn.data.dataset import Dataset, Example
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, doing
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc
+from keras_frcnn.files import user_path
 from keras_frcnn.recipes import RECIPES, DetectionFilter
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.stopping import held_back
+from keras_frcnn.training_images import check_not_trained_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ def data_of_run(
     run = RunFolder(arguments.run)
     whole = load_test_data(arguments, path, run.read_config().class_names, console)
     dataset = first_images(whole, arguments.images)
-    run.check_not_trained_on(dataset)
+    check_not_trained_on(run.training_images_file, dataset)
     return whole, dataset
 
 
@@ -72,7 +75,7 @@ def evaluate_run(
         part: where what was found is kept when a signal stops the command; ``None``: nowhere.
     """
     choose_devices(arguments.gpu, deterministic=False)
-    from keras_frcnn.data.bad_images import left_out
+    from keras_frcnn.data.bad_images import number_left_out
     from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.final_filter import keep_best_per_class
@@ -99,16 +102,18 @@ def evaluate_run(
 
     start = time.monotonic()
     detections = {}
-    bad = len(left_out(whole))
-    doing = f"detecting ({bad} bad images left out)" if bad else "detecting"
-    examples = track(dataset.examples, doing, console=console, disable=not console.is_terminal)
+    bad = number_left_out(whole)
+    title = f"detecting ({bad} bad images left out)" if bad else "detecting"
+    examples = track(dataset.examples, title, console=console, disable=not console.is_terminal)
     try:
         for example, image in zip(examples, images, strict=True):
-            detections[example.key] = detect(example, image)
+            with doing(f"detecting in {example.path}"):
+                detections[example.key] = detect(example, image)
     except KeyboardInterrupt:
         if detections and part is not None:
             finished = first_images(dataset, len(detections))
-            keep_finished(part, finished, best_of(detections), run, console)
+            with held_back():
+                keep_finished(part, finished, best_of(detections), run, console)
         raise
     seconds = (time.monotonic() - start) / len(dataset)
     detections = best_of(detections)
@@ -200,7 +205,7 @@ def read_file(
     """
     from keras_frcnn.evaluation.sources import read_detections
 
-    detections, notes = read_detections(Path(text).expanduser(), whole, arguments.coco_annotations)
+    detections, notes = read_detections(user_path(text), whole, arguments.coco_annotations)
     for note in notes:
         console.print(note)
     kept = {example.key for example in first_images(whole, arguments.images).examples}
@@ -223,14 +228,6 @@ def load_test_data(
         default_split="test",
         allow_bad=arguments.allow_bad,
     )
-    if dataset.problems:
-        first = dataset.problems[0]
-        console.print(
-            f"{len(dataset.problems)} problems in the data, the first: {first.file}, "
-            f"{first.where or 'as a whole'}: {first.reason} [{first.action}]",
-            style="yellow",
-            soft_wrap=True,
-        )
     unknown = sum(problem.kind == "class unknown" for problem in dataset.problems)
     if unknown and not dataset.number_of_objects:
         raise UserError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.data.dataset import Dataset
@@ -38,9 +37,9 @@ def given_record(
     """
     if given is None:
         return {}
-    from keras_frcnn.files import digest_of
+    from keras_frcnn.files import digest_of, user_path
 
-    files = [Path(text).expanduser() for text in texts]
+    files = [user_path(text) for text in texts]
     record = {
         "files": [str(file) for file in files],
         "method": given.method,
@@ -56,8 +55,11 @@ def keep_given(given: GivenProposals, dataset: Dataset, config: RunConfig, run: 
     Raises:
         UserError: those of an image are of another image size.
     """
+    from keras_frcnn.provenance import record_of
     from keras_frcnn.training.proposal_store import ProposalStore
     from keras_frcnn.training.units import training_units
 
     units = training_units(dataset.examples, config.flips)
-    ProposalStore.from_given(given, units).save(run.given_proposals_file)
+    ProposalStore.from_given(given, units).save(
+        run.given_proposals_file, record_of(run, config, "given")
+    )

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_frcnn.cli.common import counted
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, doing
 from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.files import check_inside, user_path, written_whole
+from keras_frcnn.stopping import held_back
 
 # Images in memory at most, in batches: those that wait for others of their key, too.
 BATCHES_WAITING = 4
@@ -90,9 +92,11 @@ def run_on_images(
     images, others = find_images(path)
     if not images:
         raise UserError(f"There is no image in {path} ({others} other files).")
-    out = Path(arguments.out).expanduser()
+    out = user_path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     root = path if path.is_dir() else path.parent
+    for folder in {file.relative_to(root).parent for file in images}:
+        check_inside(out / folder, out)
     unreadable: list[str] = []
     # Arrays, of which records are made one by one: as records they take twenty times the memory.
     found_in: dict[int, tuple[str, str, ImageDetections]] = {}
@@ -112,15 +116,16 @@ def run_on_images(
         readable = _readable(pictures, unreadable)
         for group in in_batches(readable, arguments.batch, detector.key):
             start = time.perf_counter()
-            found = detector.detect(
-                [picture.pixels for picture in group], [picture.file for picture in group]
-            )
+            files = [picture.file for picture in group]
+            with doing(f"detecting in {', '.join(map(str, files))}"):
+                found = detector.detect([picture.pixels for picture in group], files)
             seconds.append((time.perf_counter() - start) / len(group))
             for picture, (detections, best_of_image) in zip(group, found, strict=True):
                 best = np.maximum(best, best_of_image)
                 detections = detections.at_least(arguments.score_thresh)
                 name = picture.file.relative_to(root)
-                drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
+                with doing(f"drawing {picture.file}"):
+                    drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
                 target = (out / name).with_name(name.name + ".png")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _save(drawn, target)
@@ -132,7 +137,8 @@ def run_on_images(
             finished = f"{len(found_in)} of {len(images)} images are finished, their detections"
             part = out / "detections-part.json"
             try:
-                _write(out / "detections-part", found_in, class_names)
+                with held_back():
+                    _write(out / "detections-part", found_in, class_names)
                 console.print(f"{finished} are in {part}", soft_wrap=True)
             except OSError as error:
                 console.print(f"{finished} could not be kept: {error}", soft_wrap=True)
@@ -168,13 +174,9 @@ def _write(
 
 
 def _save(drawn: Image.Image, target: Path) -> None:
-    """Writes a picture; an error of the disk names the file, which Pillow's does not."""
-    try:
-        drawn.save(target)
-    except OSError as error:
-        if error.errno is not None:
-            error.filename = error.filename or str(target)
-        raise
+    """Writes a picture whole; an error of the disk names the file."""
+    with written_whole(target) as partial:
+        drawn.save(partial, "PNG")
 
 
 def _read(item: tuple[int, Path]) -> Picture:

@@ -23,13 +23,12 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.shared_flags import add_allow_bad_flag
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import user_path
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.catalogue import EXPERIMENTS
 from keras_frcnn.recipes import PAPER, AnchorConfig
+from keras_frcnn.run_config import NETWORKS, PRECISIONS
 from keras_frcnn.runs import RunFolder
-
-NETWORKS = ("vgg16", "zf", "resnet50", "tiny")
-PRECISIONS = ("float32", "bfloat16", "float16")
 
 EPILOG = f"""\
 {ORIGINS}
@@ -195,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(arguments, flag) is None:
             raise UserError(f"--{flag} is needed; python -m keras_frcnn paper --help tells more.")
     path = existing_path(arguments.path, "The data path")
-    check_outside(Path(arguments.out), path, "--out")
+    check_outside(user_path(arguments.out), path, "--out")
     runs = tuple(RunFolder(existing_path(run, "--run")) for run in arguments.run)
     budget = budget_of(arguments, runs)
     quiet_tensorflow()
@@ -268,7 +267,7 @@ def make_all(
 
     workshop = Workshop(
         devkit=devkit_of(path),
-        folder=Path(arguments.out),
+        folder=user_path(arguments.out),
         budget=budget,
         weights=initial_weights(arguments, budget, runs, console),
         runs=runs,
@@ -288,7 +287,8 @@ def make_all(
             console.print(f"{name} is left out: {reason}.", soft_wrap=True)
             continue
         written = sheet.write(workshop.folder)
-        console.print(sheet.markdown(), soft_wrap=True)
+        for line in sheet.markdown().splitlines():
+            console.print(line, soft_wrap=True)
         console.print(f"written to {written}", soft_wrap=True)
         write_index(workshop.folder, EXPERIMENTS)
     if left_out and len(left_out) == len(names):

@@ -163,14 +163,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     is_rpn = arguments.method == "rpn"
     choose_devices(arguments.gpu if is_rpn else "-1", deterministic=False)
-    from keras_frcnn.cli.data import load_dataset, name_left_out
+    from keras_frcnn.cli.data import load_dataset
 
     method = make_method(arguments)
     method.settings()  # an edge model that cannot be used is known before the data is read
     dataset = load_dataset(
         path, arguments.parser, arguments.set, console=console, allow_bad=arguments.allow_bad
     )
-    name_left_out(dataset, console)
     processes = None if is_rpn else arguments.workers or os.cpu_count()
     compute(arguments, dataset, method, out, processes, console)
 

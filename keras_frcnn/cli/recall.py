@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_outside(out, path, "--out")
     console = make_console()
     quiet_tensorflow()
-    from keras_frcnn.cli.data import load_dataset, name_left_out
+    from keras_frcnn.cli.data import load_dataset
 
     dataset = load_dataset(
         path,
@@ -105,10 +105,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         default_split="test",
         allow_bad=arguments.allow_bad,
     )
-    name_left_out(dataset, console)
     # All before the first table: the last file's name may be mistyped.
     given = {text: load_given([text], dataset) for text in arguments.proposals}
     tables = {text: recall_rows(dataset, given[text], counts) for text in given}
+    if out is not None:
+        write_text(out, json.dumps(tables, indent=2) + "\n")
     for text, rows in tables.items():
         print_rows(text, given[text], rows, console)
     first = next(iter(tables.values()))[0]
@@ -117,7 +118,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "difficult ones left out"
     )
     if out is not None:
-        write_text(out, json.dumps(tables, indent=2) + "\n")
         console.print(f"written to {out}", soft_wrap=True)
 
 

@@ -6,8 +6,8 @@ from rich.console import Console
 
 from keras_frcnn.cli.common import number, numbers, whole_number
 from keras_frcnn.errors import UserError
+from keras_frcnn.run_config import PRECISIONS
 
-PRECISIONS = ("float32", "bfloat16", "float16")
 DATA_PATH = "VOCdevkit folder, or the text file of -o simple"
 
 

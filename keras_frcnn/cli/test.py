@@ -37,6 +37,7 @@ from keras_frcnn.cli.shared_flags import (
     usable_precision,
 )
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import user_path
 from keras_frcnn.onnx_format.packages import TO_RUN, check_available
 from keras_frcnn.proposals.given import GivenProposals, fit_to_image
 from keras_frcnn.recipes import DetectionFilter
@@ -203,7 +204,7 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
     if arguments.run is not None:
         run = RunFolder(arguments.run)
         run.read_config() if arguments.proposals else run.check_makes_proposals()
-    folder, out = path.resolve(), Path(arguments.out).expanduser().resolve()
+    folder, out = path.resolve(), user_path(arguments.out).resolve()
     if not path.is_dir() and out == folder.parent:
         raise UserError(
             f"--out {arguments.out} is the folder of {arguments.path}: its picture would be taken "
@@ -302,7 +303,7 @@ def classify_given(
     from keras_frcnn.data.images import find_images
     from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
 
-    boxes_of = given.of_files(find_images(Path(arguments.path).expanduser())[0])
+    boxes_of = given.of_files(find_images(user_path(arguments.path))[0])
     classifier = load_classifier(
         arguments.run,
         chosen,

@@ -14,6 +14,7 @@ from rich.console import Console
 from keras_frcnn.cli.common import (
     check_outside,
     choose_devices,
+    counted,
     existing_path,
     make_console,
     quiet_tensorflow,
@@ -34,10 +35,12 @@ from keras_frcnn.cli.train_run import (
 )
 from keras_frcnn.cli.train_screen import show_start
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, shown
+from keras_frcnn.files import user_path, written_whole
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.training_images import copies_in_test_lists, keep_training_images
 
 
 def entry_point() -> int:
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_outside(run.path, path, "The run folder")
     for flag in ("output_weight_path", "config_filename"):
         if getattr(arguments, flag) is not None:
-            check_outside(Path(getattr(arguments, flag)), path, f"--{flag}")
+            check_outside(user_path(getattr(arguments, flag)), path, f"--{flag}")
     console = make_console()
     with ExitStack() as held:
         if arguments.resume:  # a new folder is made when all else is known to be right
@@ -74,16 +77,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         dataset = load_data(arguments, path, console)
         given = load_given(arguments.proposals, dataset)
         config = run_config(arguments, dataset, given)
+        check_anchors(config, dataset, console)
         if arguments.resume:
+            keep_training_images(run.training_images_file, dataset)
             config = run.resume(config)
+            note(run.other_computing(), console)
         else:
             config = checked_weights(config, initial)
             claim(run, held, console)
             run.create(config, command_line(), run_name(arguments))
+            keep_training_images(run.training_images_file, dataset)
         if given is not None and not run.given_proposals_file.exists():
             keep_given(given, dataset, config, run)
         if arguments.config_filename is not None:
-            run.copy_config(Path(arguments.config_filename).expanduser())
+            run.copy_config(user_path(arguments.config_filename))
         train(arguments, dataset, given, config, run, initial, device, console)
 
 
@@ -135,7 +142,51 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
     check_class_names(dataset)
     if arguments.parser == "pascal_voc":
         check_test_lists(path, dataset)
+        copies = copies_in_test_lists(path, dataset)
+        if copies:
+            note(
+                f"{counted(len(copies), 'image')} of the test list are byte copies of training "
+                f"images ({', '.join(copies[:3])}): leave them out before you evaluate.",
+                console,
+            )
     return dataset
+
+
+def note(sentence: str | None, console: Console) -> None:
+    """Prints what the user should know, if there is anything."""
+    if sentence is not None:
+        console.print(shown(sentence), style="yellow", soft_wrap=True)
+
+
+def check_anchors(config: RunConfig, dataset: Dataset, console: Console) -> None:
+    """Makes sure that the RPN has anchors to learn from: those within an image.
+
+    Raises:
+        UserError: no anchor lies inside of any image.
+    """
+    recipe = config.recipe
+    if config.mode == "fast-rcnn" or recipe.rpn.keep_cross_boundary:
+        return
+    from keras_frcnn.data.coverage import without_anchors
+    from keras_frcnn.geometry.anchors import configured_anchors
+
+    found = without_anchors(dataset.examples, configured_anchors(recipe.anchors), recipe.image)
+    if not found:
+        return
+    advice = (
+        "Give smaller --anchor_scales (or anchors of python -m keras_frcnn anchors), a larger "
+        "--short_side and --long_side, or --keep_cross_boundary"
+    )
+    if len(found) == len(dataset):
+        raise UserError(
+            f"No anchor lies inside of any of the {len(dataset)} images at the input's size, so "
+            f"that the RPN would learn nothing. {advice}."
+        )
+    note(
+        f"No anchor lies inside of {len(found)} of the {len(dataset)} images (such as "
+        f"{found[0].key}), from which the RPN learns nothing. {advice}.",
+        console,
+    )
 
 
 def check_class_names(dataset: Dataset) -> None:
@@ -168,7 +219,7 @@ def train(
     console: Console,
 ) -> None:
     """Shows the start screen, trains, says where the result is."""
-    from keras_frcnn.data.bad_images import left_out
+    from keras_frcnn.data.bad_images import number_left_out
     from keras_frcnn.data.checks import without_objects, write_report
     from keras_frcnn.training.display import TrainingDisplay
     from keras_frcnn.training.fitting import Fitting
@@ -177,7 +228,6 @@ def train(
     from keras_frcnn.training.stages import Trainer
 
     with console.status("reading the training images and their objects ..."):
-        run.keep_training_images(dataset)
         notes = [*dataset.problems, *without_objects(dataset)]
         write_report(notes, run.path / "data_report.txt")
         shares = save_labels(dataset, config.recipe, run.path / "labels.png", given)
@@ -191,15 +241,15 @@ def train(
         checkpoint_seconds=60 * arguments.checkpoint_minutes,
         workers=arguments.workers,
     )
-    bad = len(left_out(dataset))
+    bad = number_left_out(dataset)
     display = TrainingDisplay(console, plan, bad)
     Trainer(Fitting(config, dataset, run, options, display)).train()
     final = run.weights_file(FINAL)
     if arguments.output_weight_path is not None:
-        target = Path(arguments.output_weight_path).expanduser()
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = user_path(arguments.output_weight_path)
         if not (target.exists() and target.samefile(final)):
-            shutil.copyfile(final, target)
+            with written_whole(target) as partial:
+                shutil.copyfile(final, partial)
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
     if bad:
         console.print(

@@ -15,9 +15,7 @@ from keras_frcnn.cli.shared_flags import (
     add_training_set_flag,
 )
 from keras_frcnn.recipes import RECIPES
-
-# Seeds of iterations are int32: seed * 8 + stage.
-LARGEST_SEED = 2**28 - 1
+from keras_frcnn.run_config import LARGEST_SEED
 
 EPILOG = f"""\
 the two recipes (all numbers with their sources: keras_frcnn/recipes.py):

@@ -15,7 +15,7 @@ from keras_frcnn.cli.train_recipe import recipe_from, stages_of
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.run_config import RunConfig
+from keras_frcnn.run_config import DataSource, RunConfig
 from keras_frcnn.runs import FINAL, RunFolder, latest_run_folder, new_run_folder
 
 RUNS = Path("runs")
@@ -65,14 +65,14 @@ def run_config(
         class_names=dataset.class_names,
         initial_weights=arguments.input_weight_path or arguments.weights or "imagenet",
         stages=stages_of(arguments),
-        data={
-            "path": str(arguments.path),
-            "parser": arguments.parser,
-            "sets": list(dataset.sets),
-            "images": len(dataset),
-            "ids_hash": dataset.ids_hash,
+        data=DataSource(
+            path=str(arguments.path),
+            ids_hash=dataset.ids_hash,
+            parser=arguments.parser,
+            sets=dataset.sets,
+            images=len(dataset),
             **given_record(arguments.proposals, given),
-        },
+        ),
         recipe=recipe,
     )
 

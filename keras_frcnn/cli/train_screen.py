@@ -42,16 +42,16 @@ def show_start(
     kinds = counts["problems"]
     table.add_row(
         "data",
-        f"{config.data['path']}, {' + '.join(dataset.sets)}: {counts['images']} images "
+        f"{config.data.path}, {' + '.join(dataset.sets)}: {counts['images']} images "
         f"({counts['images_without_objects']} without objects), {counts['objects']} objects "
         f"({counts['difficult']} difficult, left out), "
         f"{len(dataset.class_names)} classes; mirrored images {'on' if config.flips else 'off'}",
     )
     problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
     table.add_row("problems", f"{problems}; see {run.path / 'data_report.txt'}")
-    if "proposals" in config.data:
-        record = config.data["proposals"]
-        table.add_row("proposals", f"{record['method']}: {', '.join(record['files'])}")
+    given = config.data.proposals
+    if given is not None:
+        table.add_row("proposals", f"{given.method}: {', '.join(given.files)}")
     covering = "anchor" if has_rpn else "proposal"
     table.add_row(
         f"{covering}s" if has_rpn else "",

@@ -1,54 +1,79 @@
-"""How many images a data set may lose."""
+"""How many images, lines and objects a data set may lose, and how those lost are named."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
-from keras_frcnn.data.dataset import DataProblem, Dataset
-from keras_frcnn.errors import UserError
+from keras_frcnn.data.checks import sentence_about
+from keras_frcnn.data.dataset import DataProblem, Dataset, number_of
+from keras_frcnn.data.doubts import MOST_BAD
+from keras_frcnn.errors import UserError, shown
 
-# Share of the listed images that may be left out without a word of the user.
-MOST_BAD = 0.1
+# Of one kind, those that the screen names.
+_MOST_IMAGES, _MOST_OTHERS = 20, 3
 
 
-def left_out(dataset: Dataset) -> list[DataProblem]:
-    """The problems for which images were left out."""
-    return [problem for problem in dataset.problems if problem.action == "image dropped"]
+def number_left_out(dataset: Dataset) -> int:
+    """How many images were left out."""
+    return number_of(_with_action(dataset, "image dropped"))
 
 
 def check_share_of_bad(dataset: Dataset) -> None:
-    """Stops where so many images are bad that the data, not the images, may be wrong.
+    """Stops where so much is bad that the data as a whole may be wrong.
 
     So it does where so many lines of a simple list are: each may have named an image of its own.
 
     Raises:
-        UserError: more than :data:`MOST_BAD` of either were left out.
+        UserError: more than :data:`MOST_BAD` of the images, lines or objects were left out, or the
+            sizes of so many images are not the written ones.
     """
-    lines = [problem for problem in dataset.problems if problem.action == "line dropped"]
+    lines = _with_action(dataset, "line dropped")
+    bad_lines = number_of(lines)
     read = sum(max(1, len(example.classes)) for example in dataset.examples)
-    read += sum(problem.action == "object dropped" for problem in dataset.problems)
-    if len(lines) > MOST_BAD * (read + len(lines)):
+    read += number_of(_with_action(dataset, "object dropped"))
+    if bad_lines > MOST_BAD * (read + bad_lines):
         raise UserError(
-            f"{len(lines)} lines of {lines[0].file} cannot be read, more than {MOST_BAD:.0%}, and "
+            f"{bad_lines} lines of {lines[0].file} cannot be read, more than {MOST_BAD:.0%}, and "
             f"{read} can. The first: "
             f"{lines[0].where}: {lines[0].reason}. Mend the list, or go on without these lines by "
             "--allow_bad."
         )
-    bad = left_out(dataset)
-    listed = len(dataset) + len(bad)
-    if len(bad) > MOST_BAD * listed:
+    if dataset.doubt:
+        raise UserError(f"{dataset.doubt}. Mend the data, or go on as they are by --allow_bad.")
+    number = number_left_out(dataset)
+    listed = len(dataset) + number
+    if number > MOST_BAD * listed:
+        first = _with_action(dataset, "image dropped")[0]
         raise UserError(
-            f"{len(bad)} of the {listed} images in {' + '.join(dataset.sets)} cannot be used, more "
-            f"than {MOST_BAD:.0%}. The first: {bad[0].file}: {bad[0].reason}. Mend the data, or go "
+            f"{number} of the {listed} images in {' + '.join(dataset.sets)} cannot be used, more "
+            f"than {MOST_BAD:.0%}. The first: {first.file}: {first.reason}. Mend the data, or go "
             "on without these images by --allow_bad."
         )
 
 
-def about_left_out(dataset: Dataset) -> Iterator[str]:
-    """A sentence about each image that was left out, then their number; nothing without any."""
-    bad = left_out(dataset)
-    for problem in bad:
-        place = f"{problem.file}, {problem.where}" if problem.where else problem.file
-        yield f"left out: {place}: {problem.reason}"
-    if bad:
-        yield f"{len(bad)} of the {len(dataset) + len(bad)} images were left out"
+def about_problems(dataset: Dataset) -> Iterator[str]:
+    """Sentences about all that was left out, mended or noted: the first of each kind, and numbers.
+
+    Nothing where there is no problem.
+    """
+    in_kinds = sorted(dataset.problems, key=lambda problem: problem.kind)
+    for kind, group in groupby(in_kinds, key=lambda problem: problem.kind):
+        problems = list(group)
+        dropped = problems[0].action == "image dropped"
+        named = problems[: _MOST_IMAGES if dropped else _MOST_OTHERS]
+        for problem in named:
+            yield shown(sentence_about(problem))
+        more = number_of(problems) - number_of(named)
+        if more:
+            yield f"and {more:,} x {kind} more"
+    number = number_left_out(dataset)
+    if number:
+        yield f"{number} of the {len(dataset) + number} images were left out"
+    number = number_of(_with_action(dataset, "object dropped"))
+    if number:
+        yield f"{number} of the {dataset.number_of_objects + number} objects were left out"
+
+
+def _with_action(dataset: Dataset, action: str) -> list[DataProblem]:
+    return [problem for problem in dataset.problems if problem.action == action]

@@ -16,17 +16,27 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from keras_frcnn.data.dataset import DataProblem, Dataset, Example
+from keras_frcnn.data.dataset import (
+    DataProblem,
+    Dataset,
+    Example,
+    Problems,
+    WrittenImage,
+    WrittenObject,
+    corner_numbers,
+    number_of,
+)
+from keras_frcnn.data.doubts import Mend, doubt_about_objects, is_normalised, judge_sizes
 from keras_frcnn.data.images import read_image
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, shown
 from keras_frcnn.files import write_text
 
 Progress = Callable[[int, int], None]  # called with (images checked, images in all)
@@ -35,49 +45,9 @@ _CORNER_NAMES = ("xmin", "ymin", "xmax", "ymax")
 _SHOWN_WHEN_STRICT = 5
 
 
-@dataclass(frozen=True)
-class WrittenObject:
-    """One object as a file has it.
-
-    Attributes:
-        where: its place in the file, ``"object 3 (dog)"`` or ``"line 12"``.
-        class_name: may be empty.
-        corners: texts of (xmin, ymin, xmax, ymax); None for one that is missing.
-        difficult: of a VOC annotation.
-    """
-
-    where: str
-    class_name: str
-    corners: tuple[str | None, str | None, str | None, str | None]
-    difficult: bool = False
-
-
-@dataclass(frozen=True)
-class WrittenImage:
-    """One image as the annotations have it.
-
-    Attributes:
-        image_id, source: as in ``Example``.
-        path: an image file that exists.
-        annotation: the file that the objects were read from.
-        objects: in the order of the file.
-        size: (height, width) in pixels as written, or None.
-        first_pixel: 1 when corners count pixels from 1 and xmax, ymax are inside the object (VOC);
-            0 when they count from 0 and xmax, ymax are just outside (half-open).
-    """
-
-    image_id: str
-    source: str
-    path: Path
-    annotation: Path
-    objects: tuple[WrittenObject, ...]
-    size: tuple[int, int] | None
-    first_pixel: int
-
-
 def build_dataset(
     images: Sequence[WrittenImage],
-    problems: Sequence[DataProblem],
+    problems: Iterable[DataProblem],
     *,
     class_names: Sequence[str],
     sets: Sequence[str],
@@ -100,46 +70,62 @@ def build_dataset(
     Raises:
         UserError: no image is left, or ``strict`` and there is a problem.
     """
-    problems = list(problems)
+    found = Problems(problems)
     measured = _measure([image.path for image in images], progress)
-    examples = []
+    sound, sizes = [], []
     for image, size in zip(images, measured, strict=True):
         if isinstance(size, str):
-            problems.append(
+            found.append(
                 DataProblem("image unreadable", str(image.path), "", size, "image dropped")
             )
-            continue
+        else:
+            sound.append(image)
+            sizes.append(size)
+    mends, doubt = judge_sizes(sound, sizes)
+    doubt = doubt or doubt_about_objects(sound, sizes, mends, " + ".join(sets))
+    found.extend(_names_in_doubt(sound))
+    examples = []
+    for image, size, mend in zip(sound, sizes, mends, strict=True):
         if image.size is not None and image.size != size:
-            problems.append(_size_problem(image, size))
-        example, found = check_objects(image, size, class_names)
+            found.append(_size_problem(image, size, mend))
+        example, of_image = check_objects(image, size, class_names, mend)
         examples.append(example)
-        problems.extend(found)
+        found.extend(of_image)
+    problems = tuple(found)
     if strict and problems:
         raise UserError(_strict_message(problems))
     if not examples:
         raise UserError(_nothing_left_message(sets, problems))
-    return Dataset(tuple(class_names), tuple(examples), tuple(sets), tuple(problems))
+    return Dataset(tuple(class_names), tuple(examples), tuple(sets), problems, doubt)
 
 
 def check_objects(
-    image: WrittenImage, size: tuple[int, int], class_names: Sequence[str]
+    image: WrittenImage,
+    size: tuple[int, int],
+    class_names: Sequence[str],
+    mend: Mend | None = None,
 ) -> tuple[Example, list[DataProblem]]:
     """The sound objects of one image.
 
     In this order: an unknown class, a corner that is no finite number and a box that is degenerate
     as written (xmax <= xmin or ymax <= ymin, before any conversion) are dropped; then corners
-    become half-open floats, a box wholly outside the image is dropped and overhang is clipped.
+    become half-open floats, a box wholly outside the image is dropped and overhang is clipped. What
+    its reader found to be no box is dropped first, the repetition of a kept object last.
 
     Args:
         image: what was written.
         size: real (height, width) in pixels, EXIF orientation applied.
         class_names: the known classes.
+        mend: of boxes that were marked on another form of the image.
     """
     positions = {name: position for position, name in enumerate(class_names, start=1)}
     kept, boxes, problems = [], [], []
+    taken = set()
     for written in image.objects:
-        if written.class_name in positions:
-            box, problem = _check_box(written.corners, size, image.first_pixel)
+        if written.fault:
+            box, problem = None, ("box unreadable", written.fault, "object dropped")
+        elif written.class_name in positions:
+            box, problem = _check_box(written.corners, size, image.first_pixel, mend)
         else:
             known = _shortened(class_names)
             box, problem = (
@@ -150,6 +136,11 @@ def check_objects(
                     "object dropped",
                 ),
             )
+        if box is not None and (same := (written.class_name, *box.tolist())) in taken:
+            reason = f"expected each {written.class_name} once, found this box before"
+            box, problem = None, ("object repeated", reason, "used once")
+        elif box is not None:
+            taken.add(same)
         if problem is not None:
             kind, reason, action = problem
             problems.append(DataProblem(kind, str(image.annotation), written.where, reason, action))
@@ -170,36 +161,40 @@ def check_objects(
 
 
 def _check_box(
-    corners: Sequence[str | None], size: tuple[int, int], first_pixel: int
+    corners: Sequence[str | None], size: tuple[int, int], first_pixel: int, mend: Mend | None
 ) -> tuple[np.ndarray | None, tuple[str, str, str] | None]:
     """(4,) float32 half-open box or None, and (kind, reason, action) of its problem or None."""
-    numbers, trouble = _finite_corners(corners)
-    if trouble:
-        return None, ("box unreadable", trouble, "object dropped")
+    numbers = corner_numbers(corners)
+    for name, text, number in zip(_CORNER_NAMES, corners, numbers, strict=True):
+        if math.isnan(number):
+            given = repr(text.strip()[:40]) if text and text.strip() else "none"
+            reason = f"expected a number for {name}, found {given}"
+            return None, ("box unreadable", reason, "object dropped")
     xmin, ymin, xmax, ymax = numbers
     found = ", ".join(
         f"{name} {value:g}" for name, value in zip(_CORNER_NAMES, numbers, strict=True)
     )
+    if is_normalised(np.array(numbers)):
+        reason = f"expected pixels, found numbers from 0 to 1: {found}"
+        return None, ("box normalised", reason, "object dropped")
     if xmax <= xmin or ymax <= ymin:
         reason = f"expected xmin < xmax and ymin < ymax, found {found}"
         return None, ("box degenerate", reason, "object dropped")
-    found += f" in an image of {size[1]} x {size[0]} pixels (width x height)"
     box = np.array([ymin - first_pixel, xmin - first_pixel, ymax, xmax])
+    if mend is not None:
+        box = mend.apply(box)
+        found += f" ({mend.action})"
+    reason = (
+        f"expected a box inside, found {found} in an image of {size[1]} x {size[0]} pixels "
+        "(width x height)"
+    )
     box_inside = np.clip(box, 0, [*size, *size])
     box_image = box_inside.astype(np.float32)
     # Judged in float32, so that no box can pass that is empty to everything downstream.
     if box_image[2] <= box_image[0] or box_image[3] <= box_image[1]:
-        return None, (
-            "box outside",
-            f"expected a box inside, found {found}",
-            "object dropped",
-        )
+        return None, ("box outside", reason, "object dropped")
     if np.any(box_inside != box):
-        return box_image, (
-            "box clipped",
-            f"expected a box inside, found {found}",
-            "clipped",
-        )
+        return box_image, ("box clipped", reason, "clipped")
     return box_image, None
 
 
@@ -250,9 +245,9 @@ def report_text(problems: Sequence[DataProblem]) -> str:
     """The report: numbers per kind first, then one line a problem."""
     if not problems:
         return "No problems found in the data.\n"
-    lines = [f"Problems found in the data: {len(problems)}", ""]
+    lines = [f"Problems found in the data: {number_of(problems)}", ""]
     lines += [f"{number:8d}  {kind}" for kind, number in _kinds(problems).items()]
-    return "\n".join([*lines, "", *map(_line, problems)]) + "\n"
+    return "\n".join([*lines, "", *map(sentence_about, problems)]) + "\n"
 
 
 def write_report(problems: Sequence[DataProblem], path: Path) -> None:
@@ -282,36 +277,35 @@ def _measure_one(path: Path) -> tuple[int, int] | str:
     return height, width
 
 
-def _finite_corners(texts: Sequence[str | None]) -> tuple[list[float], str]:
-    """Corners as floats and what is wrong with them, or ``""``."""
-    corners = []
-    for name, text in zip(_CORNER_NAMES, texts, strict=True):
-        if text is None or not text.strip():
-            return [], f"expected a number for {name}, found none"
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            return [], f"expected a number for {name}, found {text.strip()[:40]!r}"
-        corners.append(number)
-    return corners, ""
-
-
-def _size_problem(image: WrittenImage, size: tuple[int, int]) -> DataProblem:
+def _size_problem(image: WrittenImage, size: tuple[int, int], mend: Mend | None) -> DataProblem:
     reason = (
         f"the annotation says {image.size[1]} x {image.size[0]} pixels (width x height), "
         f"the upright image has {size[1]} x {size[0]}"
     )
+    if mend is not None:
+        return DataProblem("boxes mended", str(image.annotation), "", reason, mend.action)
     if image.size == size[::-1]:
         reason += "; were the objects marked on the photo before its EXIF orientation was applied?"
-    return DataProblem(
-        "size differs",
-        str(image.annotation),
-        "",
-        reason,
-        "noted; the real size is used",
-    )
+    action = "noted; the real size is used"
+    return DataProblem("size differs", str(image.annotation), "", reason, action)
+
+
+def _names_in_doubt(images: Sequence[WrittenImage]) -> Iterator[DataProblem]:
+    """A note on names that are likely no class of their own."""
+    first: dict[str, tuple[str, str]] = {}
+    for image in images:
+        for written in image.objects:
+            first.setdefault(written.class_name, (str(image.annotation), written.where))
+    alike: dict[str, str] = {}
+    for name, (file, where) in first.items():
+        key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        reason = ""
+        if key.strip("_") in ("bg", "background"):
+            reason = f"expected objects only, found the class {name!r}: it is trained as any other"
+        elif alike.setdefault(key, name) != name:
+            reason = f"expected one spelling of a class, found {name!r} beside {alike[key]!r}"
+        if reason:
+            yield DataProblem("class name doubtful", file, where, reason, "noted")
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -320,22 +314,26 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def _kinds(problems: Sequence[DataProblem]) -> dict[str, int]:
-    counted = Counter(problem.kind for problem in problems)
+    counted: Counter[str] = Counter()
+    for problem in problems:
+        counted[problem.kind] += problem.number
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _line(problem: DataProblem) -> str:
-    place = f"{problem.file}, {problem.where}" if problem.where else problem.file
-    return f"{place}: {problem.kind}: {problem.reason} [{problem.action}]"
+def sentence_about(problem: DataProblem) -> str:
+    """One line on a problem, for the report and the screen."""
+    place = ", ".join(filter(None, (problem.file, shown(problem.where))))
+    return f"{place or 'elsewhere'}: {problem.kind}: {shown(problem.reason)} [{problem.action}]"
 
 
 def _strict_message(problems: Sequence[DataProblem]) -> str:
-    first = "\n".join(f"  {_line(problem)}" for problem in problems[:_SHOWN_WHEN_STRICT])
-    more = len(problems) - _SHOWN_WHEN_STRICT
+    first = "\n".join(f"  {sentence_about(problem)}" for problem in problems[:_SHOWN_WHEN_STRICT])
+    total = number_of(problems)
+    more = total - _SHOWN_WHEN_STRICT
     rest = f"\n  and {more} more" if more > 0 else ""
     kinds = ", ".join(f"{number} x {kind}" for kind, number in _kinds(problems).items())
     return (
-        f"Expected data without problems (strict), found {len(problems)} ({kinds}); mend them, or "
+        f"Expected data without problems (strict), found {total} ({kinds}); mend them, or "
         f"go on without --strict, which leaves out what is at fault:\n{first}{rest}"
     )
 
@@ -347,5 +345,5 @@ def _nothing_left_message(sets: Sequence[str], problems: Sequence[DataProblem]) 
     kinds = ", ".join(f"{number} x {kind}" for kind, number in _kinds(problems).items())
     return (
         f"Expected images in {name}, but none is left after the checks ({kinds}); the first "
-        f"problem: {_line(problems[0])}"
+        f"problem: {sentence_about(problems[0])}"
     )

@@ -67,6 +67,26 @@ def best_ious(
     return np.concatenate(best)
 
 
+def without_anchors(
+    examples: Sequence[Example], base_anchors: np.ndarray, image: ImageConfig
+) -> list[Example]:
+    """The images that no anchor fits into, at whatever cell: the RPN learns nothing from them.
+
+    Args:
+        base_anchors: (A, 4), those of the first position.
+        image: the input size.
+    """
+    first, last = base_anchors[:, :2], base_anchors[:, 2:]
+    # To the first cell where they do not cross the upper and left border any more.
+    shift = np.ceil(np.maximum(-first, 0) / 16) * 16
+    found = []
+    for example in examples:
+        size, _ = image_scale(example.height, example.width, image)
+        if not (last + shift <= size).all(axis=1).any():
+            found.append(example)
+    return found
+
+
 def best_proposal_ious(
     examples: Sequence[Example], proposals_image: Sequence[np.ndarray]
 ) -> np.ndarray:

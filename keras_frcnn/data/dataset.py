@@ -1,4 +1,4 @@
-"""What every reader of annotations returns and everything else consumes.
+"""What readers make of annotations, what the checks make of that, and everything else consumes.
 
 Shapes and names
 ----------------
@@ -11,11 +11,21 @@ classes  (G,) int32, 1-based positions in ``class_names``; 0 is background and n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+
+# Python's own float would also read 1_0, 1e1, inf and digits of other scripts.
+_DECIMAL = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", re.ASCII)
+
+# Of one kind, those that are named; a hostile file of a few MB can have a million.
+MOST_OF_A_FILE = 1_000
+MOST_OF_A_KIND = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,9 @@ class DataProblem:
         file: the file at fault.
         where: line or object within the file (``"object 3 (dog)"``, ``"line 12"``), or ``""``.
         reason: what was expected and what was found.
-        action: what was done: ``"clipped"``, ``"object dropped"``, ``"image dropped"`` or
-            ``"noted"``.
+        action: what was done: ``"clipped"``, ``"object dropped"``, ``"image dropped"``,
+            ``"noted"``, ...
+        number: how many it stands for, where too many are alike to name each.
     """
 
     kind: str
@@ -36,6 +47,92 @@ class DataProblem:
     where: str
     reason: str
     action: str
+    number: int = 1
+
+
+class Problems:
+    """Problems as they are found: all are counted, and named while they are few."""
+
+    def __init__(self, found: Iterable[DataProblem] = ()) -> None:
+        self._named: list[DataProblem] = []
+        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._more: Counter[tuple[str, str, str]] = Counter()
+        self.extend(found)
+
+    def append(self, problem: DataProblem) -> None:
+        """Counts one more, or as many as it stands for."""
+        kind, file = (problem.kind, problem.action), problem.file
+        if problem.number > 1 or self._counts[kind] >= MOST_OF_A_KIND:
+            self._more[(*kind, file if problem.number > 1 else "")] += problem.number
+        elif self._counts[(*kind, file)] >= MOST_OF_A_FILE:
+            self._more[(*kind, file)] += 1
+        else:
+            self._counts.update([kind, (*kind, file)])
+            self._named.append(problem)
+
+    def extend(self, found: Iterable[DataProblem]) -> None:
+        """Counts each."""
+        for problem in found:
+            self.append(problem)
+
+    def __iter__(self) -> Iterator[DataProblem]:
+        """Those that are named, then the numbers of the others."""
+        yield from self._named
+        for (kind, action, file), number in self._more.items():
+            yield DataProblem(kind, file, "", f"and {number:,} more", action, number)
+
+
+def number_of(problems: Iterable[DataProblem]) -> int:
+    """How many problems there are, those that are not named included."""
+    return sum(problem.number for problem in problems)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenObject:
+    """One object as a file has it.
+
+    Attributes:
+        where: its place in the file, ``"object 3 (dog)"`` or ``"line 12"``.
+        class_name: may be empty.
+        corners: texts of (xmin, ymin, xmax, ymax); None for one that is missing.
+        difficult: of a VOC annotation.
+        fault: why its reader can make no box of it, or ``""``.
+    """
+
+    where: str
+    class_name: str
+    corners: tuple[str | None, str | None, str | None, str | None]
+    difficult: bool = False
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class WrittenImage:
+    """One image as the annotations have it.
+
+    Attributes:
+        image_id, source: as in ``Example``.
+        path: an image file that exists.
+        annotation: the file that the objects were read from.
+        objects: in the order of the file.
+        size: (height, width) in pixels as written, or None.
+        first_pixel: 1 when corners count pixels from 1 and xmax, ymax are inside the object (VOC);
+            0 when they count from 0 and xmax, ymax are just outside (half-open).
+    """
+
+    image_id: str
+    source: str
+    path: Path
+    annotation: Path
+    objects: tuple[WrittenObject, ...]
+    size: tuple[int, int] | None
+    first_pixel: int
+
+
+def corner_numbers(texts: Sequence[str | None]) -> list[float]:
+    """The numbers of (xmin, ymin, xmax, ymax), in plain decimal notation; NaN for others."""
+    found = [float(text) if _DECIMAL.fullmatch(text or "") else math.nan for text in texts]
+    return [number if math.isfinite(number) else math.nan for number in found]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +183,14 @@ class Dataset:
         examples: the images.
         sets: where they come from (``("2007:trainval", "2012:trainval")``).
         problems: everything that the checks found.
+        doubt: why the data as a whole are likely wrong, a sentence without its end, or ``""``.
     """
 
     class_names: tuple[str, ...]
     examples: tuple[Example, ...]
     sets: tuple[str, ...]
     problems: tuple[DataProblem, ...] = field(default=())
+    doubt: str = ""
 
     def __len__(self) -> int:
         return len(self.examples)

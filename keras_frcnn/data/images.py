@@ -99,6 +99,19 @@ def image_size(path: Path | str | bytes) -> tuple[int, int]:
     return (width, height) if orientation >= 5 else (height, width)
 
 
+def exif_orientation(path: Path | str) -> int:
+    """1 (upright) to 8; from 5 on the stored pixels have their sides swapped.
+
+    Raises:
+        UserError: the file is missing or its header cannot be read.
+    """
+    try:
+        with _open(path) as image:
+            return _orientation(image)
+    except _DECODING_ERRORS as error:
+        raise _unreadable(path, error) from error
+
+
 def find_images(path: Path | str) -> tuple[list[Path], int]:
     """Image files of a folder and all folders below it, by suffix in upper or lower case.
 
@@ -124,7 +137,7 @@ def find_images(path: Path | str) -> tuple[list[Path], int]:
             f"{Path.cwd()})."
         )
     images, skipped = [], 0
-    for file in _files_below(path):
+    for file in files_below(path):
         # macOS leaves "._photo.jpg" beside "photo.jpg" on foreign disks; it holds no image.
         if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("._"):
             images.append(file)
@@ -221,7 +234,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     return np.floor((values - low) * (255 / span) + 0.5).astype(np.uint8)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, through symbolic links, each folder once."""
     visited: set[str] = set()
     pending = deque([folder])

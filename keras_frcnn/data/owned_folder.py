@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import parse_json
+from keras_frcnn.files import parse_json, write_text
 
 MARKER = "made_by.json"
 
@@ -38,7 +38,7 @@ def claim_folder(folder: Path, made_by: str, contents: Sequence[str], **about: o
         )
     for name in contents:
         _remove(folder / name)
-    (folder / MARKER).write_text(json.dumps({"made_by": made_by, **about}) + "\n")
+    write_text(folder / MARKER, json.dumps({"made_by": made_by, **about}) + "\n")
 
 
 def _maker(folder: Path) -> str | None:

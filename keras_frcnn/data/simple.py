@@ -10,21 +10,26 @@ problem  one thing that was wrong and what was done about it (``DataProblem``).
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from math import isnan
 from pathlib import Path
 
-from keras_frcnn.data.checks import (
-    Progress,
+from keras_frcnn.data.checks import Progress, build_dataset, names_found
+from keras_frcnn.data.dataset import (
+    DataProblem,
+    Dataset,
+    Problems,
     WrittenImage,
     WrittenObject,
-    build_dataset,
-    names_found,
+    corner_numbers,
 )
-from keras_frcnn.data.dataset import DataProblem, Dataset
-from keras_frcnn.data.voc_layout import MOST_LIST_BYTES
-from keras_frcnn.errors import UserError
+from keras_frcnn.data.names import alike
+from keras_frcnn.data.voc_layout import MOST_LINES, MOST_LIST_BYTES
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import read_text_bounded
 
 _FORM = "path,x1,y1,x2,y2,class"
@@ -60,7 +65,7 @@ def load_simple(
     path = Path(path)
     groups, problems = _group_lines(path, _read_rows(path))
     images = [group.image(path) for group in groups if group.file is not None]
-    problems += [group.missing(path) for group in groups if group.file is None]
+    problems.extend(group.missing(path) for group in groups if group.file is None)
     if class_names is None:
         class_names = names_found(written for group in groups for written in group.objects)
         if images and not class_names:
@@ -111,11 +116,11 @@ class _Group:
         )
 
 
-def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
+def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number from 1, its fields without surrounding blanks) of each line that is not blank.
 
     Raises:
-        UserError: there is no such file, or it is no UTF-8 text.
+        UserError: there is no such file, it is no UTF-8 text, or it has too many lines.
     """
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
@@ -123,19 +128,14 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
             f"Expected a text file with lines {_FORM}, but {path} {found}; give the path of the "
             "list, or use -o pascal_voc for a VOC devkit."
         )
-    try:
+    with reading(path, f"a UTF-8 text file with lines {_FORM}", "save it as UTF-8"):
         text = read_text_bounded(path, MOST_LIST_BYTES)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Expected a UTF-8 text file with lines {_FORM} in {path}, but {error}; "
-            "save it as UTF-8."
-        ) from error
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(io.StringIO(text), start=1):
+        if number > MOST_LINES:
+            raise UserError(f"{path} has more than {MOST_LINES:,} lines; take a part of them.")
         if line.strip():
             # One line at a time: an unclosed quote then spoils its own line only.
-            rows.append((number, _fields(line.strip())))
-    return rows
+            yield number, _fields(line.strip())
 
 
 def _fields(line: str) -> list[str]:
@@ -147,12 +147,13 @@ def _fields(line: str) -> list[str]:
 
 
 def _group_lines(
-    list_path: Path, rows: Sequence[tuple[int, list[str]]]
-) -> tuple[list[_Group], list[DataProblem]]:
+    list_path: Path, rows: Iterable[tuple[int, list[str]]]
+) -> tuple[list[_Group], Problems]:
     """The lines by image, in the order of their first mention, and the lines that are no good."""
     groups: dict[Path, _Group] = {}
     resolved: dict[str, Path] = {}  # 20 lines of one image ask the disk once
-    problems = []
+    listings: dict[Path, dict[str, Path | None]] = {}
+    problems = Problems()
     for index, (number, fields) in enumerate(rows):
         if index == 0 and _is_header(list_path, fields):
             continue
@@ -161,7 +162,7 @@ def _group_lines(
             continue
         written, *corners, class_name = fields
         if written not in resolved:
-            group = _locate(list_path, written)
+            group = _locate(list_path, written, listings)
             resolved[written] = group.file.resolve() if group.file else group.tried[0]
             groups.setdefault(resolved[written], group)
         group = groups[resolved[written]]
@@ -174,6 +175,8 @@ def _group_lines(
 
 def _bad_line(list_path: Path, number: int, fields: Sequence[str]) -> DataProblem:
     found = f"{len(fields)} fields" if len(fields) != 6 else "an empty path"
+    if len(fields) == 10:
+        found += ": decimal commas?"
     return DataProblem(
         "line unreadable",
         str(list_path),
@@ -185,28 +188,25 @@ def _bad_line(list_path: Path, number: int, fields: Sequence[str]) -> DataProble
 
 def _is_header(list_path: Path, fields: Sequence[str]) -> bool:
     """Whether the first line names the columns: words for corners and no image of that name."""
-    if len(fields) != 6 or not all(fields[1:5]) or any(map(_is_number, fields[1:5])):
+    if len(fields) != 6 or not all(fields[1:5]) or not all(map(isnan, corner_numbers(fields[1:5]))):
         return False
-    return _locate(list_path, fields[0]).file is None
+    return _locate(list_path, fields[0], {}).file is None
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _locate(list_path: Path, written: str) -> _Group:
+def _locate(list_path: Path, written: str, listings: dict[Path, dict[str, Path | None]]) -> _Group:
     """A new group for a path as written: from the list's folder, then from the current one.
 
     A list made on Windows may separate folders by backslashes, which is tried after the path as
     it stands (elsewhere a file name may hold a backslash).
+
+    Args:
+        listings: as of ``alike``.
     """
     spellings = dict.fromkeys((written, written.replace("\\", "/")))
     folders = (list_path.parent, Path.cwd())
     tried = tuple(
         dict.fromkeys(folder.absolute() / text for text in spellings for folder in folders)
     )
-    return _Group(written, tried, next((file for file in tried if os.path.isfile(file)), None))
+    files = chain(tried, (alike(path, listings) for path in tried))
+    file = next((file for file in files if file is not None and os.path.isfile(file)), None)
+    return _Group(written, tried, file)

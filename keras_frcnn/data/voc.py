@@ -16,24 +16,18 @@ xmin, ymin, xmax, ymax  as written: counted from 1, the last pixel included. The
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from keras_frcnn.data.checks import (
-    Progress,
-    WrittenImage,
-    WrittenObject,
-    build_dataset,
-    names_found,
-)
-from keras_frcnn.data.dataset import DataProblem, Dataset
+from keras_frcnn.data.checks import Progress, build_dataset, names_found
+from keras_frcnn.data.dataset import DataProblem, Dataset, Problems, WrittenImage, WrittenObject
 from keras_frcnn.data.images import IMAGE_SUFFIXES
+from keras_frcnn.data.names import FilesOfFolder
 from keras_frcnn.data.voc_layout import (
     available_sets,
     chosen_sets,
@@ -41,11 +35,16 @@ from keras_frcnn.data.voc_layout import (
     unique_ids,
     year_folders,
 )
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import read_bounded
 
-# The largest of VOC has 15 kB; what is read as a tree takes some ten times its size.
+# The largest of VOC has 15 kB. An element takes up to a hundred times what it is written in: those
+# of ten thousand objects are read.
 MOST_ANNOTATION_BYTES = 2**24
+MOST_MARKS = 2**18
+
+# Before all others of one name.
+_SUFFIXES = tuple(dict.fromkeys((".jpg", ".jpeg", ".png", *IMAGE_SUFFIXES)))
 
 # In the order of the devkit (VOCinit.m).
 # fmt: off
@@ -91,32 +90,23 @@ def load_voc(
     devkit = Path(devkit)
     folders = year_folders(devkit)
     chosen = chosen_sets(devkit, sets, default_split)
-    problems: list[DataProblem] = []
+    problems = Problems()
     images: list[WrittenImage] = []
     objects: list[WrittenObject] = []
     for year in dict.fromkeys(year for year, _ in chosen):
         lists = [list_file(folders[year], split) for each, split in chosen if each == year]
-        files = _image_files(folders[year])
-        for image_id in unique_ids(folders[year], lists, problems):
-            annotation = folders[year] / "Annotations" / f"{image_id}.xml"
-            root = _read_annotation(annotation, problems)
+        files = FilesOfFolder(folders[year] / "JPEGImages", _SUFFIXES)
+        for image_id, annotation in unique_ids(folders[year], lists, problems).items():
+            root = annotation and _read_annotation(annotation, problems)
             if root is None:
                 continue
-            written = _objects(root, annotation, problems)
+            written = tuple(_objects(root, annotation, problems))
             objects += written
             image_path = _image_path(folders[year], image_id, root, files, problems)
             if image_path is not None:
-                size = _written_size(root)
+                source, size = f"VOC{year}", _written_size(root)
                 images.append(
-                    WrittenImage(
-                        image_id,
-                        f"VOC{year}",
-                        image_path,
-                        annotation,
-                        written,
-                        size,
-                        first_pixel=1,
-                    )
+                    WrittenImage(image_id, source, image_path, annotation, written, size, 1)
                 )
     set_names = [f"{year}:{split}" for year, split in chosen]
     if class_names is None:
@@ -146,12 +136,12 @@ def read_class_names(devkit: Path | str) -> tuple[str, ...]:
         UserError: ``devkit`` is no folder in this layout.
     """
     folders = year_folders(Path(devkit))
-    problems: list[DataProblem] = []
+    problems = Problems()
     objects: list[WrittenObject] = []
     for year, split in available_sets(devkit):
-        for image_id in unique_ids(folders[year], [list_file(folders[year], split)], problems):
-            annotation = folders[year] / "Annotations" / f"{image_id}.xml"
-            root = _read_annotation(annotation, problems)
+        lists = [list_file(folders[year], split)]
+        for annotation in unique_ids(folders[year], lists, problems).values():
+            root = annotation and _read_annotation(annotation, problems)
             if root is not None:
                 objects += _objects(root, annotation, problems)
     return _class_list(names_found(objects), set(folders))
@@ -171,8 +161,8 @@ def check_test_lists(devkit: Path | str, train: Dataset) -> None:
         file = list_file(folders[year], "test")
         if f"{year}:test" in train.sets or not file.is_file():
             continue
-        tested = [f"VOC{year}/{image_id}" for image_id in unique_ids(folders[year], [file], [])]
-        both = [key for key in tested if key in keys]
+        tested = unique_ids(folders[year], [file], Problems())
+        both = [key for image_id in tested if (key := f"VOC{year}/{image_id}") in keys]
         if both:
             more = f" and {len(both) - 5} more" if len(both) > 5 else ""
             raise UserError(
@@ -182,55 +172,80 @@ def check_test_lists(devkit: Path | str, train: Dataset) -> None:
             )
 
 
-def _read_annotation(file: Path, problems: list[DataProblem]) -> Element | None:
+def _read_annotation(file: Path, problems: Problems) -> Element | None:
     """The ``annotation`` element of an XML file, or None after noting why there is none.
 
     Document types, entities and external references are refused: none belongs in an annotation,
     and they can read other files or fill the memory.
     """
     try:
-        root = fromstring(read_bounded(file, MOST_ANNOTATION_BYTES), forbid_dtd=True)
-    except FileNotFoundError:
-        kind, reason = (
-            "annotation missing",
-            "the id is listed, its annotation does not exist",
-        )
-    except DefusedXmlException as error:
-        kind = "annotation refused"
-        reason = f"document types and entities are not allowed ({type(error).__name__})"
-    except (OSError, ParseError, ValueError, LookupError) as error:
-        kind, reason = "annotation unreadable", f"expected well-formed XML, but {error}"
-    else:
-        if root.tag == "annotation":
+        with reading(file, "a VOC annotation", "mend it, or take its id out of the list"):
+            data = read_bounded(file, MOST_ANNOTATION_BYTES)
+            if data.count(b"<") + data.count(b"=") > MOST_MARKS:
+                raise ValueError(f"it has more than {MOST_MARKS:,} tags and attributes")
+            root = fromstring(data, forbid_dtd=True)
+            if root.tag != "annotation":
+                raise ValueError(f"expected <annotation>, found <{root.tag[:40]}>")
             return root
-        kind, reason = (
-            "annotation unreadable",
-            f"expected <annotation>, found <{root.tag[:40]}>",
-        )
-    problems.append(DataProblem(kind, str(file), "", reason, "image dropped"))
-    return None
+    except UserError as error:
+        refused = isinstance(error.__cause__, DefusedXmlException)
+        kind = "annotation refused" if refused else "annotation unreadable"
+        problems.append(DataProblem(kind, str(file), "", str(error), "image dropped"))
+        return None
 
 
-def _objects(root: Element, file: Path, problems: list[DataProblem]) -> tuple[WrittenObject, ...]:
-    """Direct ``object`` children with their direct ``bndbox``: parts of persons are no objects."""
-    written = []
+def _objects(root: Element, file: Path, problems: Problems) -> Iterator[WrittenObject]:
+    """Direct ``object`` children with their direct ``bndbox``: parts of persons are no objects.
+
+    Each ``bndbox`` of an object is one.
+    """
     for number, element in enumerate(root.findall("object"), start=1):
         name = _text(element, "name")
-        where = f"object {number} ({name})" if name else f"object {number}"
-        box = element.find("bndbox")
-        corners = tuple(
-            None if box is None else box.findtext(tag) for tag in ("xmin", "ymin", "xmax", "ymax")
-        )
+        of = f"object {number} ({name})" if name else f"object {number}"
+        fault = ""
+        if "\n" in name:
+            name, fault = "", f"expected one name without elements in it, found {name!r:.80}"
         flag = _text(element, "difficult").lower()
         if flag not in ("", "0", "1", "false", "true"):
             reason = f"expected difficult to be 0 or 1, found {flag[:40]!r}"
-            problems.append(DataProblem("flag unreadable", str(file), where, reason, "taken as 0"))
-        written.append(WrittenObject(where, name, corners, difficult=flag in ("1", "true")))
-    return tuple(written)
+            problems.append(DataProblem("flag unreadable", str(file), of, reason, "taken as 0"))
+        boxes = element.findall("bndbox")
+        aside = ", ".join(_left_aside(element))
+        if aside and boxes:
+            reason = f"found {aside} beside the bndbox, which is read as an upright box"
+            problems.append(DataProblem("shape left aside", str(file), of, reason, "noted"))
+        elif not boxes and not fault:
+            fault = f"expected a bndbox, found {aside or 'none'}"
+        for place, box in enumerate(boxes or [Element("bndbox")], start=1):
+            where = f"{of}, box {place}" if len(boxes) > 1 else of
+            corners = tuple(_text(box, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
+            if box.attrib and not any(corners) and not fault:
+                fault = f"expected elements such as <xmin>, found the attributes {box.attrib!s:.80}"
+            yield WrittenObject(where, name, corners, flag in ("1", "true"), fault)
+
+
+def _left_aside(element: Element) -> Iterator[str]:
+    """What an object says of its shape besides a bndbox, but for rotations by 0."""
+    for part in (*element, *element.findall("bndbox/*"), *element.findall("robndbox/*")):
+        if part.tag in ("polygon", "robndbox", "segmentation", "mask"):
+            yield part.tag
+        elif part.tag in ("angle", "rotation") and (part.text or "").strip(" \n-0."):
+            yield f"{part.tag} {part.text!r:.20}"
+    for part in element.findall("attributes/attribute"):
+        if part.findtext("name") == "rotation" and _text(part, "value").strip("-0."):
+            yield f"rotation {_text(part, 'value')!r:.20}"
 
 
 def _text(element: Element, tag: str) -> str:
-    return (element.findtext(tag) or "").strip()
+    """The text of a child; of several that differ, or with elements in it, all on lines.
+
+    No number and no name has a line end, so that none is read from a part.
+    """
+    texts = {
+        "\n".join([child.text or "", *(f"<{part.tag}>{part.tail or ''}" for part in child)]).strip()
+        for child in element.findall(tag)
+    }
+    return "\n".join(sorted(texts))
 
 
 def _written_size(root: Element) -> tuple[int, int] | None:
@@ -242,42 +257,20 @@ def _written_size(root: Element) -> tuple[int, int] | None:
     return (height, width) if height and width else None
 
 
-def _image_files(folder: Path) -> dict[str, Path]:
-    """Files of ``JPEGImages`` by name, and by stem (of several, jpg before jpeg before others)."""
-    directory = folder / "JPEGImages"
-    names = sorted(os.listdir(directory)) if directory.is_dir() else []
-    rank = {".jpg": 0, ".jpeg": 1, ".png": 2}
-    images = [Path(name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-    files: dict[str, Path] = {}
-    for image in sorted(images, key=lambda image: rank.get(image.suffix.lower(), 3)):
-        files.setdefault(f"{image.stem}.", directory / image)
-        files[image.name] = directory / image
-    return files
-
-
 def _image_path(
-    folder: Path,
-    image_id: str,
-    root: Element,
-    files: dict[str, Path],
-    problems: list[DataProblem],
+    folder: Path, image_id: str, root: Element, files: FilesOfFolder, problems: Problems
 ) -> Path | None:
     """``JPEGImages/<id>.<suffix>``, else the annotation's ``filename`` there, else a problem."""
-    filename = re.split(r"[/\\]", _text(root, "filename"))[-1]
-    path = files.get(f"{image_id}.") or files.get(filename)
+    filename = _text(root, "filename").replace("\\", "/")
+    names = (image_id, filename, filename.rpartition("/")[2])
+    path = next(filter(None, map(files.find, names)), None)
     if path is None:
         reason = f"expected {image_id}.jpg (or .jpeg, .png, ...)"
         if filename:
             reason += f" or {filename}, the annotation's filename,"
-        problems.append(
-            DataProblem(
-                "image missing",
-                str(folder / "JPEGImages"),
-                image_id,
-                f"{reason} found neither" if filename else f"{reason}, found none",
-                "image dropped",
-            )
-        )
+        reason += f" found none{files.nearest(image_id)}"
+        where = str(folder / "JPEGImages")
+        problems.append(DataProblem("image missing", where, image_id, reason, "image dropped"))
     return path
 
 

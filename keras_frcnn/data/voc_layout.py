@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keras_frcnn.data.dataset import DataProblem
-from keras_frcnn.errors import UserError
+from keras_frcnn.data.dataset import DataProblem, Problems
+from keras_frcnn.data.names import FilesOfFolder
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import read_text_bounded
 
 # What the paper calls its training sets (section 4.1, tables 3 and 4).
@@ -20,8 +21,27 @@ _PAPER_SETS = {
     "07++12": "2007:trainval+2007:test+2012:trainval",
 }
 
-# Several million lines.
+# What a list may have: each line takes some hundred times its size.
 MOST_LIST_BYTES = 2**28
+MOST_LINES = 2**21
+MOST_LINE = 2**22
+
+# What else the lists of one class have on a line: is there none, a difficult one or one?
+_COLUMNS = {"-1", "0", "1", "+1"}
+_LAST_COLUMN = re.compile(r"\s+[-+]?[01]$")
+_WORD = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
+_SEPARATORS = re.compile(r"[\s,;\"']+")
+# Where there is no such file: a folder, which could lie anywhere.
+_UNSAFE = re.compile(r"[/\\\0]|\.\.")
+
+# Layouts of other programs by a file in them.
+_OTHER_LAYOUTS = {
+    "*.xml": "XML files of labelImg or Roboflow beside their images: put the XML files",
+    "*coco*.json": "COCO annotations: export the data as Pascal VOC and put the XML files",
+    "data.yaml": "YOLO labels: export the data as Pascal VOC and put the XML files",
+    "labels/*.txt": "YOLO labels: export the data as Pascal VOC and put the XML files",
+    "classes.txt": "YOLO labels: export the data as Pascal VOC and put the XML files",
+}
 
 _YEAR_FOLDER = re.compile(r"VOC(\d{4})")
 
@@ -99,6 +119,14 @@ def _layout_hint(path: Path) -> str:
     above = [p for p in path.absolute().parents if _YEAR_FOLDER.fullmatch(p.name)]
     if below or above:
         return f"give {below[0].parents[1] if below else above[0].parent} instead"
+    for pattern, what in _OTHER_LAYOUTS.items():
+        found = next(iter(sorted((*path.glob(pattern), *path.glob(f"*/{pattern}")))), None)
+        if found is not None:
+            return (
+                f"{found} looks like {what} into VOC2007/Annotations, the images into "
+                "VOC2007/JPEGImages, and their names without suffixes, one a line, into "
+                "VOC2007/ImageSets/Main/trainval.txt"
+            )
     return f"it holds {', '.join(sorted(f.name for f in path.iterdir())[:5]) or 'nothing'}"
 
 
@@ -130,52 +158,69 @@ def list_file(folder: Path, split: str) -> Path:
     return folder / "ImageSets" / "Main" / f"{split}.txt"
 
 
-def unique_ids(folder: Path, lists: Sequence[Path], problems: list[DataProblem]) -> list[str]:
-    """Ids of the lists in their order, each once; unsafe and repeated ones become problems."""
+def unique_ids(folder: Path, lists: Sequence[Path], problems: Problems) -> dict[str, Path | None]:
+    """The ids of the lists in their order, each once, with their annotations.
+
+    An id is the path of its annotation below ``Annotations`` without ``.xml``, however the list
+    spells it; without an annotation it is what the list has. Ids without one, repeated and unsafe
+    ones become problems.
+
+    Raises:
+        UserError: a list cannot be read.
+    """
+    files = FilesOfFolder(folder / "Annotations", (".xml",))
     listed: Counter[str] = Counter()
-    first_list: dict[str, Path] = {}
+    first: dict[str, tuple[str, Path | None]] = {}
     for file in lists:
-        for number, image_id in _read_ids(file, folder / "Annotations"):
-            if "/" in image_id or "\\" in image_id or ".." in image_id or "\0" in image_id:
-                reason = f"expected an id without folders, found {image_id[:80]!r}"
+        for where, written in _read_ids(file, files):
+            annotation = files.find(written)
+            image_id = written
+            if annotation is not None:
+                image_id = annotation.relative_to(folder / "Annotations").with_suffix("").as_posix()
+            elif _UNSAFE.search(written):
+                reason = (
+                    f"expected an id whose annotation lies in {folder / 'Annotations'}, found "
+                    f"{written[:80]!r}{files.nearest(written)}"
+                )
                 problems.append(
-                    DataProblem(
-                        "id refused",
-                        str(file),
-                        f"line {number}",
-                        reason,
-                        "image dropped",
-                    )
+                    DataProblem("id refused", str(file), where, reason, "image dropped")
                 )
                 continue
             listed[image_id] += 1
-            first_list.setdefault(image_id, file)
-    for image_id, times in listed.items():
-        if times > 1:
-            reason = f"expected {image_id} once, found it {times} times"
-            file = str(first_list[image_id])
+            first.setdefault(image_id, (str(file), annotation))
+    for image_id, (file, annotation) in first.items():
+        if annotation is None:
+            missing = str(folder / "Annotations" / f"{image_id}.xml")
+            reason = "the id is listed, its annotation does not exist" + files.nearest(image_id)
+            problems.append(DataProblem("annotation missing", missing, "", reason, "image dropped"))
+        if listed[image_id] > 1:
+            reason = f"expected {image_id} once, found it {listed[image_id]} times"
             problems.append(DataProblem("id repeated", file, "", reason, "used once"))
-    return list(listed)
+    return {image_id: annotation for image_id, (_, annotation) in first.items()}
 
 
-def _read_ids(file: Path, annotations: Path) -> list[tuple[int, str]]:
-    """(line number from 1, id) of each line of an image set that is not blank.
+def _read_ids(file: Path, files: FilesOfFolder) -> Iterator[tuple[str, str]]:
+    """("line 1", id) of each id of an image set.
 
-    Columns after the id, as in the lists of one class, are left aside; an id may hold blanks when
-    there is an annotation of that very name.
+    Of a line that reading counts by which everything in it has its annotation: an id that holds
+    blanks; an id and the columns of the lists of one class (-1, 0, 1); several ids.
     """
-    try:
+    with reading(file, "a list of image ids in UTF-8", "save it as UTF-8"):
         text = read_text_bounded(file, MOST_LIST_BYTES)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Expected a list of image ids in UTF-8 in {file}, but {error}; save it as UTF-8."
-        ) from error
-    ids = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        line = line.strip()
-        if line:
-            first = line.split()[0]
-            # Not Path.is_file, which raises on names too long for the disk.
-            whole = first != line and os.path.isfile(annotations / f"{line}.xml")
-            ids.append((number, line if whole else first))
-    return ids
+    count = 0
+    for number, line in enumerate(io.StringIO(text), start=1):
+        if len(line) > MOST_LINE:
+            raise UserError(f"Line {number} of {file} is too long; write one id a line.")
+        line = line.replace("\ufeff", "").strip()
+        words = [word.strip("\"'") for word in _WORD.findall(line)]
+        if len(words) > 1 and set(words[1:]) <= _COLUMNS:
+            words = words[:1]
+        split = [word for word in _SEPARATORS.split(line) if word]
+        readings = ([line], [_LAST_COLUMN.sub("", line)], words, split)
+        # What is commented out is no id, though there may be its annotation.
+        rest = [line] if line.startswith("#") else words
+        found = next((ids for ids in readings if all(map(files.find, ids))), rest)
+        count += len(found)
+        if count > MOST_LINES:
+            raise UserError(f"{file} lists more than {MOST_LINES:,} ids; take a part of them.")
+        yield from ((f"line {number}", image_id) for image_id in found)

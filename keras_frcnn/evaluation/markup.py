@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from PIL import Image
+
+from keras_frcnn.errors import shown
 
 STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
@@ -27,6 +29,11 @@ figcaption { font-size: 13px; color: #444; overflow-wrap: anywhere; }
 .note { color: #555; }
 .key { display: inline-block; width: 1.6em; height: .7em; margin: 0 .4em 0 1em; background: #444; }
 """
+
+
+def escape(text: str) -> str:
+    """The markup of a text from anywhere; control characters as :func:`shown` has them."""
+    return html.escape(shown(text))
 
 
 def page(title: str, body: Iterable[str]) -> str:

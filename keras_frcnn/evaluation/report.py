@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 
 from keras_frcnn.data.dataset import Dataset
@@ -98,7 +97,7 @@ def _class_table(evaluation: VocEvaluation) -> list[str]:
             point = (best.f1, best.score_threshold, best.precision, best.recall)
         rows.append(
             [
-                f'<a href="#class-{index}">{escape(name)}</a>',
+                f'<a href="#class-{index}">{markup.escape(name)}</a>',
                 str(result.ground_truth),
                 str(result.detections),
                 *map(decimal, (result.ap_area, result.ap_11point, result.final_recall, *point)),
@@ -154,8 +153,8 @@ def _confusion(confusion: ConfusionMatrix, png: Path) -> list[str]:
 
 
 def _coco(coco: CocoEvaluation) -> list[str]:
-    rows = [[escape(words), decimal(coco.metrics[name])] for name, words in METRICS.items()]
-    classes = [[escape(name), decimal(value)] for name, value in coco.per_class.items()]
+    rows = [[markup.escape(words), decimal(coco.metrics[name])] for name, words in METRICS.items()]
+    classes = [[markup.escape(name), decimal(value)] for name, value in coco.per_class.items()]
     return [
         markup.element("h2", "COCO"),
         markup.table(("figure", "value"), rows, last_is_total=False),
@@ -196,7 +195,7 @@ def _worst(
         _legend(),
     ]
     for index, name in enumerate(dataset.class_names, start=1):
-        heading = f'{escape(name)} <a href="#classes">&uarr;</a>'
+        heading = f'{markup.escape(name)} <a href="#classes">&uarr;</a>'
         parts.append(markup.wrap("h3", heading, id=f"class-{index}"))
         worst = worst_images(
             evaluation.matches, index, score_threshold=score_threshold, limit=WORST_OF_A_KIND
@@ -222,6 +221,6 @@ def _legend() -> str:
         what = "object" if dashed else "detection"
         entries.append(markup.element("span", "", class_="key", style=border))
         entries.append(
-            escape(outcome if outcome.startswith(("true", "false")) else f"{outcome} {what}")
+            markup.escape(outcome if outcome.startswith(("true", "false")) else f"{outcome} {what}")
         )
     return markup.wrap("p", "".join(entries))

@@ -127,16 +127,6 @@ def clip(boxes: Any, height: Any, width: Any) -> tf.Tensor:
     return tf.minimum(tf.maximum(tf.cast(boxes, tf.float32), lower), upper)
 
 
-def flip_horizontally(boxes: Any, width: Any) -> tf.Tensor:
-    """Boxes (..., 4) as they lie in the mirrored image: ``x1' = width - x2``.
-
-    Half-open form of ``W - x2 - 1`` (PY imdb.py:109-110; ML roidb_from_voc.m:169).
-    """
-    width = tf.cast(width, tf.float32)
-    y1, x1, y2, x2 = tf.unstack(tf.cast(boxes, tf.float32), axis=-1)
-    return tf.stack([y1, width - x2, y2, width - x1], axis=-1)
-
-
 def scale(boxes: Any, scale_y: Any, scale_x: Any) -> tf.Tensor:
     """Boxes (..., 4) in the frame of an image resized by ``scale_y`` and ``scale_x``.
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from keras_frcnn.errors import UserError
 from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import build_backbone, policy_of
 from keras_frcnn.network.detections import Detections, select_detections
@@ -29,6 +30,22 @@ from keras_frcnn.network.rpn import RpnOutputs, build_rpn_head, rpn_losses
 from keras_frcnn.recipes import Compression, DetectionFilter, ProposalConfig, Recipe
 
 Head = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def _check_keras() -> None:
+    """Makes sure that Keras is set as the layers need it; the commands see to that themselves.
+
+    Raises:
+        UserError: naming the setting that is another.
+    """
+    found = (keras.config.backend(), keras.config.image_data_format(), keras.config.floatx())
+    found = (*found, keras.config.dtype_policy().name)
+    needed = ("tensorflow", "channels_last", "float32", "float32")
+    if found != needed:
+        raise UserError(
+            f"Keras has the backend, image_data_format, floatx and dtype_policy {found}, expected "
+            f"{needed}: set them by KERAS_BACKEND and keras.config before a network is made."
+        )
 
 
 class FasterRcnn(tf.Module):
@@ -66,6 +83,7 @@ class FasterRcnn(tf.Module):
         half_weights: bool = False,
     ):
         super().__init__(name="faster_rcnn")
+        _check_keras()
         self.network = network
         self.class_names = tuple(class_names)
         self.recipe = recipe

@@ -20,11 +20,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import find_array, find_member
+from keras_frcnn.hdf5_arrays import find_array, find_member, new_hdf5
 
 FORMAT_ATTRIBUTE = "keras_frcnn"
+_AGAIN = (
+    "give a file of keras.applications, of this package, or of save_weights of Keras 2, or copy it "
+    "again"
+)
 FORMAT_VERSION = 1
 # HDF5 keeps an attribute in an object header, which is limited to 64 KiB.
 MAX_METADATA_BYTES = 60_000
@@ -43,19 +47,6 @@ WEIGHT_NAMES = {
     "moving_variance": "moving_variance",
     "running_std": "moving_variance",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class LayerFile:
-    """The contents of a weight file, for RGB input whatever the file.
-
-    Attributes:
-        layers: layer name -> weight name -> float32 array.
-        metadata: what was given to ``write_arrays``; {} for a foreign file.
-    """
-
-    layers: dict[str, dict[str, np.ndarray]]
-    metadata: dict
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +75,15 @@ class OpenLayerFile:
         """Read one array, or some of its rows, as float32, for RGB input.
 
         Raises:
-            UserError: the data cannot be read.
+            UserError: the data cannot be read, or are not finite.
         """
-        try:
+        with reading(self.path, f"weights ({weight} of layer {layer})", _AGAIN):
             array = self._datasets[layer][weight][rows].astype(np.float32, copy=False)
-        except (OSError, RuntimeError) as error:
+        if not np.isfinite(array).all():
             raise UserError(
-                f"{self.path} is damaged: {weight} of layer {layer} cannot be read ({error}). Copy"
-                " or download the file again."
-            ) from error
+                f"{self.path} holds NaN or infinite numbers in {weight} of layer {layer}, with "
+                "which nothing can be detected; copy the file again, or train it again."
+            )
         if layer == self._bgr_layer and weight == "kernel":
             return array[:, :, ::-1, :]
         return array
@@ -117,7 +108,7 @@ def write_arrays(
     text = json.dumps({"format_version": FORMAT_VERSION, "metadata": metadata})
     if len(text.encode()) > MAX_METADATA_BYTES:
         raise ValueError(f"The metadata of a weight file may take {MAX_METADATA_BYTES} bytes.")
-    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+    with written_whole(path) as partial, new_hdf5(partial) as file:
         file.attrs[FORMAT_ATTRIBUTE] = text
         file.attrs["layer_names"] = [name.encode() for name in layers]
         for layer_name, weights in layers.items():
@@ -129,57 +120,21 @@ def write_arrays(
                 group.create_dataset(name, data=np.asarray(array, np.float32))
 
 
-def read_layers(path: str | Path) -> LayerFile:
-    """Read a whole weight file, ours or a foreign one.
-
-    Raises:
-        UserError: no such file, not HDF5, not this layout, a newer format, or damaged.
-    """
-    with open_layers(path) as file:
-        layers = {
-            layer: {weight: file.read(layer, weight) for weight in weights}
-            for layer, weights in file.layers.items()
-        }
-        return LayerFile(layers, file.metadata)
-
-
 @contextlib.contextmanager
 def open_layers(path: str | Path) -> Iterator[OpenLayerFile]:
     """Open a weight file and check its arrays without reading them.
 
     Raises:
-        UserError: as ``read_layers``.
+        UserError: no such file, not HDF5, not this layout, a newer format, or damaged.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no weight file {path}; give the path of a Keras HDF5 file.")
-    try:
+    with reading(path, "a whole HDF5 file", _AGAIN):
         file = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be opened as an HDF5 weight file ({error}); it is another kind of file"
-            " or damaged. Give a Keras HDF5 file, or copy it again."
-        ) from error
     with file:
-        try:
+        with reading(path, "a whole Keras weight file", _AGAIN):
             opened = _find_arrays(path, file)
-        except UserError:
-            raise
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RuntimeError,
-            OSError,
-        ) as error:
-            # What h5py raises where a member or attribute is missing, unreadable or not of the
-            # type that this layout has there.
-            raise UserError(
-                f"{path} is an HDF5 file but not laid out as a whole Keras weight file ({error})."
-                " Give one of keras.applications, of this package, or of save_weights of Keras 2,"
-                " or copy the file again."
-            ) from error
         yield opened
 
 
@@ -221,14 +176,8 @@ def _names_attribute(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def _read_metadata(path: Path, text: str | bytes) -> dict:
-    try:
-        content = parse_json(_text(text))
-        version, metadata = int(content["format_version"]), dict(content["metadata"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged: its {FORMAT_ATTRIBUTE} attribute cannot be read ({error})."
-            " Copy the file again."
-        ) from error
+    content = parse_json(_text(text))
+    version, metadata = int(content["format_version"]), dict(content["metadata"])
     if version > FORMAT_VERSION:
         raise UserError(
             f"{path} has weight format {version}, and this version of keras_frcnn reads"

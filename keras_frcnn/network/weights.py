@@ -7,6 +7,7 @@ loaded, left at its initial weights, or ignored. ``weight_files`` describes the 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +19,16 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.variables import assign_rows, tensorflow_variable
 from keras_frcnn.network.weight_files import (
-    LayerFile,
     OpenLayerFile,
     canonical_weight_name,
     open_layers,
-    read_layers,
     write_arrays,
 )
 
 __all__ = [
-    "LayerFile",
     "LoadReport",
     "imagenet_file",
     "load_layers",
-    "read_layers",
     "write_arrays",
     "write_layers",
 ]
@@ -93,7 +90,7 @@ def write_layers(path: str | Path, layers: Sequence[keras.layers.Layer], metadat
     Args:
         path: any suffix; its folder must exist.
         layers: with unique names.
-        metadata: a JSON object that ``read_layers`` gives back.
+        metadata: a JSON object that ``open_layers`` gives back.
 
     Raises:
         ValueError: two layers of one name, or metadata beyond 60 kB of JSON.
@@ -113,7 +110,7 @@ def load_layers(
     reinitialise: Collection[str] = ("cls_score", "bbox_pred"),
     required: Collection[str] = (),
 ) -> LoadReport:
-    """Load weights by layer name, strictly; nothing is assigned unless everything fits.
+    """Load weights by layer name, strictly; nothing is assigned unless names and shapes fit.
 
     Args:
         layers: the network's.
@@ -123,9 +120,9 @@ def load_layers(
         required: layers that the file must have.
 
     Raises:
-        UserError: an unreadable file; a layer whose weights have other names or shapes than the
-            network's; a required layer that is missing; a file that shares no layer with the
-            network.
+        UserError: an unreadable file, or numbers in it that are not finite; a layer whose weights
+            have other names or shapes than the network's; a required layer that is missing; a file
+            that shares no layer with the network.
     """
     network = {layer.name: _weights(layer) for layer in layers}
     network = {name: weights for name, weights in network.items() if weights}
@@ -190,7 +187,12 @@ def imagenet_file(network: str, folder: str | Path = WEIGHTS_FOLDER) -> Path:
         return by_hand
     address = f"{KERAS_APPLICATIONS}/{address_folder}/{name}"
     try:
-        return Path(keras.utils.get_file(name, address, cache_subdir="models", file_hash=md5))
+        # Said to Keras: a command starts it without the user's settings, this one among them.
+        cache = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+        fetched = keras.utils.get_file(
+            name, address, cache_subdir="models", cache_dir=cache, file_hash=md5
+        )
+        return Path(fetched)
     except Exception as error:  # get_file raises a bare Exception for an address out of reach
         raise UserError(
             f"The ImageNet weights of {network} could not be fetched ({error}). {advice}, or put"

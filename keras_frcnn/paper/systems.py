@@ -69,7 +69,7 @@ class System:
     def length(self) -> Length:
         """Of its detector's stage 2, by which detectors can be compared or not."""
         config = self.detector.read_config()
-        published = stages_on(PAPER, config.data["sets"])[1].iterations
+        published = stages_on(PAPER, config.data.sets)[1].iterations
         return Length(config.recipe.stages[1].iterations, published)
 
     @property

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_frcnn.cli.given import keep_given
 from keras_frcnn.compress import compress_run
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import check_test_lists
@@ -13,7 +14,7 @@ from keras_frcnn.paper.kept_proposals import external_proposals
 from keras_frcnn.paper.workshop import TRAINING_SETS, Absent, Workshop
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Compression, Recipe
-from keras_frcnn.run_config import RunConfig, command_line
+from keras_frcnn.run_config import DataSource, RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.display import TrainingDisplay
@@ -21,9 +22,8 @@ from keras_frcnn.training.explosion import TrainingDiverged
 from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import with_digest
 from keras_frcnn.training.options import TrainingOptions
-from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.stages import Trainer
-from keras_frcnn.training.units import training_units
+from keras_frcnn.training_images import keep_training_images
 
 # Units of fc6 and fc7.
 FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}
@@ -38,7 +38,7 @@ def four_steps(workshop: Workshop, network: str, training: str = "07", seed: int
     sets = TRAINING_SETS[training].split("+")
     for run in workshop.runs:
         config = run.read_config()
-        if config.network == network and list(config.data["sets"]) == sets:
+        if config.network == network and list(config.data.sets) == sets:
             return run
     return trained(
         workshop, _four_steps_name(network, training, seed), network, training, seed=seed
@@ -110,13 +110,12 @@ def trained(
         class_names=dataset.class_names,
         initial_weights="random" if initial is None else str(initial),
         stages=tuple(stages),
-        data={
-            "path": str(workshop.devkit),
-            "parser": "pascal_voc",
-            "sets": list(dataset.sets),
-            "images": len(dataset),
-            "ids_hash": dataset.ids_hash,
-        },
+        data=DataSource(
+            path=str(workshop.devkit),
+            ids_hash=dataset.ids_hash,
+            sets=dataset.sets,
+            images=len(dataset),
+        ),
         recipe=recipe or workshop.budget.recipe(dataset.sets),
     )
     _fit(workshop, run, config, dataset, initial, given)
@@ -158,7 +157,7 @@ def _fit(
     Raises:
         Absent: it diverged.
         UserError: another process trains it.
-        TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
+        TrainingStopped: after a signal; all that was finished is written.
     """
     with run.claimed() as note:
         if note is not None:
@@ -168,10 +167,9 @@ def _fit(
         else:
             config = with_digest(config, initial)
             run.create(config, command_line())
-        run.keep_training_images(dataset)
+        keep_training_images(run.training_images_file, dataset)
         if given is not None and not run.given_proposals_file.exists():
-            units = training_units(dataset.examples, config.flips)
-            ProposalStore.from_given(given, units).save(run.given_proposals_file)
+            keep_given(given, dataset, config, run)
         workshop.say(f"training {run.path}")
         plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
         display = TrainingDisplay(workshop.console, plan)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.data.dataset import Dataset, Example, Problems
 from keras_frcnn.data.images import image_size
 from keras_frcnn.data.voc_layout import list_file, unique_ids
 from keras_frcnn.evaluation.detection_files import ImageDetections
@@ -18,8 +18,8 @@ from keras_frcnn.evaluation.voc_files import write_voc
 
 def has_annotations(devkit: Path, sets: str) -> bool:
     """Whether any image of one image set, such as ``2012:test``, has its XML file."""
-    folder, ids = _ids(devkit, sets)
-    return any((folder / "Annotations" / f"{image_id}.xml").is_file() for image_id in ids)
+    _, ids = _ids(devkit, sets)
+    return any(ids.values())
 
 
 def load_unannotated(devkit: Path, sets: str, class_names: Sequence[str]) -> Dataset:
@@ -64,7 +64,7 @@ def write_server_files(
     return archive
 
 
-def _ids(devkit: Path, sets: str) -> tuple[Path, list[str]]:
+def _ids(devkit: Path, sets: str) -> tuple[Path, dict[str, Path | None]]:
     year, split = sets.split(":")
     folder = devkit / f"VOC{year}"
-    return folder, unique_ids(folder, [list_file(folder, split)], problems=[])
+    return folder, unique_ids(folder, [list_file(folder, split)], Problems())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from keras_frcnn.data.bad_images import about_left_out, check_share_of_bad
+from keras_frcnn.data.bad_images import about_problems, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
@@ -24,6 +24,7 @@ from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
 from keras_frcnn.run_config import differences
 from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.training_images import check_not_trained_on
 
 # Section 4: what each name of the paper stands for.
 TRAINING_SETS = {
@@ -101,7 +102,7 @@ class Workshop:
                 dataset = load_unannotated(self.devkit, sets, names)
             else:
                 dataset = load_voc(self.devkit, sets, class_names=names)
-            for sentence in about_left_out(dataset):
+            for sentence in about_problems(dataset):
                 self.say(sentence)
             if not self.allow_bad:
                 check_share_of_bad(dataset)
@@ -154,7 +155,7 @@ class Workshop:
             schedule = "/".join(f"{stage.iterations:,}" for stage in config.recipe.stages)
             parts.append(
                 f"Four-step run of {config.network} given: {run.path.name}, {schedule} iterations "
-                f"on {config.data['images']} images."
+                f"on {config.data.images} images."
             )
         return " ".join(parts)
 
@@ -184,8 +185,8 @@ class Workshop:
             there = self.folder.iterdir() if self.folder.is_dir() else ()
             if not all(is_partial(path) for path in there):
                 raise UserError(
-                    f"--out {self.folder} holds files but no setting.json: paper did not begin it, "
-                    "or an earlier version did. Its sheets could replace what is there; name a new "
+                    f"--out {self.folder} holds files but no setting.json: paper did not begin it. "
+                    "Its sheets could replace what is there; name a new "
                     "or an empty folder."
                 )
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -213,14 +214,14 @@ class Workshop:
                 f"{self.devkit} are {', '.join(self.class_names)}."
             )
         networks = sorted({self.budget.network_or(name) for name in ("vgg16", "zf")})
-        sets = "+".join(config.data["sets"])
+        sets = "+".join(config.data.sets)
         if config.network not in networks or sets not in TRAINING_SETS.values():
             raise UserError(
                 f"No experiment would use {run.path}, {config.network} on {sets}: they are of "
                 f"{' and '.join(networks)}, on one of {', '.join(TRAINING_SETS.values())}."
             )
-        if TEST_SETS["07"] not in config.data["sets"]:  # 07++12 is tested on VOC 2012 alone
-            run.check_not_trained_on(self.data(TEST_SETS["07"]))
+        if TEST_SETS["07"] not in config.data.sets:  # 07++12 is tested on VOC 2012 alone
+            check_not_trained_on(run.training_images_file, self.data(TEST_SETS["07"]))
 
     def _setting(self) -> dict:
         budget = dataclasses.asdict(self.budget)

@@ -20,13 +20,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import opened, read_array
+from keras_frcnn.hdf5_arrays import new_hdf5, opened, read_array
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge
 from keras_frcnn.proposals.mat_files import read_mat
 
@@ -38,7 +37,7 @@ def write_proposals(path: Path, proposals: GivenProposals) -> None:
     """Writes the file whole or not at all."""
     entries = list(proposals.entries.values())
     lengths = [len(entry.scores) for entry in entries]
-    with written_whole(path) as partial, h5py.File(partial, "w") as file:
+    with written_whole(path) as partial, new_hdf5(partial) as file:
         file.attrs["format"] = FORMAT
         file.attrs["method"] = proposals.method
         file.attrs["settings"] = json.dumps(dict(proposals.settings), sort_keys=True)

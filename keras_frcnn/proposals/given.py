@@ -173,7 +173,10 @@ def merge(parts: Sequence[GivenProposals]) -> GivenProposals:
 
 
 def mirror(boxes_image: np.ndarray, width: int) -> np.ndarray:
-    """(P, 4) boxes as they lie in the mirrored image: ``x1' = width - x2``."""
+    """(P, 4) boxes as they lie in the mirrored image: ``x1' = width - x2``.
+
+    Half-open form of ``W - x2 - 1`` (PY imdb.py:109-110; ML roidb_from_voc.m:169).
+    """
     y1, x1, y2, x2 = np.split(np.asarray(boxes_image, np.float32), 4, axis=1)
     return np.concatenate((y1, np.float32(width) - x2, y2, np.float32(width) - x1), axis=1)
 

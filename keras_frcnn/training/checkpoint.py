@@ -13,19 +13,19 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import find_array, find_member
+from keras_frcnn.files import check_bounded, parse_json, written_whole
+from keras_frcnn.hdf5_arrays import MOST_BYTES, find_array, find_member, new_hdf5
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
-from keras_frcnn.training.window import check_state
 
 FORMAT = "keras_frcnn checkpoint 1"
 KEPT = 2
@@ -55,17 +55,17 @@ class Checkpoints:
     Attributes:
         folder: where they lie.
         stage: 1 to 4, 0 for joint training.
-        identity: of the run, see :func:`keras_frcnn.run_config.identity`; ``None``: nothing is
-            known of it, and nothing compared.
+        identity: of the run and of what the stage is made from, as any text.
     """
 
     folder: Path
     stage: int
-    identity: str | None = None
+    identity: str = ""
 
     def files(self) -> list[Path]:
         """Existing checkpoints of this stage, newest first."""
-        return sorted(self.folder.glob(f"stage{self.stage}-*.h5"), reverse=True)
+        found = self.folder.glob(f"stage{self.stage}-*.h5")
+        return sorted((path for path in found if not path.is_dir()), reverse=True)
 
     def save(
         self,
@@ -79,7 +79,7 @@ class Checkpoints:
         Args:
             window: of :meth:`keras_frcnn.training.window.Window.state`.
         """
-        path = self.folder / f"stage{self.stage}-{iteration:08d}.h5"
+        path = self._file(iteration)
         header = {
             "run": self.identity,
             "iteration": iteration,
@@ -88,7 +88,7 @@ class Checkpoints:
             "window": window,
         }
         with written_whole(path) as partial:
-            with h5py.File(partial, "w", userblock_size=HEAD_BYTES) as file:
+            with new_hdf5(partial, userblock_size=HEAD_BYTES) as file:
                 file.attrs["header"] = json.dumps(header)
                 for index, (variable, velocity) in enumerate(_pairs(optimizer)):
                     group = file.create_group(f"{index:04d}")
@@ -102,9 +102,16 @@ class Checkpoints:
             old.unlink()
 
     def restore(
-        self, optimizer: MomentumOptimizer, loss_scale: LossScale
+        self,
+        optimizer: MomentumOptimizer,
+        loss_scale: LossScale,
+        check: Callable[[int, Any], None],
     ) -> tuple[int, dict[str, Any], list[str]]:
         """Loads the newest good checkpoint of the run.
+
+        Args:
+            check: takes the iteration and the window; a ``ValueError`` says what is wrong with
+                them.
 
         Returns:
             ``(iteration, window, notes)``: 0 and nothing without a checkpoint; ``notes`` has one
@@ -120,7 +127,7 @@ class Checkpoints:
         for path, older in zip(files, [*files[1:], None], strict=False):
             instead = f"{older.name} is used" if older else "the stage starts again"
             try:
-                return *_read(path, self.identity, optimizer, loss_scale), notes
+                return *self._read(path, optimizer, loss_scale, check), notes
             except _Foreign as error:
                 foreign = foreign or error
                 notes.append(f"{path} is of another run (it {error.reason}); {instead}.")
@@ -137,39 +144,52 @@ class Checkpoints:
         for path in self.files():
             path.unlink()
 
+    def _file(self, iteration: int) -> Path:
+        return self.folder / f"stage{self.stage}-{iteration:08d}.h5"
+
+    def _read(
+        self,
+        path: Path,
+        optimizer: MomentumOptimizer,
+        loss_scale: LossScale,
+        check: Callable[[int, Any], None],
+    ) -> tuple[int, dict[str, Any]]:
+        """Reads the file as a whole, then assigns; see :meth:`restore`.
+
+        Raises:
+            _Foreign: it is of another run.
+            ValueError, OSError: the file is damaged.
+        """
+        check_bounded(path, MOST_BYTES)
+        _check_head(path)
+        pairs = list(_pairs(optimizer))
+        try:
+            with h5py.File(path, "r") as file:
+                header = _read_header(file)
+                arrays = _find_variables(path, file, [variable for variable, _ in pairs])
+                _check_run(path, header["run"], self.identity)
+                values = [(weight[()], velocity[()]) for weight, velocity in arrays]
+                iteration, window = header["iteration"], header["window"]
+        except UserError:
+            raise
+        # What h5py raises where a member is missing, unreadable or of another type.
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"it lacks what a checkpoint holds: {error}") from error
+        if path != self._file(iteration):
+            raise ValueError(f"its name is not that of iteration {iteration}")
+        check(iteration, window)
+        if not all(np.isfinite(array).all() for pair in values for array in pair):
+            raise ValueError("its weights are not finite")
+        for pair, arrays in zip(pairs, values, strict=True):
+            for variable, array in zip(pair, arrays, strict=True):
+                variable.assign(array)
+        loss_scale.scale.assign(header["loss_scale"])
+        loss_scale.good_steps.assign(header["good_steps"])
+        return iteration, window
+
 
 def _pairs(optimizer: MomentumOptimizer):
     return zip(optimizer.variables_trained, optimizer.velocities, strict=True)
-
-
-def _read(
-    path: Path, identity: str | None, optimizer: MomentumOptimizer, loss_scale: LossScale
-) -> tuple[int, dict[str, Any]]:
-    """Reads the file as a whole, then assigns; see :meth:`Checkpoints.restore`.
-
-    Raises:
-        _Foreign: it is of another run.
-        ValueError, OSError: the file is damaged.
-    """
-    _check_head(path)
-    pairs = list(_pairs(optimizer))
-    try:
-        with h5py.File(path, "r") as file:
-            header = _read_header(file)
-            arrays = _find_variables(path, file, [variable for variable, _ in pairs])
-            _check_run(path, header["run"], identity)
-            values = [(weight[()], velocity[()]) for weight, velocity in arrays]
-    except UserError:
-        raise
-    # What h5py raises where a member is missing, unreadable or of another type.
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"it lacks what a checkpoint holds: {error}") from error
-    for pair, arrays in zip(pairs, values, strict=True):
-        for variable, array in zip(pair, arrays, strict=True):
-            variable.assign(array)
-    loss_scale.scale.assign(header["loss_scale"])
-    loss_scale.good_steps.assign(header["good_steps"])
-    return header["iteration"], header["window"]
 
 
 def _read_header(file: h5py.File) -> dict[str, Any]:
@@ -180,25 +200,19 @@ def _read_header(file: h5py.File) -> dict[str, Any]:
         raise ValueError(f"its iteration and good_steps are no counts: {counts!r:.80}")
     if not (type(scale) is float and math.isfinite(scale) and scale > 0):
         raise ValueError(f"its loss_scale is no number above 0: {scale!r:.80}")
-    # Checkpoints of the first versions have no window; their next record is a mean of fewer.
-    check_state(header.setdefault("window", {}))
-    # Earlier ones do not say which run they are of.
-    run = header.setdefault("run", None)
-    if not (run is None or isinstance(run, str)):
-        raise ValueError(f"its run is no digest: {run!r:.80}")
     return header
 
 
-def _check_run(path: Path, found: str | None, identity: str | None) -> None:
+def _check_run(path: Path, found: Any, identity: str) -> None:
     """Compares the run that a checkpoint names with this one.
 
     Raises:
         _Foreign: they are two.
     """
-    if found is not None and identity is not None and found != identity:
+    if found != identity:
         raise _Foreign(
             path,
-            "was written with another configuration",
+            "was written with another configuration or after other weights",
             "it belongs to another run. Take it out of the folder, or start a new run.",
         )
 

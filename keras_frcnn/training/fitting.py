@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,20 +14,23 @@ from keras_frcnn.metrics import append_record, forget_after
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.plots import save_curves
+from keras_frcnn.provenance import record_of
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.run_config import RunConfig, identity
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.run_config import RunConfig
+from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.events import EventFile
 from keras_frcnn.training.explosion import check_weights
 from keras_frcnn.training.loop import run_stage
+from keras_frcnn.training.objectives import METRICS
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.probe import PROBED_ITERATIONS, check_memory, largest_units
 from keras_frcnn.training.records import TrainingRecords
 from keras_frcnn.training.step import TrainingStep, variable_taken_last
 from keras_frcnn.training.units import training_units, unit_order
+from keras_frcnn.training.window import check_state
 
 TITLES = {
     0: "joint training",
@@ -133,8 +137,15 @@ class Fitting:
         variables = trained_variables(trained_layers)
         optimizer = MomentumOptimizer(variables, self.recipe.optimizer)
         loss_scale = LossScale(dynamic=self.config.precision == "float16")
-        checkpoints = Checkpoints(self.run.checkpoints, stage, identity(self.config))
-        first, window, notes = checkpoints.restore(optimizer, loss_scale)
+        part = f"stage{stage}" if stage else FINAL
+        record = record_of(self.run, self.config, part)
+        identity = json.dumps(record, sort_keys=True)
+        checkpoints = Checkpoints(self.run.checkpoints, stage, identity)
+        first, window, notes = checkpoints.restore(
+            optimizer,
+            loss_scale,
+            lambda done, state: check_state(state, METRICS[stage], done, schedule.iterations),
+        )
         for note in notes:
             self.display.say(note)
         if first:
@@ -205,8 +216,6 @@ class Fitting:
                 checkpoint_seconds=self.options.checkpoint_seconds,
                 state=window,
             )
-        # A checkpoint of an earlier version may be one of the last iteration, and not be sound.
-        check_weights(variables, schedule.iterations, stage)
         self._draw_curves()
         if schedule.iterations > first:
             self.display.say(f"traces of the step: {step.traces} for all image sizes")

@@ -10,7 +10,7 @@ from keras_frcnn.files import digest_of
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.network.weights import LoadReport, load_layers
-from keras_frcnn.run_config import RunConfig
+from keras_frcnn.run_config import RunConfig, checked_class_names
 
 CLASS_OUTPUTS = ("cls_score", "bbox_pred")
 
@@ -29,8 +29,10 @@ def load_initial_weights(model: FasterRcnn, path: Path) -> LoadReport:
     """
     with open_layers(path) as file:
         class_names = file.metadata.get("class_names")
+    if class_names is not None:
+        class_names = checked_class_names(class_names, f"class_names in the metadata of {path}")
     base = [layer.name for layer in model.layers("base") if layer.weights]
-    if class_names is None or tuple(class_names) == model.class_names:
+    if class_names is None or class_names == model.class_names:
         return load_layers(model.layers(), path, required=base)
     kept = [layer for layer in model.layers() if layer.name not in CLASS_OUTPUTS]
     report = load_layers(kept, path, required=base)
@@ -52,14 +54,17 @@ def with_digest(config: RunConfig, path: Path | None) -> RunConfig:
     return dataclasses.replace(config, initial_weights_digest=digest_of([path]))
 
 
-def check_unchanged(config: RunConfig, path: Path) -> None:
+def check_unchanged(config: RunConfig, path: Path | None) -> None:
     """Makes sure that a file is what the run began with: layers that are not trained come from it.
+
+    Args:
+        path: wherever it lies now; ``None``: random weights.
 
     Raises:
         UserError: its contents are others.
     """
     digest = config.initial_weights_digest
-    if digest is not None and digest_of([path]) != digest:
+    if (path and digest_of([path])) != digest:
         raise UserError(
             f"The initial weights {path} changed since the run was started, and a training goes on "
             "with what it began with. Put the file back, or start a new run."

@@ -6,57 +6,33 @@ Python sees an iteration only to log it; everything between the batch and the lo
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError, reason_of
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.stopping import GO_ON, TrainingStopped, can_handle_signals
+from keras_frcnn.stopping import GO_ON, StopRequest, TrainingStopped, signals_noted
 from keras_frcnn.training.display import StageDisplay
 from keras_frcnn.training.probe import out_of_memory
 from keras_frcnn.training.step import TrainingStep
-from keras_frcnn.training.window import Window
+from keras_frcnn.training.window import LOG_EVERY, Window
 
-LOG_EVERY = 20
 BETWEEN = "stopped outside of the iterations; all that was finished is kept"
-
-
-@dataclass
-class StopRequest:
-    """Set by a signal, read after each iteration."""
-
-    received: signal.Signals | None = None
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turns Ctrl-C and SIGTERM into a request that the loop answers after the iteration.
-
-    Outside of the main thread no request ever comes.
+    """Turns signals into a request that the loop answers after the iteration.
 
     Raises:
         TrainingStopped: one came after the loop had asked for the last time.
     """
-    request = StopRequest()
-    if not can_handle_signals():
+    with signals_noted() as request:
         yield request
-        return
-
-    def note(number, frame):
-        request.received = signal.Signals(number)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     if request.received:
         raise TrainingStopped(request.received, BETWEEN)
 
@@ -96,7 +72,7 @@ def run_stage(
     Raises:
         UserError: a loss is not finite or has exploded, an image cannot be read, or there is not
             enough memory.
-        TrainingStopped: after Ctrl-C or SIGTERM, with a checkpoint written.
+        TrainingStopped: after a signal, with a checkpoint written.
     """
     iterator = iter(dataset)
     window = Window(stage, unit_name, state)

@@ -20,6 +20,14 @@ from keras_frcnn.network.normalisation import Normalisation
 Metrics = dict[str, tf.Tensor]
 Objective = Callable[[dict[str, tf.Tensor], tf.Tensor], Metrics]
 
+_OF_RPN = {"loss", "rpn_class_loss", "rpn_box_loss", "positive_anchors"}
+_OF_DETECTOR = {
+    *("loss", "detector_class_loss", "detector_box_loss"),
+    *("foreground_rois", "background_rois"),
+}
+# By stage, what a step measures.
+METRICS = {0: _OF_RPN | _OF_DETECTOR, 1: _OF_RPN, 2: _OF_DETECTOR, 3: _OF_RPN, 4: _OF_DETECTOR}
+
 
 def features_of(model: FasterRcnn, batch: dict[str, tf.Tensor]) -> tf.Tensor:
     """The base's features of a batch: those it brings, or computed from its images."""

@@ -16,6 +16,7 @@ from PIL import Image
 from keras_frcnn.data.coverage import best_ious, best_proposal_ious, shapes_input
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import decode_unit, image_scale
+from keras_frcnn.files import written_whole
 from keras_frcnn.geometry.anchors import configured_anchors
 from keras_frcnn.network.detector import detector_targets
 from keras_frcnn.network.faster_rcnn import FasterRcnn
@@ -148,6 +149,7 @@ def _save(
         + ["foreground"] * len(foreground)
         + ["ground truth"] * len(gt_boxes)
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     shown = np.concatenate((background, foreground, gt_boxes))
-    draw_samples(np.asarray(image), shown, kinds, totals={"background": len(sampled)}).save(path)
+    picture = draw_samples(np.asarray(image), shown, kinds, totals={"background": len(sampled)})
+    with written_whole(path) as partial:
+        picture.save(partial, "PNG")

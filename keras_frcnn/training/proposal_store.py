@@ -1,9 +1,6 @@
 """Proposals of every training image in one file, written once and read by the next stage.
 
-The file is HDF5: ``boxes`` (T, 4) float32 half-open (y1, x1, y2, x2) in pixels of the original
-image (of its mirror image for keys that end in `` flipped``), ``scores`` (T,) float32, ``offsets``
-(U + 1,) int64 so that unit ``u`` owns rows ``offsets[u]`` to ``offsets[u + 1]``, and ``keys`` (U,)
-UTF-8 names such as ``VOC2007/000005``.
+The file is that of :mod:`keras_frcnn.proposals.files`; its settings say which run it is of.
 
 Shapes and names
 ----------------
@@ -12,20 +9,19 @@ U  units (images in both orientations), T  proposals of all of them, P  proposal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import written_whole
-from keras_frcnn.hdf5_arrays import opened, read_array
-from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.proposals.files import read_proposals, write_proposals
+from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, fit_to_image
 from keras_frcnn.training.units import TrainingUnit
 
-FORMAT = "keras_frcnn proposals 1"
+_AGAIN = "delete it to compute them again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +33,14 @@ class ProposalStore:
         offsets: (U + 1,) int64.
         boxes_image: (T, 4) float32.
         scores: (T,) float32.
+        record: which run the file is of, see :mod:`keras_frcnn.provenance`.
     """
 
     keys: tuple[str, ...]
     offsets: np.ndarray
     boxes_image: np.ndarray
     scores: np.ndarray
+    record: Any = None
 
     @classmethod
     def from_lists(
@@ -79,44 +77,47 @@ class ProposalStore:
         """(P, 4) float32 proposals of unit ``index``, best first."""
         return self.boxes_image[self.offsets[index] : self.offsets[index + 1]]
 
-    def save(self, path: Path) -> None:
-        """Writes the file whole or not at all."""
-        with written_whole(path) as partial, h5py.File(partial, "w") as file:
-            file.attrs["format"] = FORMAT
-            file["boxes"] = self.boxes_image
-            file["scores"] = self.scores
-            file["offsets"] = self.offsets
-            file["keys"] = np.array([key.encode() for key in self.keys], dtype="S")
+    def save(self, path: Path, record: Mapping[str, Any] | None = None) -> None:
+        """Writes the file whole or not at all.
+
+        Args:
+            record: of :func:`keras_frcnn.provenance.record_of`.
+        """
+        parts = zip(self.keys, self.offsets, self.offsets[1:], strict=False)
+        entries = {
+            key: ScoredBoxes(self.boxes_image[start:end], self.scores[start:end])
+            for key, start, end in parts
+        }
+        write_proposals(path, GivenProposals(entries, "training", record or {}, str(path)))
 
     @classmethod
     def load(cls, path: Path, keys: Sequence[str]) -> ProposalStore:
         """Reads a file and checks that it holds the units ``keys`` in this order.
 
         Raises:
-            UserError: the file is unreadable, of another format, inconsistent, or of other images.
+            UserError: as :func:`read_proposals`, or the proposals are of other images.
         """
-        with opened(path, FORMAT, "delete it to compute them again") as file:
-            store = cls(
-                tuple(key.decode() for key in read_array(path, file, "keys", "S", 1)),
-                read_array(path, file, "offsets", "i", 1),
-                read_array(path, file, "boxes", "f", 2),
-                read_array(path, file, "scores", "f", 1),
-            )
-        if store.keys != tuple(keys):
+        given = read_proposals(path)
+        if tuple(given.entries) != tuple(keys):
             raise UserError(
-                f"{path} holds proposals of {len(store.keys)} other images than the {len(keys)} of "
-                "this run; delete it to compute them again."
+                f"{path} holds proposals of {len(given.entries)} other images than the "
+                f"{len(keys)} of this run; {_AGAIN}."
             )
-        total = len(store.scores)
-        consistent = (
-            store.offsets.shape == (len(keys) + 1,)
-            and store.boxes_image.shape == (total, 4)
-            and (store.offsets[0], store.offsets[-1]) == (0, total)
-            and np.all(np.diff(store.offsets) >= 0)
-        )
-        if not consistent:
-            raise UserError(
-                f"{path} is inconsistent: offsets, boxes and scores do not fit together; delete it "
-                "to compute it again."
-            )
-        return store
+        found = given.entries.values()
+        store = cls.from_lists(keys, [boxes for boxes, _ in found], [scores for _, scores in found])
+        return replace(store, record=given.settings)
+
+    def check_boxes(self, path: Path, units: Sequence[TrainingUnit]) -> None:
+        """Makes sure that there are proposals and that they lie in their images.
+
+        Args:
+            path: the file, for messages.
+
+        Raises:
+            UserError: naming the first that does not.
+        """
+        if not len(self.scores):
+            raise UserError(f"{path} holds no proposal at all; {_AGAIN}.")
+        for index, unit in enumerate(units):
+            name, example = f"{unit.key} in {path}", unit.example
+            fit_to_image(self.boxes_of(index), example.height, example.width, name)

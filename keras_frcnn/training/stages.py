@@ -11,13 +11,19 @@ goes on after an interruption with the first stage whose weights are missing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import load_layers, write_layers
+from keras_frcnn.provenance import (
+    check_parts,
+    check_record,
+    file_of,
+    record_of,
+    weights_metadata,
+)
 from keras_frcnn.runs import FINAL
 from keras_frcnn.stopping import TrainingStopped, signal_of
 from keras_frcnn.training import pictures
@@ -57,14 +63,15 @@ class Trainer:
         """Runs every stage that was asked for and is not finished yet.
 
         Raises:
-            TrainingStopped: after Ctrl-C or SIGTERM; all that was finished is written.
+            TrainingStopped: after a signal; all that was finished is written.
         """
         try:
+            check_parts(self.run, self.config)
             self._clear_finished()
             if self.config.mode == "joint":
                 self._joint()
             elif self.config.mode == "fast-rcnn":
-                self._fast_rcnn(self.run.given_proposals_file)
+                self._fast_rcnn("given")
             else:
                 for stage in self.config.stages:
                     getattr(self, f"_stage{stage}")()
@@ -93,17 +100,22 @@ class Trainer:
             if 2 in self.config.stages:
                 probe_stage2(self.fitting, model)
             self._train_rpn(model, 1, trained, saved, loaded)
-        if 2 in self.config.stages and not self.run.proposals_file(1).exists():
+        if 2 in self.config.stages and self._lacks_proposals(1):
             model = self._model_from("stage1", base=True, rpn=True)
             self.fitting.records.check_room(model, 2)
             self._write_proposals(model, 1)
 
+    def _lacks_proposals(self, stage: int) -> bool:
+        """Whether the next stage, which reads them, is still to be trained and they are missing."""
+        is_read = not self.run.weights_file(f"stage{stage + 1}").exists()
+        return is_read and not self.run.proposals_file(stage).exists()
+
     def _stage2(self) -> None:
         """Fast R-CNN, from the initial weights again, on the proposals of stage 1."""
-        self._fast_rcnn(self.run.proposals_file(1))
+        self._fast_rcnn("proposals1")
 
-    def _fast_rcnn(self, proposals: Path) -> None:
-        """Fast R-CNN, from the initial weights, on the proposals of a file."""
+    def _fast_rcnn(self, proposals: str) -> None:
+        """Fast R-CNN, from the initial weights, on proposals that are a part of the run."""
         if self.run.weights_file("stage2").exists():
             return
         model, loaded = self.initial_model()
@@ -119,7 +131,7 @@ class Trainer:
             self.fitting.records.check_room(model, 3)
             self.fitting.records.compute_features(model)
             self._train_rpn(model, 3, model.layers("rpn"), model.layers("rpn"), frozenset())
-        if 4 in self.config.stages and not self.run.proposals_file(3).exists():
+        if 4 in self.config.stages and self._lacks_proposals(3):
             model = self._model_from("stage2", base=True)
             self._load(model.layers("rpn"), "stage3")
             self.fitting.records.check_room(model, 4)
@@ -135,7 +147,7 @@ class Trainer:
         self.fitting.records.compute_features(model)
         loaded = frozenset(layer.name for layer in model.layers("head"))
         layers = model.layers("head")
-        self._train_detector(model, 4, self.run.proposals_file(3), layers, layers, loaded)
+        self._train_detector(model, 4, "proposals3", layers, layers, loaded)
 
     def _joint(self) -> None:
         """RPN and detector in one step, py-faster-rcnn's way."""
@@ -189,9 +201,9 @@ class Trainer:
             UserError: the file does not fit, or is not what the run began with.
         """
         model = self.new_model()
+        check_unchanged(self.config, self.options.initial_weights)
         if self.options.initial_weights is None:
             return model, frozenset()
-        check_unchanged(self.config, self.options.initial_weights)
         report = load_initial_weights(model, self.options.initial_weights)
         self.display.say(report.text())
         return model, frozenset(report.loaded)
@@ -213,16 +225,8 @@ class Trainer:
         load_layers(layers, self.run.weights_file(name), reinitialise=(), required=names)
 
     def _save(self, layers: Sequence, name: str) -> None:
-        write_layers(
-            self.run.weights_file(name),
-            layers,
-            {
-                "network": self.config.network,
-                "class_names": list(self.config.class_names),
-                "recipe": self.recipe.name,
-                "stage": name,
-            },
-        )
+        metadata = weights_metadata(self.run, self.config, name)
+        write_layers(self.run.weights_file(name), layers, metadata)
         self.display.say(f"weights written to {self.run.weights_file(name)}")
 
     def _write_proposals(self, model: FasterRcnn, stage: int) -> None:
@@ -230,7 +234,8 @@ class Trainer:
         store = make_proposals(
             model, self.units, records.of(None), records.features, self.display.passes
         )
-        store.save(self.run.proposals_file(stage))
+        record = record_of(self.run, self.config, f"proposals{stage}")
+        store.save(self.run.proposals_file(stage), record)
         counts = np.diff(store.offsets)
         self.display.say(
             f"{len(store.scores)} proposals, {counts.mean():.0f} an image "
@@ -267,12 +272,15 @@ class Trainer:
         self,
         model: FasterRcnn,
         stage: int,
-        proposals: Path,
+        proposals: str,
         trained,
         saved,
         loaded: frozenset[str],
     ) -> None:
-        store = ProposalStore.load(proposals, [unit.key for unit in self.units])
+        file = file_of(self.run, proposals)
+        store = ProposalStore.load(file, [unit.key for unit in self.units])
+        check_record(store.record, self.run, self.config, proposals)
+        store.check_boxes(file, self.units)
         pictures.save_sampled_rois(self.run.path, model, self.units, store, self.config.seed, stage)
         normalisation = detector_statistics(model, self._units_with_progress(), store.boxes_of)
         if model.bbox_pred.name in loaded:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_frcnn.data.dataset import Example
+from keras_frcnn.proposals.given import mirror
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,7 @@ class TrainingUnit:
     def boxes_image(self) -> np.ndarray:
         """(G, 4) float32 objects in pixels of the image as this unit shows it."""
         boxes = self.example.boxes_image
-        if not self.flipped:
-            return boxes
-        y1, x1, y2, x2 = np.split(boxes, 4, axis=1)
-        width = np.float32(self.example.width)
-        return np.concatenate((y1, width - x2, y2, width - x1), axis=1)
+        return mirror(boxes, self.example.width) if self.flipped else boxes
 
 
 def training_units(examples: Sequence[Example], flips: bool) -> tuple[TrainingUnit, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,22 @@ import tensorflow as tf
 
 from keras_frcnn.training.explosion import FACTOR, ExplosionGuard, LossExploded
 
+LOG_EVERY = 20
 
-def check_state(state: Any) -> None:
-    """Makes sure that what a checkpoint keeps is what :meth:`Window.state` gives, or empty.
+
+def check_state(state: Any, metrics: Set[str], done: int, iterations: int) -> None:
+    """Makes sure that what a checkpoint keeps is what :meth:`Window.state` gives.
+
+    Args:
+        metrics: names of those of the stage.
+        done: iteration of the checkpoint, of ``iterations`` of the stage.
 
     Raises:
         ValueError: it is something else.
     """
-    if state == {}:
-        return
+    if done > iterations:
+        raise ValueError(f"its iteration {done} is beyond the {iterations} of the stage")
+    since_record = 0 if done == iterations else done % LOG_EVERY
     lists = {"last_losses": _is_number, "values": _is_metrics}
     numbers = ("images", "waited", "seconds")
     sound = (
@@ -35,14 +42,15 @@ def check_state(state: Any) -> None:
             isinstance(state[name], list) and all(map(is_entry, state[name]))
             for name, is_entry in lists.items()
         )
-        and len({tuple(entry) for entry in state["values"]}) <= 1
+        and all(set(entry) == metrics for entry in state["values"])
+        and len(state["values"]) == since_record
     )
     if not sound:
         raise ValueError(f"its window is none: {state!r:.80}")
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < math.inf
 
 
 def _is_metrics(entry: Any) -> bool:

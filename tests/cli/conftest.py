@@ -56,6 +56,7 @@ def run_command(main, *flags: object) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = run_main(main, [str(flag) for flag in flags])
+    assert code != 1, err.getvalue()  # what nobody expected is a bug, whatever a test looks for
     return Outcome(code, out.getvalue(), err.getvalue())
 
 

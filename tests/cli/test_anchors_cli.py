@@ -110,8 +110,9 @@ def test_data_without_an_object_are_refused(devkit, command, tmp_path):
     image = devkit / "VOC2007" / "JPEGImages" / "000000.jpg"
     boxes = tmp_path / "boxes.txt"
     boxes.write_text(f"{image},60,10,10,50,disc\n")
-    outcome = command(anchors.main, "-p", boxes, "-o", "simple", "--out", tmp_path / "a.json")
-    assert outcome.refused("nothing to fit")
+    flags = ("-p", boxes, "-o", "simple", "--out", tmp_path / "a.json")
+    assert command(anchors.main, *flags).refused("boxes.txt, line 1")
+    assert command(anchors.main, *flags, "--allow_bad").refused("nothing to fit")
 
 
 # --- training ----------------------------------------------------------------------------------

@@ -10,16 +10,20 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 import keras_frcnn.__main__ as package_main
 from keras_frcnn.cli import common
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, doing
+from keras_frcnn.training.display import TrainingDisplay
 
 ROOT = Path(__file__).parents[2]
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = (
     *("train", "test", "evaluate", "proposals", "recall"),
     *("export", "compress", "anchors", "paper", "benchmark", "demo"),
@@ -35,6 +39,7 @@ WITHOUT_DEFAULT = {
         "--detections",
     ),
     *("--config_filename", "--network", "--out", "--no-nms", "--no-cls", "--no-reg", "--list"),
+    common.TRACEBACK_FLAG,
 }
 
 
@@ -158,14 +163,12 @@ def test_run_main_turns_mistakes_into_one_line(command, tmp_path):
     assert command(lambda argv: None) == type(command(lambda argv: None))(0, "", "")
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
-)
-def test_a_signal_is_one_sentence_wherever_it_comes(command, number, code):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_signal_is_one_sentence_wherever_it_comes(command, number):
+    before = signal.getsignal(number)
     outcome = command(lambda argv: signal.raise_signal(number))
-    assert (outcome.code, outcome.err) == (code, f"{number.name} received: stopped.\n")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert (outcome.code, outcome.err) == (128 + number, f"{number.name} received: stopped.\n")
+    assert signal.getsignal(number) is before
 
 
 def test_outside_of_the_main_thread_no_handler_is_set(command):
@@ -173,10 +176,47 @@ def test_outside_of_the_main_thread_no_handler_is_set(command):
         assert pool.submit(command, lambda argv: None).result().code == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("no file, no number"), KeyError(1)])
-def test_run_main_hides_no_bug(command, error):
-    with pytest.raises(type(error)):
-        command(raising(error))
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bug"), OSError("no file, no number"), KeyError(1), OSError(5, "number", 3)],
+)
+def test_what_nobody_expected_is_one_sentence_and_a_kept_traceback(error, capsys):
+    assert common.run_main(raising(error), []) == (2 if error.args[0] == 5 else 1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(error.args[-1]) in line
+    if "traceback" in line:
+        kept = Path(re.search(r"\S+keras_frcnn-\S+\.txt", line)[0])
+        assert "Traceback" in kept.read_text() and kept.stat().st_mode & 0o077 == 0
+        kept.unlink()
+
+
+def test_the_sentence_says_what_was_being_done(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))  # nothing can be kept
+
+    def main(argv):
+        with doing("a command"), doing("drawing photo\n.jpg"):
+            raise ZeroDivisionError
+
+    assert common.run_main(main, []) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert r"drawing photo\x0a.jpg" in line.replace(r"\n", r"\x0a")
+    assert "ZeroDivisionError" in line and common.TRACEBACK_FLAG in line
+
+
+@pytest.mark.parametrize("kind", [UserError, ValueError])
+def test_a_traceback_is_shown_where_it_is_asked_for(kind, capsys):
+    seen = []
+
+    def main(argv):
+        seen.extend(argv)
+        raise kind("a \x1b[31mred name\nerror: forged")
+
+    common.run_main(main, ["-p", "x", common.TRACEBACK_FLAG])
+    text = capsys.readouterr().err
+    assert seen == ["-p", "x"]
+    assert "Traceback (most recent call last)" in text and "\x1b" not in text
+    last = text.splitlines()[-1]
+    assert last.startswith("error: ") and last.count("forged") == (kind is UserError)
 
 
 # --- the package's own command line ------------------------------------------------------------
@@ -212,7 +252,8 @@ def test_help_fits_the_terminal(name, columns, monkeypatch):
 def test_every_flag_is_in_a_group_and_tells_its_default(name):
     parser = parser_of(name)
     assert [action.option_strings for action in parser._optionals._group_actions] == [
-        ["-h", "--help"]
+        ["-h", "--help"],
+        [common.TRACEBACK_FLAG],
     ]
     for action in parser._actions:
         assert action.help, action.dest
@@ -286,17 +327,32 @@ def test_tensorflow_starts_and_reads_data_without_a_word():
     assert (done.stdout, done.stderr) == ("3\n", "")
 
 
-def test_what_is_held_back_is_shown_when_the_start_fails(capfd):
-    def fail():
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_is_held_back_is_shown_when_the_start_fails(capfd, monkeypatch, fails):
+    def start():
         os.write(2, b"the reason\n")
-        raise ImportError("no such library")
+        if fails:
+            raise ImportError("no such library")
+        return []
 
-    with pytest.raises(ImportError):
-        common._hold_back_stderr(fail)
-    assert capfd.readouterr().err == "the reason\n"
-    assert common._hold_back_stderr(lambda: os.write(2, b"noise")) == (5, "noise")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setattr(common, "_start_tensorflow", start)
+    monkeypatch.setattr(common, "_NVIDIA_FILES", ())
+    with pytest.raises(ImportError) if fails else nullcontext():
+        common.quiet_tensorflow()
+    assert capfd.readouterr().err == ("the reason\n" if fails else "")
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
+
+
+def test_of_a_device_that_is_not_found_it_is_said_why(capfd, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    monkeypatch.setattr(
+        common, "_start_tensorflow", lambda: os.write(2, b"CUDA is old\nx\n") and []
+    )
+    monkeypatch.setattr(common, "_NVIDIA_FILES", ("/dev/null",))
+    common.quiet_tensorflow()
+    assert capfd.readouterr().err == "CUDA is old\n"
 
 
 @pytest.mark.parametrize("text", ["7", "a", "0,99", "-2", "", "0.5"])
@@ -319,6 +375,25 @@ def test_xla_compiles_where_it_is_asked_to(jit):
 def test_brackets_in_names_are_shown_as_they_are(capsys):
     common.make_console().print("photos/IMG [edited] :car: [/b].jpg", style="yellow")
     assert capsys.readouterr().out == "photos/IMG [edited] :car: [/b].jpg\n"
+
+
+@pytest.mark.parametrize(
+    "control", ["\x1b]0;x\x07", "\x9b31m", "\r", "\n", "\u202e", "\ud800", "\b"]
+)
+def test_no_name_moves_the_cursor_or_forges_a_line(control, capsys):
+    name = f"dog{control}error: forged"
+    console = common.make_console()
+    table = Table(title=name, caption=name)
+    table.add_column(name)
+    table.add_row(name)
+    for what in (name, table):
+        console.print(what, style="yellow", soft_wrap=True)
+    TrainingDisplay(console, []).say(name)
+    console.rule(name)
+    text = capsys.readouterr().out
+    assert text.replace("\n", "").isprintable()
+    assert not any(line.startswith("error: ") for line in text.splitlines())
+    assert text.count("forged") == 7
 
 
 def test_nothing_is_written_into_data(tmp_path, monkeypatch):

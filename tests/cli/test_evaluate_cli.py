@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -259,7 +260,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
         ((*run, *data, "-o", "simple"), "use -o pascal_voc for a VOC devkit"),
         ((*run, *data, "--set", "2012:test"), "VOC2012/ImageSets/Main/test.txt"),
         (("--run", "nowhere", *data), "nowhere is not a run folder"),
-        (("--run", damaged, *data), "not readable JSON"),
+        (("--run", damaged, *data), "cannot be read as"),
         ((*run, *data, "--stage", "3"), "--stage"),
         ((*run, *data, "--iou", "2"), "--iou"),
         ((*run, *data, "--iou", "nan"), "--iou"),
@@ -294,6 +295,40 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
     ):
         assert command(evaluate.main, *flags).refused(words), flags
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_is_saved_before_it_is_printed(detections_file, devkit, command, tmp_path, monkeypatch):
+    def terminal_goes(*arguments):
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(evaluate, "print_table", terminal_goes)
+    flags = ("-p", devkit, "--detections", detections_file, "--out", tmp_path, "--report")
+    outcome = command(evaluate.main, *flags, "--write", "json,voc", "--against", detections_file)
+    assert outcome.code == 129
+    names = {"evaluation.json", "detections.json", "voc_results", "report"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert "against" in json.loads((tmp_path / "evaluation.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["report", "voc_results", "coco_results"])
+def test_nothing_is_written_through_a_link(name, detections_file, devkit, command, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    out.mkdir()
+    other.mkdir()
+    (out / name).symlink_to(other)
+    flags = ("-p", devkit, "--detections", detections_file, "--out", out, "--report")
+    assert command(evaluate.main, *flags, "--write", "coco,voc").refused(str(out / name))
+    assert not any(other.iterdir())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("-p", "~nobody-here/x"), ("--detections", "~nobody-here/x"), ("--out", "~nobody-here")],
+)
+def test_the_home_of_nobody_is_one_sentence(flags, detections_file, devkit, command, tmp_path):
+    given = {"-p": devkit, "--detections": detections_file, "--out": tmp_path, flags[0]: flags[1]}
+    words = [word for pair in given.items() for word in pair]
+    assert command(evaluate.main, *words).refused("~nobody-here")
 
 
 def test_the_command_exits_with_code_2():

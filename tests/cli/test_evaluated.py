@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from keras_frcnn.recipes import RECIPES
 from keras_frcnn.stopping import Terminated
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_evaluation_keeps_what_is_finished(
-    trained, devkit, command, tmp_path, monkeypatch
+    trained, devkit, command, tmp_path, monkeypatch, number
 ):
     boxes = np.tile(np.float32([[10, 10, 50, 60]]), (100, 1))
     scores = np.linspace(0.1, 0.9, 100, dtype=np.float32)
@@ -28,13 +30,13 @@ def test_a_stopped_evaluation_keeps_what_is_finished(
     def detect(example, image):
         seen.append(example.key)
         if len(seen) == 3:
-            raise Terminated
+            raise Terminated(number)
         return ImageDetections(boxes, scores, np.ones(100, np.int64))
 
     monkeypatch.setattr(evaluated, "load_detector", lambda *arguments: (detect, {}))
     flags = ("-p", devkit, "--set", "2007:test")
     outcome = command(evaluate.main, "--run", trained.path, *flags, "--out", tmp_path)
-    assert (outcome.code, outcome.err) == (143, "SIGTERM received: stopped.\n")
+    assert (outcome.code, outcome.err) == (128 + number, f"{number.name} received: stopped.\n")
     file = tmp_path / "detections-part.json"
     assert f"--detections {file} --images 2" in outcome.out.replace("\n", " ")
     assert [path.name for path in tmp_path.iterdir()] == [file.name]

@@ -54,7 +54,7 @@ def test_the_command_tells_what_it_wrote(exported, trained):
     names = json.loads((exported.path / "assets" / "class_names.json").read_text())
     assert names == ["disc", "square"]
     assert sorted(path.name for path in exported.path.iterdir()) == [
-        "assets", "fingerprint.pb", "saved_model.pb", "variables",
+        "assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables",
     ]  # fmt: skip
 
 
@@ -126,6 +126,7 @@ def test_mistakes_are_refused(trained, command, tmp_path, monkeypatch):
         (("--run", "nowhere", *out), "nowhere is not a run folder"),
         ((*run, "--out", "used"), "used exists and is not empty; give another --out"),
         ((*run, "--out", "text.jpg"), "text.jpg is a file"),
+        ((*run, "--out", "new [1]"), "TensorFlow reads no weights at a path with '['"),
         ((*run, *out, "--image", "none.jpg"), "--image none.jpg does not exist"),
         ((*run, *out, "--image", "text.jpg"), "Expected a whole image"),
         ((*run, *out, "--score_thresh", "2"), "--score_thresh"),
@@ -134,3 +135,9 @@ def test_mistakes_are_refused(trained, command, tmp_path, monkeypatch):
     ):
         assert command(export.main, *flags).refused(words), flags
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_difference_that_is_no_number_is_refused(trained, command, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_frcnn.export.largest_difference", lambda *both: (0.0, np.nan))
+    outcome = command(export.main, "--run", trained.path, "--out", tmp_path / "model")
+    assert outcome.refused("differs from the run")

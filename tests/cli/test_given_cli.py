@@ -21,12 +21,12 @@ from keras_frcnn.data.voc import load_voc
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.given_boxes import load_classifier
-from keras_frcnn.network.weights import read_layers
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, mirror, ranked
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
+from tests.read_weights import read_layers
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_what_the_run_says_and_holds(fast_rcnn, boxes, devkit):
     config = run.read_config()
     assert (config.mode, config.stages) == ("fast-rcnn", (2,))
     assert [stage.iterations for stage in config.recipe.stages] == [80000, 6, 80000, 40000]
-    assert config.data["proposals"]["files"] == [str(boxes["trainval"])]
+    assert config.data.proposals.files == (str(boxes["trainval"]),)
     assert (run.path / "samples" / "stage2-rois-1.png").is_file()
     examples = load_voc(devkit, "2007:trainval").examples
     units = training_units(examples, flips=True)

@@ -25,6 +25,7 @@ from keras_frcnn.cli.image_loop import (
     in_batches,
     run_on_images,
 )
+from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.stopping import Terminated
 
@@ -93,10 +94,10 @@ def test_a_full_disk_keeps_what_was_found_and_names_the_file(tmp_path, monkeypat
 
     saved = Image.Image.save
 
-    def save(image, file):
-        if Path(file).name == "2.png.png":
+    def save(image, file, kind):
+        if "2.png.png" in Path(file).name:
             raise OSError(errno.ENOSPC, "No space left on device")
-        saved(image, file)
+        saved(image, file, kind)
 
     monkeypatch.setattr(Image.Image, "save", save)
     arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
@@ -143,3 +144,24 @@ def test_a_stopped_test_keeps_what_it_has_found(tmp_path, batch, finished):
     assert len(file.with_suffix(".csv").read_text().splitlines()) == 5
     pictures = sorted(path.name for path in out.glob("*.png"))
     assert pictures == [f"{number}.png.png" for number in range(4)]
+
+
+def test_nothing_is_drawn_through_a_link(tmp_path):
+    photos, out, other = (tmp_path / name for name in ("photos", "out", "other"))
+    for folder in (photos / "sub", out, other):
+        folder.mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        Image.new("RGB", (40, 30)).save(photos / name)
+    (other / "victim").write_text("precious")
+    (out / "a.png.png").symlink_to(other / "victim")
+    found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    detector = Detector(lambda images, files: [(found, np.ones(1)) for _ in files], ("cat",))
+    arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
+    arguments.saved_model = arguments.onnx = None
+    (out / "sub").symlink_to(other)
+    with pytest.raises(UserError, match="out/sub"):
+        run_on_images(arguments, photos, detector, Console(file=io.StringIO()))
+    (out / "sub").unlink()
+    run_on_images(arguments, photos, detector, Console(file=io.StringIO()))
+    assert (other / "victim").read_text() == "precious" and len(list(other.iterdir())) == 1
+    assert {path.name for path in out.rglob("*.png")} == {"a.png.png", "b.png.png"}

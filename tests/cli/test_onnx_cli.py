@@ -99,7 +99,6 @@ def test_int8_is_compared_on_images_that_were_not_calibrated_on(
     examples = [SimpleNamespace(key=str(place), path=place) for place in range(images)]
     monkeypatch.setattr(export_onnx, "COMPARED", 3 if images == 6 else 2)
     monkeypatch.setattr(data, "load_dataset", lambda *_, **__: Examples(examples))
-    monkeypatch.setattr(data, "name_left_out", lambda *_: None)
     monkeypatch.setattr("keras_frcnn.data.images.read_image", lambda path: path)
     monkeypatch.setattr(
         export_onnx.RunFolder, "read_config", lambda self: SimpleNamespace(class_names=())
@@ -169,7 +168,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
     photos = ("-p", devkit / "VOC2007" / "JPEGImages")
     for flags, words in (
         (("--onnx", "none.onnx"), "--onnx none.onnx does not exist"),
-        (("--onnx", "text.onnx"), "text.onnx cannot be read by onnxruntime"),
+        (("--onnx", "text.onnx"), "text.onnx cannot be read as an ONNX file"),
         (("--onnx", "text.onnx", *run), "Give one of --run DIR"),
         (("--onnx", "text.onnx", "--nms_thresh", "0.5"), "--nms_thresh is fixed in an exported"),
         (("--onnx", "text.onnx", "--scales", "100,200"), "--scales needs --run"),

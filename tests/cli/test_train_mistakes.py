@@ -55,7 +55,7 @@ ROOT = Path(__file__).parents[2]
         (["--num_epochs", "1.7e308"], ["--num_epochs asks for more than"]),
         (["--iterations", f"1,{10**20},1,1"], ["--iterations asks for more than 1,000,000,000"]),
         (["--iterations", f"1,{10**320},1,1"], ["--iterations asks for more than 1,000,000,000"]),
-        (["--anchor_scales", "1e38"], ["anchor scale", "up to 1,000,000"]),
+        (["--anchor_scales", "1e38"], ["scales", "at most 100,000"]),
         (["--anchor_ratios", "2000"], ["nearer to 1"]),
         (["--name", ".."], ["--name .. is no plain name"]),
         (["--out", "run\udcff"], ["The run folder run? has a name that is not UTF-8"]),
@@ -157,7 +157,7 @@ def test_a_damaged_config_is_refused(command, tmp_path, devkit, trained, tiny_fl
     values["recipe"]["rpn"]["sigma"] = "one"
     missing = {name: value for name, value in json.loads(good).items() if name != "seed"}
     for text, words in (
-        (good[:200], "not readable JSON"),
+        (good[:200], "cannot be read as"),
         ("[1, 2]", "not the configuration of a run"),
         (json.dumps(values), "recipe.rpn.sigma should be of type float, not 'one'"),
         (json.dumps(missing), "lacks the field 'seed'"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_frcnn.data import dataset as data
 from keras_frcnn.data.checks import (
     WrittenImage,
     WrittenObject,
@@ -23,7 +24,7 @@ from keras_frcnn.data.checks import (
     summary,
     write_report,
 )
-from keras_frcnn.data.dataset import DataProblem
+from keras_frcnn.data.dataset import DataProblem, Problems, number_of
 from keras_frcnn.errors import UserError
 
 SIZE = (40, 60)
@@ -63,7 +64,7 @@ def judged(*corners: object, first_pixel: int = 1) -> tuple[list, list]:
         ((5, 3, 7, 9), [2, 4, 9, 7]),
         ((1, 1, 2, 2), [0, 0, 2, 2]),
         ((45.5, 30.25, 46.5, 31.25), [29.25, 44.5, 31.25, 46.5]),
-        ((" 5\n", "3.0", "7e0", "9"), [2, 4, 9, 7]),
+        ((" 5\n", "3.0", "7.0", "9"), [2, 4, 9, 7]),
     ],
 )
 def test_voc_boxes_become_half_open_floats(corners, box):
@@ -89,7 +90,7 @@ def test_degenerate_is_judged_as_written(corners, first_pixel):
         ((-7, -9, 10, 10), [0, 0, 10, 10]),
         ((50, 30, 61, 41), [29, 49, 40, 60]),
         ((60, 40, 99, 99), [39, 59, 40, 60]),
-        ((1, 1, 1e30, 1e300), [0, 0, 40, 60]),
+        ((1, 1, 10**30, "9" * 300), [0, 0, 40, 60]),
     ],
 )
 def test_overhang_is_clipped_and_reported(corners, box):
@@ -101,7 +102,24 @@ def test_boxes_outside_are_dropped(corners):
     assert judged(*corners) == ([], [("box outside", "object dropped")])
 
 
-@pytest.mark.parametrize("bad", ["nan", "inf", "-Infinity", "1e999", "12,5", "ten", "", "  ", None])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "nan",
+        "inf",
+        "-Infinity",
+        "1e999",
+        "9" * 400,
+        "7e0",
+        "1_0",
+        "５",
+        "12,5",
+        "ten",
+        "",
+        "  ",
+        None,
+    ],
+)
 def test_corners_that_are_no_number(bad):
     assert judged(1, 1, bad, 9) == ([], [("box unreadable", "object dropped")])
 
@@ -196,6 +214,53 @@ def test_a_data_set_without_images_is_an_error():
     lost = DataProblem("image missing", "a.jpg", "", "expected a.jpg", "image dropped")
     with pytest.raises(UserError, match="none is left.*1 x image missing.*a.jpg"):
         build(problems=(lost,))
+
+
+def test_the_repetition_of_an_object_is_named_and_left_out():
+    twice = (written(1, 1, 9, 9), written("1.0", 1, 9, 9, difficult=True))
+    image = image_of(*twice, written(1, 1, 9, 9, name="cat"), written(1, 1, 9, 8))
+    example, problems = check_objects(image, SIZE, NAMES)
+    assert example.classes.tolist() == [2, 1, 2]
+    assert [(p.kind, p.action) for p in problems] == [("object repeated", "used once")]
+
+
+@pytest.mark.parametrize(
+    ("names", "noted"),
+    [
+        (("bg", "disc"), 1),
+        (("disc", "__Background__"), 1),
+        (("Disc", "disc", "box"), 1),
+        (("traffic light", "traffic  Light", "TrafficLight"), 2),
+        (("Übung", "U\u0308bung"), 1),
+        (("disc", "disk", "background car"), 0),
+    ],
+)
+def test_names_that_are_likely_no_class_are_noted(tmp_path, names, noted):
+    path = saved(tmp_path / "a.png")
+    objects = [written(1, 1, 9, 9, name=name) for name in names]
+    dataset = build_dataset(
+        [image_of(*objects, path=path)], (), class_names=names, sets=("s",), strict=False
+    )
+    assert [p.action for p in dataset.problems] == ["noted"] * noted
+    assert dataset.number_of_objects == len(names)
+
+
+def test_problems_are_counted_where_they_are_too_many_to_name(monkeypatch):
+    monkeypatch.setattr(data, "MOST_OF_A_FILE", 3)
+    monkeypatch.setattr(data, "MOST_OF_A_KIND", 8)
+    found = [
+        DataProblem("image missing", f"{file}.xml", "", "gone", "image dropped")
+        for file in range(4)
+        for _ in range(5)
+    ]
+    problems = list(Problems(Problems(found)))
+    assert number_of(problems) == 20
+    assert [problem.file for problem in problems if problem.number == 1] == [
+        *["0.xml"] * 3,
+        *["1.xml"] * 3,
+        *["2.xml"] * 2,
+    ]
+    assert "20" in report_text(problems).splitlines()[0]
 
 
 def test_summary_and_report(tmp_path):

@@ -7,11 +7,13 @@ All images are 40 x 60 pixels (height x width); boxes_image (G, 4) half-open.
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from keras_frcnn.data import simple
 from keras_frcnn.data.simple import load_simple
 from keras_frcnn.errors import UserError
 
@@ -167,3 +169,40 @@ def test_no_list(folder):
         load_simple(folder / "gone.txt")
     with pytest.raises(UserError, match="is a folder.*pascal_voc"):
         load_simple(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "written"),
+    [
+        ("IMG_1.JPG", "img_1.jpg"),
+        (unicodedata.normalize("NFD", "Übung/é.png"), unicodedata.normalize("NFC", "übung/é.png")),
+        ("Photos/a.png", "photos\\A.PNG"),
+    ],
+)
+def test_paths_are_found_however_they_are_spelled(folder, file, written):
+    (folder / file).parent.mkdir(exist_ok=True)
+    Image.new("RGB", (60, 40)).save(folder / file)
+    dataset = load_simple(listed(folder, f"{written},1,1,5,5,dog\n{file},2,2,6,6,dog\n"))
+    assert dataset.problems == () and len(dataset) == 1
+    assert dataset.examples[0].path.samefile(folder / file)
+
+
+def test_of_several_alike_none_is_taken(folder):
+    for name in ("Z.png", "z.png"):
+        Image.new("RGB", (60, 40)).save(folder / "img" / name)
+    text = "img/a.png,1,1,5,5,dog\nimg/z.PNG,1,1,5,5,dog\n" + "x/" * 5000 + "a.png,1,1,5,5,dog\n"
+    dataset = load_simple(listed(folder, text))
+    assert [problem.kind for problem in dataset.problems] == ["image missing"] * 2
+
+
+def test_lists_are_bounded(folder, monkeypatch):
+    monkeypatch.setattr(simple, "MOST_LINES", 3)
+    with pytest.raises(UserError, match="list.txt"):
+        load_simple(listed(folder, "img/a.png,1,1,5,5,dog\n" * 4))
+
+
+@pytest.mark.parametrize("end", ["\x0c", "\u2028", "\x85"])
+def test_no_line_is_lost_by_its_end(folder, end):
+    text = "img/a.png,1,1,5,5,dog\n" + end.join(["img/b.png,1,1,5,5,dog"] * 2)
+    dataset = load_simple(listed(folder, text))
+    assert [(p.action, p.where) for p in dataset.problems] == [("line dropped", "line 2")]

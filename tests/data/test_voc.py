@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from keras_frcnn.data.checks import summary
+from keras_frcnn.data.checks import report_text, summary
 from keras_frcnn.data.voc import VOC_CLASSES, check_test_lists, load_voc, read_class_names
 from keras_frcnn.errors import UserError
 from tests.data.devkits import annotation, box_xml, ids, kinds, object_xml
@@ -48,7 +48,13 @@ def test_only_direct_objects_count(devkit):
 def test_difficult_is_optional(devkit):
     flags = ("", "<difficult>1</difficult>", "<difficult>0</difficult>", "<difficult/>")
     odd = "<difficult>maybe</difficult>"
-    devkit.add("1", *(object_xml(more=flag) for flag in (*flags, odd)))
+    devkit.add(
+        "1",
+        *(
+            object_xml(more=flag, box=box_xml(xmin=place))
+            for place, flag in enumerate((*flags, odd), start=1)
+        ),
+    )
     dataset = load_voc(devkit.root, "2007:train")
     assert dataset.examples[1].difficult.tolist() == [False, True, False, False, False]
     assert [(p.kind, p.where) for p in dataset.problems] == [("flag unreadable", "object 5 (dog)")]
@@ -203,6 +209,72 @@ def test_nothing_is_written_into_the_devkit(devkit):
     before = contents()
     load_voc(devkit.root, None)
     assert contents() == before
+
+
+TWO = [[2, 4, 9, 7], [0, 0, 20, 30]]
+
+
+def test_each_bndbox_of_an_object_is_one(devkit):
+    devkit.add("1", object_xml(box=box_xml() + box_xml(1, 1, 30, 20)), object_xml("cat"))
+    example = load_voc(devkit.root, "2007:train", class_names=("cat", "dog")).examples[1]
+    assert example.boxes_image.tolist() == [*TWO, TWO[0]]
+    assert example.classes.tolist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        object_xml(box=box_xml("1<b/>0", 3, 70, 9)),
+        object_xml(box=box_xml("<b>1</b>", 3, 70, 9)),
+        object_xml(box=box_xml("1</xmin><xmin>2", 3, 70, 9)),
+        object_xml(box=box_xml("1_0", 3, 70, 9)),
+        object_xml(box=box_xml("1e1", 3, 70, 9)),
+        object_xml(name="dog</name><name>cat"),
+        object_xml(name="do<b/>g"),
+        object_xml(box="<polygon><x1>1</x1><y1>1</y1></polygon>"),
+        object_xml(box="<robndbox><cx>9</cx><cy>9</cy><w>5</w><h>4</h></robndbox>"),
+        object_xml(box='<bndbox xmin="1" ymin="1" xmax="5" ymax="5"/>'),
+    ],
+)
+def test_objects_of_which_only_a_part_could_be_read_are_named(devkit, parts):
+    devkit.add("1", object_xml("zebra"), parts)
+    dataset = load_voc(devkit.root, "2007:train")
+    assert set(dataset.class_names) <= {"dog", "zebra"}
+    assert len(dataset.examples[1].classes) == 1
+    (problem,) = dataset.problems
+    assert (problem.action, problem.where[:8]) == ("object dropped", "object 2")
+
+
+@pytest.mark.parametrize(
+    ("more", "noted"),
+    [
+        ("<polygon><x1>1</x1></polygon>", "polygon"),
+        ("<robndbox><angle>0</angle></robndbox>", "robndbox"),
+        ("<rotation>0.5</rotation>", "rotation"),
+        ("<rotation>0.0</rotation>", ""),
+        (
+            "<attributes><attribute><name>rotation</name><value>15.0</value></attribute></attributes>",
+            "rotation",
+        ),
+    ],
+)
+def test_other_shapes_beside_a_box_are_noted(devkit, more, noted):
+    devkit.add("1", object_xml(more=more))
+    dataset = load_voc(devkit.root, "2007:train")
+    assert dataset.examples[1].boxes_image.tolist() == TWO[:1]
+    assert [noted in problem.reason for problem in dataset.problems] == [True] * bool(noted)
+
+
+def test_annotations_with_a_million_elements_are_refused_and_many_problems_counted(devkit):
+    devkit.add("1", "<object/>" * 300_000)
+    dataset = load_voc(devkit.root, "2007:train")
+    assert kinds(dataset) == ["annotation unreadable"]
+    assert "1.xml" in dataset.problems[0].reason
+    devkit.add("1", "<object><name>dog</name></object>" * 20_000)
+    dataset = load_voc(devkit.root, "2007:train")
+    assert len(dataset.problems) < 2_000 and len(report_text(dataset.problems)) < 500_000
+    assert summary(dataset)["problems"] == {"box unreadable": 20_000}
+    assert "and 19,000 more" in dataset.problems[-1].reason
 
 
 @needs_shared

@@ -8,11 +8,14 @@ devkit  VOC2007 with images 1 and 2 in train, 3 in val, 4 in no list.
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from keras_frcnn.data import voc_layout
+from keras_frcnn.data.bad_images import check_share_of_bad
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.data.voc_layout import available_sets, parse_sets
 from keras_frcnn.errors import UserError
@@ -139,3 +142,107 @@ def test_ids_that_leave_the_folder_are_refused(devkit, bad):
     dataset = load_voc(devkit.root, "2007:bad")
     assert ids(dataset) == ["1"]
     assert kinds(dataset) == ["id refused"] and dataset.problems[0].where == "line 2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 2 3",
+        "1\t2\t3\n",
+        "1, 2, 3",
+        "1;2;3",
+        '"1" "2" "3"',
+        '"1","2","3"',
+        "1\x0c2\x0c3",
+        "1\u20282\u20283\n",
+        "1\r2\r3",
+        '"1"\n"2" -1\n\'3\'',
+        "1.jpg -1\n2.JPEG 1\n3.png 0\n",
+        "1.xml\n2.XML\n3\n",
+        "\ufeff1\n\ufeff2\n3",
+    ],
+)
+def test_no_id_is_lost_by_how_its_list_is_written(devkit, text):
+    devkit.file(2007, "ImageSets/Main", "odd.txt").write_bytes(text.encode())
+    dataset = load_voc(devkit.root, "2007:odd")
+    assert ids(dataset) == ["1", "2", "3"] and dataset.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "written"),
+    [
+        ("my photo", '"my photo"'),
+        ("my photo", '"my photo" -1'),
+        ("my photo", "my photo 1"),
+        ("my photo", "my photo.jpg"),
+        ("it's", "it's"),
+        ("a.jpg", "a.jpg"),
+        ("1.v2", "1.v2"),
+        ("cam1/1", "cam1/1"),
+        ("cam1/1", "cam1\\1.jpg 1"),
+        ("cam 1/1", '"cam 1/1"'),
+        ("IMG_7", "img_7"),
+        ("img_7", "IMG_7.JPG"),
+        (unicodedata.normalize("NFD", "Übung 1"), unicodedata.normalize("NFC", "Übung 1")),
+        (unicodedata.normalize("NFC", "Übung/é"), unicodedata.normalize("NFD", "übung/É")),
+    ],
+)
+def test_an_id_is_found_however_it_is_spelled(devkit, file, written):
+    (devkit.root / "VOC2007/JPEGImages" / file).parent.mkdir(parents=True, exist_ok=True)
+    devkit.add(file)
+    devkit.list("odd", "2", written)
+    dataset = load_voc(devkit.root, "2007:odd")
+    assert ids(dataset) == ["2", file] and dataset.problems == ()
+    assert dataset.examples[1].path == devkit.root / "VOC2007/JPEGImages" / f"{file}.jpg"
+
+
+def test_suffixes_of_annotations_in_upper_case(devkit):
+    annotations = devkit.root / "VOC2007/Annotations"
+    (annotations / "1.xml").rename(annotations / "1.XML")
+    assert ids(load_voc(devkit.root, "2007:train")) == ["2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("0000", "000"),
+        ("cam2/000", "000"),
+        ("VOC2007/JPEGImages/000.jpg", "000"),
+        ("img_1", "IMG_1.xml or .*Img_1"),
+    ],
+)
+def test_ids_that_are_not_found_are_told_the_nearest_file(devkit, written, named):
+    for name in ("000", "IMG_1", "Img_1"):
+        devkit.add(name)
+    devkit.list("odd", *["2"], written)
+    dataset = load_voc(devkit.root, "2007:odd")
+    assert ids(dataset) == ["2"]
+    (problem,) = dataset.problems
+    assert problem.action == "image dropped"
+    assert Path(problem.reason.split(" or ")[-1].split()[-1]).stem in ("000", "IMG_1", "Img_1")
+    with pytest.raises(UserError, match=named):
+        check_share_of_bad(dataset)
+
+
+def test_two_spellings_of_one_id_are_one(devkit):
+    devkit.list("odd", "1", "1.jpg", '"1"')
+    dataset = load_voc(devkit.root, "2007:odd")
+    assert ids(dataset) == ["1"] and kinds(dataset) == ["id repeated"]
+
+
+def test_lists_are_bounded(devkit, monkeypatch):
+    monkeypatch.setattr(voc_layout, "MOST_LINES", 3)
+    assert len(load_voc(devkit.root, "2007:trainval")) == 3
+    devkit.list("odd", "1", "2 3 4")
+    with pytest.raises(UserError, match="odd.txt"):
+        load_voc(devkit.root, "2007:odd")
+
+
+@pytest.mark.parametrize(
+    "file", ["1.xml", "train/1.xml", "train/_annotations.coco.json", "data.yaml", "labels/1.txt"]
+)
+def test_folders_of_other_programs_are_told_the_layout_to_make(tmp_path, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    with pytest.raises(UserError, match=f"{file}.*VOC2007/ImageSets/Main/trainval.txt"):
+        load_voc(tmp_path, None)

@@ -15,6 +15,12 @@ def test_text_and_attributes_are_escaped():
     assert markup.wrap("td", "<b>1</b>", id="a") == '<td id="a"><b>1</b></td>'
 
 
+def test_names_turn_no_text_around_and_are_always_written():
+    text = markup.element("p", "a\u202eb\x1b\ud800\n", title="\x9b")
+    assert text.isprintable() and text.encode()
+    assert "\u202e" not in markup.page("\u202e", [markup.picture(b"", "png", "\u202e")])
+
+
 def test_table():
     text = markup.table(("<a>", "b"), [["1", "<i>2</i>"], ["3", "4"]], last_is_total=True)
     assert "<th>&lt;a&gt;</th><th>b</th>" in text

@@ -22,12 +22,13 @@ from keras_frcnn.anchor_files import read_anchors, write_anchors
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.coco_files import CocoNames
 from keras_frcnn.evaluation.sources import read_detections
-from keras_frcnn.network.weight_files import read_layers, write_arrays
+from keras_frcnn.network.weight_files import write_arrays
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import PAPER
 from keras_frcnn.runs import RunFolder, find_run
 from tests.fuzz.harness import damaged, watched
+from tests.read_weights import read_layers
 
 BOX = (10, 20, 40, 60)
 # Everything that JSON can say, and what Python's reader takes beyond it.

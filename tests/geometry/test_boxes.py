@@ -123,14 +123,6 @@ def test_clip_per_image():
     np.testing.assert_array_equal(clipped[1, 2], [49, 79, 50, 80])
 
 
-def test_flip_is_the_published_formula_and_its_own_inverse():
-    box = np.array([[1.0, 10.0, 5.0, 30.0]])
-    flipped = box_ops.flip_horizontally(box, 100)
-    np.testing.assert_array_equal(flipped, [[1, 70, 5, 90]])
-    # Inclusive corners 10 and 29: W - 29 - 1 = 70 and W - 10 - 1 = 89, half-open 90.
-    np.testing.assert_array_equal(box_ops.flip_horizontally(flipped, 100), box)
-
-
 def test_scale_multiplies_corners_per_axis():
     scaled = box_ops.scale([[10, 0, 20, 100]], 2.0, 1.6)
     np.testing.assert_allclose(scaled, [[20, 0, 40, 160]], rtol=1e-6)

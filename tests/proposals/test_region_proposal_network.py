@@ -16,7 +16,6 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input
-from keras_frcnn.network.weights import write_layers
 from keras_frcnn.proposals.region_proposal_network import (
     Ablation,
     RegionProposalNetwork,
@@ -24,6 +23,7 @@ from keras_frcnn.proposals.region_proposal_network import (
 )
 from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs import RunFolder
+from tests.random_networks import write_part
 
 CLASSES = ("disc", "square")
 CONFIG = ProposalConfig(before_nms=50, after_nms=12, min_size_image=8)
@@ -141,7 +141,7 @@ def run(run_config, tiny_recipe, tmp_path):
         folder.create(run_config(class_names=CLASSES, **changes), [])
         for seed, name in enumerate(names):
             model = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
-            write_layers(folder.weights_file(name), model.layers(), {})
+            write_part(folder, name, model.layers())
         return folder
 
     return make

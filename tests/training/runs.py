@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from keras_frcnn.network.weights import read_layers
 from keras_frcnn.training import fitting
 from keras_frcnn.training.checkpoint import Checkpoints
+from tests.read_weights import read_layers
 
 BASE = {f"conv{index}{part}" for index in range(1, 6) for part in ("", "_norm")}
 RPN = {"rpn_conv", "rpn_cls_score", "rpn_bbox_pred"}

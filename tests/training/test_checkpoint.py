@@ -20,6 +20,8 @@ from keras_frcnn.recipes import OptimizerConfig
 from keras_frcnn.training import checkpoint
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
+from keras_frcnn.training.window import check_state
+from tests.limits import file_size_limit
 
 
 def optimizer_of(*shapes, seed=0):
@@ -43,8 +45,16 @@ def assert_same(one, other):
 
 
 def sound_window(**changes):
-    state = {"last_losses": [0.5], "values": [{"loss": 0.5}], "images": 2}
+    state = {"last_losses": [0.5], "values": [], "images": 2}
     return {**state, "waited": 0.1, "seconds": 1.5, **changes}
+
+
+def check(done, window):
+    check_state(window, {"loss"}, done, 100)
+
+
+def anything(done, window):
+    """Does without a window."""
 
 
 @pytest.fixture
@@ -58,7 +68,10 @@ def saved(tmp_path):
         scale.good_steps.assign(iteration)
         optimizers[iteration] = optimizer_of((3, 4), (4,), seed=iteration)
         checkpoints.save(
-            iteration, optimizers[iteration], scale, sound_window(waited=0.1 + iteration)
+            iteration,
+            optimizers[iteration],
+            scale,
+            sound_window(waited=0.1 + iteration, values=(iteration % 20) * [{"loss": 0.5}]),
         )
     return checkpoints, optimizers
 
@@ -66,7 +79,7 @@ def saved(tmp_path):
 def test_restores_the_newest_bit_by_bit(saved):
     checkpoints, optimizers = saved
     optimizer, scale = optimizer_of((3, 4), (4,)), LossScale(dynamic=True)
-    assert checkpoints.restore(optimizer, scale) == (20, sound_window(waited=20.1), [])
+    assert checkpoints.restore(optimizer, scale, anything) == (20, sound_window(waited=20.1), [])
     assert_same(optimizer, optimizers[20])
     assert (float(scale.scale), int(scale.good_steps)) == (2.0**20, 20)
 
@@ -75,7 +88,7 @@ def test_nothing_to_restore(tmp_path):
     optimizer = optimizer_of((3,))
     before = values(optimizer)
     checkpoints = Checkpoints(tmp_path / "none", 1)
-    assert checkpoints.restore(optimizer, LossScale(dynamic=False)) == (0, {}, [])
+    assert checkpoints.restore(optimizer, LossScale(dynamic=False), anything) == (0, {}, [])
     np.testing.assert_array_equal(values(optimizer)[0], before[0])
 
 
@@ -124,7 +137,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
     checkpoints, optimizers = saved
     damage(checkpoints.files()[0])
     optimizer = optimizer_of((3, 4), (4,))
-    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True), anything)
     assert iteration == 10
     assert_same(optimizer, optimizers[10])
     (note,) = notes
@@ -137,7 +150,7 @@ def test_a_newer_format_is_refused_and_not_taken_for_damage(saved):
     newest = checkpoints.files()[0]
     newest.write_bytes(newest.read_bytes().replace(b"checkpoint 1", b"checkpoint 9"))
     with pytest.raises(UserError, match=r"checkpoint format 9, this .* reads 1; update"):
-        checkpoints.restore(optimizer_of((3, 4), (4,)), LossScale(dynamic=True))
+        checkpoints.restore(optimizer_of((3, 4), (4,)), LossScale(dynamic=True), anything)
 
 
 def spoil(path, change):
@@ -154,6 +167,15 @@ def set_header(**changes):
     def change(file):
         header = json.loads(file.attrs["header"])
         file.attrs["header"] = json.dumps({**header, **changes})
+
+    return change
+
+
+def without(name):
+    def change(file):
+        header = json.loads(file.attrs["header"])
+        del header[name]
+        file.attrs["header"] = json.dumps(header)
 
     return change
 
@@ -216,17 +238,58 @@ def group_elsewhere(file):
         (set_header(window=sound_window(last_losses=[float("inf")])), "its window is none"),
         (set_header(loss_scale=float("nan")), "no number above 0"),
         (set_header(loss_scale=None), "no number above 0"),
-        (set_header(run=["a"]), "its run is no digest"),
+        (set_header(run=["a"]), "of another run"),
+        (set_header(run=None), "of another run"),
+        (set_header(window={}), "its window is none"),
+        (set_header(window=sound_window(values=[{}])), "its window is none"),
+        (set_header(window=sound_window(values=[{"loss": 0.5}])), "its window is none"),
+        (set_header(window=sound_window(values=[{"loss": 10**400}])), "its window is none"),
+        (without("window"), "lacks what a checkpoint holds"),
+        (without("run"), "lacks what a checkpoint holds"),
+        (set_header(iteration=10), "its name is not that of iteration 10"),
+        (set_header(iteration=10**6), "its name is not that of iteration 1000000"),
+        (replace_weight(data=np.full((3, 4), np.nan, "f4")), "are not finite"),
     ],
 )
 def test_a_hostile_one_with_the_right_checksum_is_passed_over(saved, change, reason):
     checkpoints, optimizers = saved
     spoil(checkpoints.files()[0], change)
     optimizer = optimizer_of((3, 4), (4,))
-    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True), check)
     assert iteration == 10
     assert_same(optimizer, optimizers[10])
     assert reason in notes[0]
+
+
+@pytest.mark.parametrize("renamed_to", [None, 120])
+def test_one_beyond_the_end_of_the_stage_is_passed_over(saved, renamed_to):
+    checkpoints, optimizers = saved
+    newest = checkpoints.files()[0]
+    spoil(newest, set_header(iteration=120))
+    if renamed_to is not None:
+        newest.rename(newest.with_name(f"stage2-{renamed_to:08d}.h5"))
+    optimizer = optimizer_of((3, 4), (4,))
+    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True), check)
+    assert (iteration, len(notes)) == (10, 1)
+    assert_same(optimizer, optimizers[10])
+
+
+@pytest.mark.parametrize("make", ["folder", "pipe", "link"])
+def test_what_is_no_file_is_neither_read_nor_in_the_way(saved, make):
+    checkpoints, optimizers = saved
+    odd = checkpoints.folder / "stage2-00000050.h5"
+    if make == "folder":
+        odd.mkdir()
+    elif make == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to("/dev/zero")
+    optimizer = optimizer_of((3, 4), (4,))
+    assert checkpoints.restore(optimizer, LossScale(dynamic=True), check)[0] == 20
+    assert_same(optimizer, optimizers[20])
+    checkpoints.save(60, optimizer, LossScale(dynamic=True), sound_window())
+    checkpoints.save(80, optimizer, LossScale(dynamic=True), sound_window())
+    checkpoints.clear()
 
 
 def test_the_same_array_under_many_names_is_not_read_again_and_again(saved):
@@ -237,7 +300,7 @@ def test_the_same_array_under_many_names_is_not_read_again_and_again(saved):
             file[f"9{index:04d}"] = file["0000"]
 
     spoil(checkpoints.files()[0], many)
-    _, _, notes = checkpoints.restore(optimizer_of((3, 4), (4,)), LossScale(dynamic=True))
+    _, _, notes = checkpoints.restore(optimizer_of((3, 4), (4,)), LossScale(dynamic=True), anything)
     assert "is of another run (it holds 1002 variables, this stage trains 2)" in notes[0]
 
 
@@ -253,7 +316,7 @@ def test_any_flipped_byte_is_survived(saved):
         for position in rng.integers(0, len(whole), 3):
             hurt[position] ^= int(rng.integers(1, 256))
         newest.write_bytes(bytes(hurt))
-        iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+        iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True), anything)
         assert (iteration, len(notes)) == (10, 1)
         assert_same(optimizer, optimizers[10])
 
@@ -264,7 +327,7 @@ def test_all_damaged_starts_the_stage_again(saved):
         garbage(path)
     optimizer = optimizer_of((3, 4), (4,))
     before = values(optimizer)
-    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True))
+    iteration, _, notes = checkpoints.restore(optimizer, LossScale(dynamic=True), anything)
     assert (iteration, len(notes)) == (0, 2)
     assert notes[-1].endswith("the stage starts again.")
     for old, new in zip(before, values(optimizer), strict=True):
@@ -283,7 +346,7 @@ def test_another_network_is_refused_and_nothing_assigned(saved, shapes, message)
     optimizer = optimizer_of(*shapes)
     before = values(optimizer)
     with pytest.raises(UserError, match=message):
-        checkpoints.restore(optimizer, LossScale(dynamic=True))
+        checkpoints.restore(optimizer, LossScale(dynamic=True), anything)
     for old, new in zip(before, values(optimizer), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -301,11 +364,11 @@ def test_one_of_another_run_is_passed_over_for_an_older_one_of_this(tmp_path):
     own = checkpoint_of(tmp_path, "own", 10, (3, 4), seed=1)
     checkpoint_of(tmp_path, "other", 20, (3, 4), seed=2)
     optimizer = optimizer_of((3, 4))
-    found = Checkpoints(tmp_path, 2, "own").restore(optimizer, LossScale(dynamic=False))
+    found = Checkpoints(tmp_path, 2, "own").restore(optimizer, LossScale(dynamic=False), anything)
     assert found[:2] == (10, {})
     assert_same(optimizer, own)
     (note,) = found[2]
-    assert "00000020.h5 is of another run (it was written with another configuration)" in note
+    assert "00000020.h5 is of another run (it was written with another configuration" in note
     assert note.endswith("stage2-00000010.h5 is used.")
 
 
@@ -314,7 +377,7 @@ def test_one_of_another_network_is_passed_over_for_an_older_one_of_this(tmp_path
     checkpoint_of(tmp_path, "other", 20, (3, 5))
     optimizer = optimizer_of((3, 4))
     iteration, _, notes = Checkpoints(tmp_path, 2, "own").restore(
-        optimizer, LossScale(dynamic=False)
+        optimizer, LossScale(dynamic=False), anything
     )
     assert (iteration, len(notes)) == (10, 1)
     assert_same(optimizer, own)
@@ -331,25 +394,9 @@ def test_nothing_but_another_runs_is_refused_and_nothing_assigned(tmp_path, olde
     optimizer = optimizer_of((3, 4))
     before = values(optimizer)
     with pytest.raises(UserError, match=r"00000020\.h5 was written with another conf.*Take it out"):
-        Checkpoints(tmp_path, 2, "own").restore(optimizer, LossScale(dynamic=False))
+        Checkpoints(tmp_path, 2, "own").restore(optimizer, LossScale(dynamic=False), anything)
     for old, new in zip(before, values(optimizer), strict=True):
         np.testing.assert_array_equal(old, new)
-
-
-def no_run(file):
-    header = json.loads(file.attrs["header"])
-    del header["run"]
-    file.attrs["header"] = json.dumps(header)
-
-
-def test_one_that_does_not_say_whose_it_is_is_read(tmp_path):
-    """As versions before wrote them."""
-    written = checkpoint_of(tmp_path, "own", 20, (3, 4), seed=1)
-    spoil(tmp_path / "stage2-00000020.h5", no_run)
-    optimizer = optimizer_of((3, 4))
-    checkpoints = Checkpoints(tmp_path, 2, "own")
-    assert checkpoints.restore(optimizer, LossScale(dynamic=False)) == (20, {}, [])
-    assert_same(optimizer, written)
 
 
 def test_a_save_that_fails_leaves_the_older_ones(saved, monkeypatch):
@@ -362,5 +409,16 @@ def test_a_save_that_fails_leaves_the_older_ones(saved, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         checkpoints.save(30, optimizers[10], LossScale(dynamic=True), {})
     optimizer = optimizer_of((3, 4), (4,))
-    assert checkpoints.restore(optimizer, LossScale(dynamic=True))[0] == 20
+    assert checkpoints.restore(optimizer, LossScale(dynamic=True), anything)[0] == 20
     assert_same(optimizer, optimizers[20])
+
+
+def test_a_full_disk_at_any_place_keeps_the_older_checkpoints(saved, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    before = {path: path.read_bytes() for path in checkpoints.files()}
+    size = max(map(len, before.values()))
+    for limit in range(0, size, size // 40):
+        with file_size_limit(limit), pytest.raises(OSError) as error:
+            checkpoints.save(30, optimizer_of((3, 4), (4,)), LossScale(True), sound_window())
+        assert error.value.filename == str(checkpoints.folder / "stage2-00000030.h5")
+        assert {path: path.read_bytes() for path in checkpoints.folder.iterdir()} == before

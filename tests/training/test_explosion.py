@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.network.weights import read_layers
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training import fitting
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.explosion import ExplosionGuard, WeightsNotFinite, check_weights
 from keras_frcnn.training.step import TrainingStep
+from tests.read_weights import read_layers
 
 
 def test_the_first_loss_above_a_hundred_medians():

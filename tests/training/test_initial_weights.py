@@ -105,8 +105,24 @@ def test_the_digest_is_that_of_the_contents(run_config, file):
     assert with_digest(config, file) == dataclasses.replace(config, initial_weights_digest=expected)
 
 
-def test_a_run_that_does_not_know_them_reads_no_file(run_config, tmp_path):
-    check_unchanged(run_config(), tmp_path / "none.h5")
+def test_random_weights_and_those_of_a_file_are_not_taken_for_each_other(
+    run_config, file, tmp_path
+):
+    check_unchanged(run_config(), None)
+    known = with_digest(run_config(), file)
+    elsewhere = tmp_path / "elsewhere.h5"
+    elsewhere.write_bytes(file.read_bytes())
+    check_unchanged(known, elsewhere)
+    for config, path in ((run_config(), file), (known, None)):
+        with pytest.raises(UserError, match="changed since the run was started"):
+            check_unchanged(config, path)
+
+
+@pytest.mark.parametrize("names", [5, "cat", ["cat", 3], [["cat"]], {}, [], ["\ud800"], True])
+def test_class_names_that_are_no_names_are_refused(source, model, tmp_path, names):
+    write_layers(tmp_path / "odd.h5", source.layers(), {"class_names": names})
+    with pytest.raises(UserError, match=r"class_names .*odd\.h5"):
+        load_initial_weights(model, tmp_path / "odd.h5")
 
 
 @pytest.mark.parametrize("mode", ["alternating", "joint"])

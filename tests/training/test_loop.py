@@ -185,7 +185,7 @@ def test_no_checkpoint_of_a_loss_that_is_not_finite():
     assert len(step.calls) == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("at", [2, 5])
 def test_a_signal_stops_after_the_iteration_with_a_checkpoint(number, at):
     """In the last iteration too, so that the next stage does not begin."""

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.network.weights import read_layers
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training import fitting
+from tests.read_weights import read_layers
 
 HEIGHT, WIDTH = 120, 160
 WHOLE = ((0, 0, HEIGHT, WIDTH), 1)

@@ -51,8 +51,8 @@ def test_too_little_memory_is_one_sentence_that_names_the_images_and_advises():
 def test_a_probed_run_has_the_weights_of_one_that_was_not(
     trainer_of, run_config, demo_dataset, tmp_path, monkeypatch
 ):
-    from keras_frcnn.network.weights import read_layers
     from keras_frcnn.runs import RunFolder
+    from tests.read_weights import read_layers
 
     probed, found = [], []
 

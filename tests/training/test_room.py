@@ -18,13 +18,13 @@ import tensorflow as tf
 from keras_frcnn import files
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.weights import write_layers
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training import feature_cache, fitting, records, room
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.feature_cache import FeatureCache
 from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.room import OTHER_BYTES, bytes_to_write, check_room
+from tests.random_networks import write_part
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_disk_without_room_is_refused_before_the_pass_over_all_images(
     run, config = RunFolder(tmp_path / "run"), run_config()
     run.create(config, [])
     for name in ("stage1", "stage2"):
-        write_layers(run.weights_file(name), model.layers(), {})
+        write_part(run, name, model.layers())
     run.proposals_file(1).parent.mkdir(exist_ok=True)
     run.proposals_file(1).touch()
     trainer, _ = trainer_of(config, demo_dataset, run)
@@ -191,4 +191,4 @@ def test_a_checkpoint_on_a_full_disk(tmp_path):
     assert error.value.errno == errno.EFBIG
     assert error.value.filename == str(tmp_path / "stage1-00000020.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["stage1-00000010.h5"]
-    assert checkpoints.restore(optimizer, scale)[0] == 10
+    assert checkpoints.restore(optimizer, scale, lambda done, window: None)[0] == 10

@@ -16,12 +16,12 @@ import pytest
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.network.weights import read_layers
 from keras_frcnn.recipes import PY_FASTER_RCNN
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training import fitting, records, stages, statistics
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
+from tests.read_weights import read_layers
 from tests.training.runs import BASE, HEAD, RPN, file_weights, same
 
 TRAINED = {1: BASE | RPN, 2: BASE | HEAD, 3: RPN, 4: HEAD}

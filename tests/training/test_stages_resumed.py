@@ -16,7 +16,7 @@ import pytest
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.stopping import TrainingStopped, sigterm_raises
+from keras_frcnn.stopping import TrainingStopped, signals_raise
 from keras_frcnn.training import fitting, records, stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -94,7 +94,7 @@ def test_a_checkpoint_of_another_seed_is_refused(run_config, demo_dataset, train
     assert not run.weights_file("stage1").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("during", ["make_proposals", "fill_feature_cache", "write_layers"])
 def test_a_signal_between_the_stages_is_one_sentence(
     uninterrupted, demo_dataset, trainer_of, tmp_path, monkeypatch, number, during
@@ -103,7 +103,7 @@ def test_a_signal_between_the_stages_is_one_sentence(
     run = RunFolder(tmp_path / "run")
     shutil.copytree(uninterrupted.run.path, run.path)
     gone = {
-        "make_proposals": [run.proposals_file(1)],
+        "make_proposals": [run.proposals_file(3), run.weights_file("stage4")],
         "fill_feature_cache": [run.weights_file("stage3")],
         "write_layers": [run.weights_file("final")],
     }[during]
@@ -112,7 +112,7 @@ def test_a_signal_between_the_stages_is_one_sentence(
     place = stages if hasattr(stages, during) else records
     monkeypatch.setattr(place, during, lambda *arguments: signal.raise_signal(number))
     trainer, _ = trainer_of(uninterrupted.config, demo_dataset, run, feature_cache="disk")
-    with sigterm_raises(), pytest.raises(TrainingStopped) as stopped:
+    with signals_raise(), pytest.raises(TrainingStopped) as stopped:
         trainer.train()
     assert str(stopped.value) == (
         f"{number.name} received: stopped outside of the iterations; all that was finished is "

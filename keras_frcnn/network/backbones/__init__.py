@@ -20,10 +20,10 @@ from keras_frcnn.network.backbones import resnet50, tiny, vgg16, zf
 from keras_frcnn.network.backbones.heads import CompressedHead, FullyConnectedHead
 from keras_frcnn.network.backbones.resnet50 import Conv5Head
 from keras_frcnn.recipes import Compression
+from keras_frcnn.run_config import PRECISIONS
 
 _MODULES = {"vgg16": vgg16, "zf": zf, "resnet50": resnet50, "tiny": tiny}
 NETWORKS = tuple(_MODULES)
-PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def policy_of(precision: str, half_weights: bool) -> str:

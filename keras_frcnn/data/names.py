@@ -1,0 +1,98 @@
+"""Files found by names as other programs and systems write them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from keras_frcnn.data.images import IMAGE_SUFFIXES, files_below
+
+# A name is compared with every other one for its nearest: so often only.
+_MOST_NEAREST = 20
+_MOST_FOLDERS = 100
+
+
+def loose(name: str) -> str:
+    """The same for names that differ in upper and lower case or in the form of their accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def alike(path: Path, listings: dict[Path, dict[str, Path | None]]) -> Path | None:
+    """The path if it is there, else the only one that differs from it just so, in any of its parts.
+
+    Args:
+        listings: what folders have, filled as they are looked at.
+    """
+    if os.path.lexists(path):
+        return path
+    if len(path.parts) > _MOST_FOLDERS:
+        return None
+    if path.parent not in listings:
+        listings[path.parent] = found = {}
+        folder = alike(path.parent, listings)
+        with suppress(OSError, ValueError):  # no such folder, or no name for one
+            for name in os.listdir(folder) if folder else ():
+                found[loose(name)] = None if loose(name) in found else folder / name
+    return listings[path.parent].get(loose(path.name))
+
+
+class FilesOfFolder:
+    """The files of some kinds in a folder and all below it, by their paths with / from there.
+
+    A name stands for a file with or without its suffix, or with that of an image; else for the only
+    file whose path differs just in upper and lower case, or in the form of its accents (a Mac takes
+    letters apart).
+
+    Args:
+        folder: may be missing.
+        suffixes: in lower case; of files that differ in nothing else the first counts.
+    """
+
+    def __init__(self, folder: Path, suffixes: Sequence[str]) -> None:
+        self._exact: dict[str, Path] = {}
+        self._loose: dict[str, set[Path]] = {}
+        self._nearest_left = _MOST_NEAREST
+        found = [
+            (suffixes.index(file.suffix.lower()), str(file), file)
+            for file in (files_below(folder) if folder.is_dir() else ())
+            # macOS leaves "._1.xml" beside "1.xml" on foreign disks.
+            if file.suffix.lower() in suffixes and not file.name.startswith("._")
+        ]
+        # All names without suffixes first: "a.jpg" is first of all what "a.jpg.xml" belongs to.
+        for whole in (False, True):
+            for _, _, file in sorted(found):
+                relative = file.relative_to(folder)
+                name = (relative if whole else relative.with_suffix("")).as_posix()
+                if self._exact.setdefault(name, file) == file:
+                    self._loose.setdefault(loose(name), set()).add(file)
+
+    def find(self, written: str) -> Path | None:
+        """The file of a name, if there is just one."""
+        for name in _names(written):
+            if name in self._exact:
+                return self._exact[name]
+        for name in _names(written):
+            files = self._loose.get(loose(name), set())
+            if len(files) == 1:
+                return next(iter(files))
+        return None
+
+    def nearest(self, written: str) -> str:
+        """``"; the nearest is PATH"`` for a name that is not found, or ``""``."""
+        self._nearest_left -= 1
+        last = loose(_names(written)[-1].rpartition("/")[2])
+        near = self._nearest_left >= 0 and difflib.get_close_matches(last, self._loose, n=1)
+        files = sorted(map(str, self._loose[near[0]])) if near else ()
+        return f"; the nearest is {' or '.join(files)}" if files else ""
+
+
+def _names(written: str) -> tuple[str, ...]:
+    """What a name may stand for: itself, and itself without the suffix of a known kind of file."""
+    written = written.replace("\\", "/")
+    stem, dot, suffix = written.rpartition(".")
+    known = f"{dot}{suffix}".lower() in (*IMAGE_SUFFIXES, ".xml")
+    return (written, stem) if known else (written,)
