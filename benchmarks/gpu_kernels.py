@@ -25,7 +25,7 @@ from keras_frcnn.benchmark.training import (
     joint_step,
     rpn_step,
 )
-from keras_frcnn.inference import Predictor
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.network import suppression
 
 # What moves nothing: names, shapes, control flow, reports of errors.
@@ -59,7 +59,7 @@ def main() -> None:
     batches = {count: random_batch(model.recipe.image, count) for count in (1, 2)}
     # A function does not keep the object alive that it is a method of.
     owners = {
-        "testing": Predictor(model, model.recipe.test_filter),
+        "testing": NetworkDetector(model, model.recipe.test_filter),
         "stage 1": rpn_step(model, batches[1]),
         "stage 2": detector_step(model, batches[2]),
         "joint": joint_step(model, batches[1]),

@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.detector import Detector, check_no_boxes
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.files import digest_of, parse_json, read_text_bounded, write_text
-from keras_frcnn.inference import Found, Predictor
 from keras_frcnn.run_config import checked_class_names
 from keras_frcnn.saved_model_check import MODEL_FILE, check_operations
 
@@ -54,18 +55,18 @@ _NO_PATH = re.compile(r"[\[*?\\\ud800-\udfff]")
 
 
 class ExportedDetector(tf.Module):
-    """The predictor with the signatures of the TensorFlow Object Detection API.
+    """The detector with the signatures of the TensorFlow Object Detection API.
 
     Args:
-        predictor: keeps at most 100 detections an image.
+        detector: keeps at most 100 detections an image.
         assets: files that are stored with it.
     """
 
-    def __init__(self, predictor: Predictor, assets: Sequence[Path]):
+    def __init__(self, detector: NetworkDetector, assets: Sequence[Path]):
         super().__init__(name="exported_detector")
         # Not as an attribute, which would be saved with it: of the objects of Keras 3 TensorFlow
         # saves other handles than its functions read, and its C++ loader restores the handles.
-        self.detect = functools.partial(normalised_detections, predictor)
+        self.detect = functools.partial(normalised_detections, detector)
         self.files = [tf.saved_model.Asset(str(file)) for file in assets]
         self.weights = list(self.serve_encoded.get_concrete_function().variables)
 
@@ -125,9 +126,9 @@ class ExportedDetector(tf.Module):
         )
 
 
-def normalised_detections(predictor: Predictor, images: tf.Tensor) -> dict[str, tf.Tensor]:
+def normalised_detections(detector: NetworkDetector, images: tf.Tensor) -> dict[str, tf.Tensor]:
     """The outputs of an export for (N, H, W, 3) uint8 images, N at least 1."""
-    found = predictor.predict(images)
+    found = detector.predict(images)
     height, width = tf.shape(images)[1], tf.shape(images)[2]
     size = tf.cast(tf.stack((height, width, height, width)), tf.float32)
     return {
@@ -186,7 +187,7 @@ def decode_if_whole(data: tf.Tensor) -> tf.Tensor:
     return image
 
 
-def export(predictor: Predictor, folder: Path) -> None:
+def export(detector: NetworkDetector, folder: Path) -> None:
     """Writes the SavedModel, weights inside.
 
     Raises:
@@ -195,12 +196,12 @@ def export(predictor: Predictor, folder: Path) -> None:
     check_unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # The foreground classes, and the score below which nothing is returned.
-    contents = (list(predictor.class_names), predictor.detection_filter.score_threshold)
+    contents = (list(detector.class_names), detector.score_threshold)
     with tempfile.TemporaryDirectory() as temporary:
         files = [Path(temporary, name) for name in ASSETS]
         for file, value in zip(files, contents, strict=True):
             file.write_text(json.dumps(value), encoding="utf-8")
-        module = ExportedDetector(predictor, files)
+        module = ExportedDetector(detector, files)
         try:
             tf.saved_model.save(
                 module,
@@ -247,51 +248,55 @@ def check_path(folder: Path) -> None:
         )
 
 
-class ExportedModel:
-    """An exported model, used as a predictor is.
+class ExportedModel(Detector):
+    """A detector that was exported.
 
     Args:
         path: its folder or file.
         outputs: ``images -> outputs``, these by name.
         about: the contents of its ``ASSETS``; None for a threshold that it has not.
-
-    Attributes:
-        class_names: foreground classes in order.
-        score_threshold: below which it returns nothing; None where it does not say so.
+        most: images that it takes at once.
 
     Raises:
         ValueError: what it says of itself is damaged.
     """
 
-    def __init__(self, path: Path | str, outputs: Callable, about: Sequence[str | None]):
-        self._path, self._outputs = path, outputs
+    def __init__(
+        self,
+        path: Path | str,
+        outputs: Callable,
+        about: Sequence[str | None],
+        most: int | None = None,
+    ):
+        self.source, self._outputs, self._most = str(path), outputs, most
         names, least = (None if text is None else parse_json(text) for text in about)
         self.class_names = checked_class_names(names, f"{path}: class_names")
         if least is not None and not (type(least) in (int, float) and 0 <= least <= 1):
             raise ValueError(f"its score_threshold should lie from 0 to 1, not {least!r:.80}")
         self.score_threshold = least
 
-    def detect(self, image: np.ndarray) -> Found:
-        """Detections of one (H, W, 3) uint8 image; see :meth:`detect_batch`."""
-        return self.detect_batch(image[None])[0]
-
-    def detect_batch(self, images: np.ndarray) -> list[Found]:
-        """Detections of each of (N, H, W, 3) uint8 images; see :func:`found_in_outputs`.
+    def find(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None
+    ) -> list[ImageDetections]:
+        """See :meth:`Detector.find`.
 
         Raises:
-            UserError: the model fails on them.
+            UserError: the model fails on the images, or there are boxes.
         """
-        with reading(self._path, f"a detector of {images.shape[1:3]} pixels", AGAIN):
-            return found_in_outputs(self._outputs(images), images.shape, len(self.class_names))
+        check_no_boxes(boxes, self.source)
+        size = self._most or len(images)
+        found: list[ImageDetections] = []
+        for start in range(0, len(images), size):
+            batch = np.stack(images[start : start + size])
+            with reading(self.source, f"a detector of {batch.shape[1:3]} pixels", AGAIN):
+                found += found_in_outputs(self._outputs(batch), batch.shape, len(self.class_names))
+        return found
 
 
 def found_in_outputs(
     outputs: Mapping[str, np.ndarray], shape: tuple[int, ...], number_of_classes: int
-) -> list[Found]:
+) -> list[ImageDetections]:
     """What the outputs of an export say of each image, in pixels.
-
-    The export knows no scores below its threshold: the best score of a class without detection is
-    0.
 
     Args:
         outputs: by name.
@@ -324,13 +329,10 @@ def found_in_outputs(
     if (boxes[real][:, :2] > boxes[real][:, 2:]).any():
         raise ValueError("detection_boxes should be ymin, xmin, ymax, xmax; a minimum is higher")
     boxes = np.clip(boxes, 0, 1) * np.tile(np.array(shape[1:3], np.float32), 2)
-    found = []
-    for index, count in enumerate(counts):
-        detections = ImageDetections(*(each[index, :count] for each in (boxes, scores, classes)))
-        best = np.zeros(number_of_classes, np.float32)
-        np.maximum.at(best, detections.classes - 1, detections.scores)
-        found.append(Found(detections, best))
-    return found
+    return [
+        ImageDetections(*(each[index, :count] for each in (boxes, scores, classes)))
+        for index, count in enumerate(counts)
+    ]
 
 
 def load_exported(path: Path | str) -> ExportedModel:
@@ -386,8 +388,7 @@ def detect_as_served(
             (taken,) = signature.inputs.values()
             wanted = {key: given.name for key, given in signature.outputs.items()}
             outputs = session.run(wanted, {taken.name: value})
-            (each,) = found_in_outputs(outputs, (1, *image.shape), number_of_classes)
-            found[name] = each.detections
+            (found[name],) = found_in_outputs(outputs, (1, *image.shape), number_of_classes)
     return found
 
 

@@ -169,7 +169,7 @@ def make_dataset():
 def make_detections():
     """``make_detections(*rows)``: each is (image id, box, score[, class])."""
 
-    from keras_frcnn.evaluation.detection_files import ImageDetections
+    from keras_frcnn.detection.detections import ImageDetections
 
     def make(*rows):
         by_image = {}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_frcnn.detection.detector import Detector
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.provenance import weights_metadata
@@ -44,3 +45,8 @@ def random_network(
 def write_part(run: RunFolder, part: str, layers: Sequence) -> None:
     """Writes layers as a part of a run, such as ``stage1`` or ``final``."""
     write_layers(run.weights_file(part), layers, weights_metadata(run, run.read_config(), part))
+
+
+def find(detector: Detector, pixels: np.ndarray, boxes: np.ndarray | None = None):
+    """What a detector finds in one image, among boxes if they are given."""
+    return detector.find([pixels], None if boxes is None else [boxes])[0]

@@ -21,13 +21,14 @@ from keras_frcnn.compress import (
     region_seconds,
     truncated_svd,
 )
+from keras_frcnn.detection.network_detector import NetworkDetector, load_run
 from keras_frcnn.errors import UserError
 from keras_frcnn.export import export, largest_difference, load_exported
-from keras_frcnn.inference import Predictor, load_model, load_predictor
+from keras_frcnn.inference import load_model
 from keras_frcnn.network.backbones import build_backbone
 from keras_frcnn.recipes import Compression, DetectionFilter
 from keras_frcnn.runs import RunFolder
-from tests.random_networks import random_image, random_network, write_part
+from tests.random_networks import find, random_image, random_network, write_part
 from tests.read_weights import read_layers
 
 CLASSES = ("disc", "square", "star")
@@ -106,14 +107,14 @@ def test_the_head_is_the_product_of_its_layers(model):
 def test_at_full_rank_detections_are_the_same(model):
     compressed = compress_model(model, FULL)
     for size in ((100, 140), (231, 90)):
-        expected, _ = Predictor(model, EVERYTHING).detect(random_image(*size))
-        found, _ = Predictor(compressed, EVERYTHING).detect(random_image(*size))
+        expected = find(NetworkDetector(model, EVERYTHING), random_image(*size))
+        found = find(NetworkDetector(compressed, EVERYTHING), random_image(*size))
         assert len(expected) > 20
         pixels, scores = largest_difference(expected, found)
         assert pixels < 0.01
         assert scores < 1e-4
-    less, _ = Predictor(compress_model(model, Compression(8, 8)), EVERYTHING).detect(
-        random_image(231, 90)
+    less = find(
+        NetworkDetector(compress_model(model, Compression(8, 8)), EVERYTHING), random_image(231, 90)
     )
     assert largest_difference(expected, less)[1] > 1e-3
 
@@ -191,11 +192,11 @@ def test_a_compressed_run_is_a_run(run, tmp_path):
 def test_the_unshared_variant_is_compressed_in_its_detector(run, tmp_path):
     source, out = run(stages=(1, 2)), RunFolder(tmp_path / "svd")
     compress_run(source, out, FULL, [])
-    predictor = load_predictor(out.path, EVERYTHING)
+    predictor = load_run(out.path, EVERYTHING)
     assert predictor.model.compression is None
     assert predictor.detector_model.compression == FULL
-    expected, _ = load_predictor(source.path, EVERYTHING).detect(random_image(100, 140))
-    pixels, scores = largest_difference(expected, predictor.detect(random_image(100, 140))[0])
+    expected = find(load_run(source.path, EVERYTHING), random_image(100, 140))
+    pixels, scores = largest_difference(expected, find(predictor, random_image(100, 140)))
     assert pixels < 0.01
     assert scores < 1e-4
 
@@ -203,11 +204,11 @@ def test_the_unshared_variant_is_compressed_in_its_detector(run, tmp_path):
 def test_an_export_of_it_agrees(run, tmp_path):
     out = RunFolder(tmp_path / "svd")
     compress_run(run(), out, Compression(30, 20), [])
-    predictor = load_predictor(out.path, DetectionFilter(score_threshold=0.2))
+    predictor = load_run(out.path, DetectionFilter(score_threshold=0.2))
     export(predictor, tmp_path / "exported")
     pixels = random_image(90, 130)
-    expected, _ = predictor.detect(pixels)
-    found, _ = load_exported(tmp_path / "exported").detect(pixels)
+    expected = find(predictor, pixels)
+    found = find(load_exported(tmp_path / "exported"), pixels)
     assert len(expected) > 0
     difference = largest_difference(expected, found)
     assert difference[0] < 0.01
@@ -236,7 +237,7 @@ def test_what_cannot_be_done_with_it_is_said(run, tmp_path, run_config):
     with pytest.raises(UserError, match="is a compressed run, whose training cannot go on"):
         out.resume(run_config(class_names=CLASSES))
     with pytest.raises(UserError, match="no stage1 weights yet .*a compressed run has its result"):
-        load_predictor(out.path, stage=2)
+        load_run(out.path, stage=2)
     with pytest.raises(UserError, match="compressed already"):
         compress_run(out, RunFolder(tmp_path / "again"), Compression(3, 2), [])
     assert not (tmp_path / "again").exists()

@@ -12,11 +12,11 @@ import dataclasses
 import pytest
 import tensorflow as tf
 
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.export import detect_as_served, export, found_in_outputs, largest_difference
-from keras_frcnn.inference import Predictor
 from keras_frcnn.recipes import Compression, DetectionFilter
 from tests.c_interface import available, served
-from tests.random_networks import random_image, random_network
+from tests.random_networks import find, random_image, random_network
 
 pytestmark = pytest.mark.skipif(not available(), reason="needs libtensorflow_cc")
 
@@ -44,7 +44,7 @@ LARGE = [
 ]  # fmt: skip
 
 
-def make_predictor(recipe, network, precision, pooling, options) -> Predictor:
+def make_predictor(recipe, network, precision, pooling, options) -> NetworkDetector:
     detector = dataclasses.replace(recipe.detector, roi_pooling=pooling)
     recipe = dataclasses.replace(recipe, detector=detector)
     of_network = {key: options[key] for key in ("compression", "half_weights") if key in options}
@@ -53,7 +53,9 @@ def make_predictor(recipe, network, precision, pooling, options) -> Predictor:
         random_network(recipe, CLASSES, seed, network, precision=precision, **of_network)
         for seed in range(2 if "unshared" in options else 1)
     ]
-    return Predictor(models[0], DetectionFilter(0.2), detector_model=models[-1], **of_predictor)
+    return NetworkDetector(
+        models[0], DetectionFilter(0.2), detector_model=models[-1], **of_predictor
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def make_predictor(recipe, network, precision, pooling, options) -> Predictor:
 def test_every_export_serves(tmp_path, tiny_recipe, network, precision, pooling, options):
     predictor = make_predictor(tiny_recipe, network, precision, pooling, options)
     image = random_image(60, 90)
-    expected = predictor.detect(image).detections
+    expected = find(predictor, image)
     assert len(expected) > 0
     export(predictor, tmp_path / "model")
     del predictor

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_frcnn.detection.network_detector import NetworkDetector, load_run
 from keras_frcnn.errors import UserError
-from keras_frcnn.given_boxes import BoxClassifier, load_classifier
-from keras_frcnn.inference import Predictor, load_predictor
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder
-from tests.random_networks import random_image, random_network, write_part
+from tests.random_networks import find, random_image, random_network, write_part
 
 CLASSES = ("disc", "square")
 EVERYTHING = DetectionFilter(score_threshold=0.0, nms_iou=1.0, per_image=10_000)
@@ -26,7 +25,7 @@ def model(tiny_recipe):
 
 @pytest.fixture(scope="module")
 def classifier(model):
-    return BoxClassifier(model, EVERYTHING)
+    return NetworkDetector(model, EVERYTHING)
 
 
 BOXES = np.array([[5, 10, 60, 90], [0, 0, 100, 140], [30, 30, 33, 32], [20, 5, 80, 40]], np.float32)
@@ -35,7 +34,7 @@ BOXES = np.array([[5, 10, 60, 90], [0, 0, 100, 140], [30, 30, 33, 32], [20, 5, 8
 def test_detections_are_those_of_the_detector_by_hand(model, classifier):
     """Every box of every class, without any filter: a box of 3 x 2 pixels is used as it is."""
     pixels = random_image(100, 140)
-    found, best = classifier.detect(pixels, BOXES)
+    found = find(classifier, pixels, BOXES)
     inputs, frames = network_input(pixels[None], model.recipe.image)
     factor = np.tile(frames.scales[0], 2)
     rois = BOXES * factor
@@ -57,7 +56,6 @@ def test_detections_are_those_of_the_detector_by_hand(model, classifier):
     ours = np.column_stack((found.scores, found.classes, found.boxes_image))
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=0.02)
     assert len(ours) == 2 * len(BOXES)
-    np.testing.assert_allclose(best, scores[:, 1:].max(axis=0), atol=1e-5)
 
 
 def test_the_rpns_own_boxes_give_what_the_whole_network_gives(model):
@@ -69,23 +67,22 @@ def test_the_rpns_own_boxes_give_what_the_whole_network_gives(model):
     boxes = proposals.boxes_input[0, : int(proposals.count[0])].numpy() / np.tile(
         frames.scales[0], 2
     )
-    found, _ = BoxClassifier(model, chosen).detect(pixels, boxes)
-    expected, _ = Predictor(model, chosen).detect(pixels)
+    found = find(NetworkDetector(model, chosen), pixels, boxes)
+    expected = find(NetworkDetector(model, chosen), pixels)
     assert len(found) == len(expected) > 20
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
 def test_no_boxes_give_no_detections(classifier):
-    found, best = classifier.detect(random_image(100, 140), np.zeros((0, 4), np.float32))
+    found = find(classifier, random_image(100, 140), np.zeros((0, 4), np.float32))
     assert len(found) == 0
-    assert best.tolist() == [0, 0]
 
 
 def test_chunks_and_padding_change_nothing(model, classifier):
     pixels = random_image(100, 140)
-    expected, _ = classifier.detect(pixels, BOXES)
+    expected = find(classifier, pixels, BOXES)
     for chunk in (1, 3):
-        found, _ = BoxClassifier(model, EVERYTHING, head_chunk=chunk).detect(pixels, BOXES)
+        found = find(NetworkDetector(model, EVERYTHING, head_chunk=chunk), pixels, BOXES)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     padded = np.concatenate((BOXES, np.zeros((5, 4), np.float32)))
     found = classifier.predict(pixels[None], padded[None], [len(BOXES)])
@@ -94,9 +91,9 @@ def test_chunks_and_padding_change_nothing(model, classifier):
 
 
 def test_it_is_traced_once(model):
-    classifier = BoxClassifier(model, EVERYTHING)
+    classifier = NetworkDetector(model, EVERYTHING)
     for height, width, boxes in ((90, 120, 4), (33, 200, 1), (50, 40, 0)):
-        classifier.detect(random_image(height, width), BOXES[:boxes] / 5)
+        find(classifier, random_image(height, width), BOXES[:boxes] / 5)
     assert classifier.predict.experimental_get_tracing_count() == 1
 
 
@@ -129,7 +126,7 @@ def run(run_config, tiny_recipe, tmp_path):
     ],
 )
 def test_the_detector_of_a_run(run, tiny_recipe, mode, stages, stage, seed):
-    classifier = load_classifier(run(mode, stages).path, stage=stage)
+    classifier = load_run(run(mode, stages).path, stage=stage, boxes_given=True)
     expected = FasterRcnn("tiny", CLASSES, tiny_recipe, seed=seed)
     for ours, theirs in zip(classifier.model.layers("head"), expected.layers("head"), strict=True):
         np.testing.assert_array_equal(ours.get_weights()[0], theirs.get_weights()[0])
@@ -139,6 +136,6 @@ def test_the_detector_of_a_run(run, tiny_recipe, mode, stages, stage, seed):
 def test_what_a_run_has_not(run):
     folder = run("fast-rcnn", (2,))
     with pytest.raises(UserError, match="trained on given proposals and makes none .*--proposals"):
-        load_predictor(folder.path)
+        load_run(folder.path)
     with pytest.raises(UserError, match="in the mode fast-rcnn: no stage 4"):
-        load_classifier(folder.path, stage=4)
+        load_run(folder.path, stage=4, boxes_given=True)

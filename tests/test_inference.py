@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_frcnn.detection.network_detector import NetworkDetector, load_run
 from keras_frcnn.errors import UserError
-from keras_frcnn.inference import Predictor, load_model, load_predictor, result_stage
+from keras_frcnn.inference import load_model, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames, prepare_image
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder
-from tests.random_networks import random_image, random_network, write_part
+from tests.random_networks import find, random_image, random_network, write_part
 
 CLASSES = ("disc", "square", "star")
 EVERYTHING = DetectionFilter(score_threshold=0.0)
@@ -28,7 +29,7 @@ def model(tiny_recipe):
 
 @pytest.fixture(scope="module")
 def predictor(model):
-    return Predictor(model, EVERYTHING)
+    return NetworkDetector(model, EVERYTHING)
 
 
 # --- an independent calculation ----------------------------------------------------------------
@@ -97,7 +98,7 @@ def plain_detections(model, pixels, *, threshold, nms_iou, most):
 def test_detections_are_those_of_plain_loops(model, predictor, size):
     pixels = random_image(*size)
     expected, probabilities = plain_detections(model, pixels, threshold=0.0, nms_iou=0.3, most=100)
-    found, best = predictor.detect(pixels)
+    found = find(predictor, pixels)
     assert len(found) == len(expected) > 20
     np.testing.assert_allclose(found.scores, [entry[0] for entry in expected], atol=1e-5)
     # Scores closer than rounding may stand in either order: compare as sets of (class, box).
@@ -106,16 +107,15 @@ def test_detections_are_those_of_plain_loops(model, predictor, size):
     )
     theirs = sorted((c, *np.round(b, 2)) for _, c, b in expected)
     np.testing.assert_allclose(ours, theirs, atol=0.03)
-    np.testing.assert_allclose(best, probabilities[:, 1:].max(axis=0), atol=1e-5)
 
 
 # --- one function for all images ---------------------------------------------------------------
 
 
 def test_it_is_traced_once_whatever_the_sizes(model):
-    predictor = Predictor(model, EVERYTHING)
+    predictor = NetworkDetector(model, EVERYTHING)
     for height, width in ((90, 120), (120, 90), (33, 200), (1, 1), (1, 300)):
-        predictor.detect(random_image(height, width))
+        find(predictor, random_image(height, width))
     assert predictor.predict.experimental_get_tracing_count() == 1
 
 
@@ -125,15 +125,13 @@ SIZES = ((1, 1), (1, 300), (300, 1), (2, 3), (40, 41), (500, 80), (59, 79), (79,
 
 @pytest.mark.parametrize("size", SIZES)
 def test_boxes_lie_in_the_original_image(predictor, size):
-    found, best = predictor.detect(random_image(*size))
+    found = find(predictor, random_image(*size))
     boxes = found.boxes_image
     assert (boxes >= 0).all()
     assert (boxes[:, 2:] <= size).all()
     assert (boxes[:, 2:] > boxes[:, :2]).all()
-    assert best.shape == (3,)
     if size == (1, 1):  # no proposal reaches 16 original pixels
         assert len(found) == 0
-        assert not best.any()
 
 
 def test_outputs_are_sorted_and_padded_with_zeros(predictor):
@@ -164,7 +162,7 @@ def test_chunks_of_the_head_change_nothing(model, predictor, chunk):
     images = np.stack([random_image(90, 130, seed) for seed in range(2)])
     if chunk == 1:
         images = images[:1]
-    chunked = Predictor(model, EVERYTHING, head_chunk=chunk)
+    chunked = NetworkDetector(model, EVERYTHING, head_chunk=chunk)
     found_in_chunks = chunked.predict(images)
     for name, values in predictor.predict(images)._asdict().items():
         found = getattr(found_in_chunks, name)
@@ -174,17 +172,14 @@ def test_chunks_of_the_head_change_nothing(model, predictor, chunk):
 
 def test_the_filter_is_the_one_asked_for(model, predictor):
     pixels = random_image(100, 140)
-    every, best = predictor.detect(pixels)
+    every = find(predictor, pixels)
     limit = float(np.median(every.scores))
     strict = DetectionFilter(score_threshold=limit, nms_iou=0.3, per_image=5)
-    some, best_again = Predictor(model, strict).detect(pixels)
+    some = find(NetworkDetector(model, strict), pixels)
     assert len(some) == 5
     np.testing.assert_allclose(some.scores, every.scores[:5], atol=1e-6)
-    # The best score is told whatever the filter drops.
-    none, best_of_none = Predictor(model, DetectionFilter(score_threshold=1.0)).detect(pixels)
+    none = find(NetworkDetector(model, DetectionFilter(score_threshold=1.0)), pixels)
     assert len(none) == 0
-    np.testing.assert_allclose(best_again, best, atol=1e-6)
-    np.testing.assert_allclose(best_of_none, best, atol=1e-6)
 
 
 # --- run folders -------------------------------------------------------------------------------
@@ -223,27 +218,27 @@ def same_weights(found: FasterRcnn, expected: FasterRcnn) -> bool:
 
 def test_a_run_gives_the_final_network(run, models):
     folder = run()
-    predictor = load_predictor(folder.path)
+    predictor = load_run(folder.path)
     assert same_weights(predictor.model, models["final"])
     assert predictor.detector_model is predictor.model
     assert predictor.class_names == CLASSES
     assert predictor.proposals.after_nms == 300
     pixels = random_image(80, 100)
-    expected, _ = Predictor(models["final"], predictor.detection_filter).detect(pixels)
-    found, _ = predictor.detect(pixels)
+    expected = find(NetworkDetector(models["final"], predictor.detection_filter), pixels)
+    found = find(predictor, pixels)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
     np.testing.assert_allclose(found.boxes_image, expected.boxes_image, atol=1e-3)
 
 
 def test_stage_2_is_the_rpn_of_stage_1_with_the_detector_of_stage_2(run, models):
-    predictor = load_predictor(run().path, EVERYTHING, stage=2)
+    predictor = load_run(run().path, EVERYTHING, stage=2)
     assert same_weights(predictor.model, models["stage1"])
     assert same_weights(predictor.detector_model, models["stage2"])
     pixels = random_image(80, 100)
-    found, _ = predictor.detect(pixels)
-    mixed = Predictor(models["stage1"], EVERYTHING, detector_model=models["stage2"])
-    np.testing.assert_allclose(found.scores, mixed.detect(pixels)[0].scores, atol=1e-6)
-    shared, _ = Predictor(models["stage1"], EVERYTHING).detect(pixels)
+    found = find(predictor, pixels)
+    mixed = NetworkDetector(models["stage1"], EVERYTHING, detector_model=models["stage2"])
+    np.testing.assert_allclose(found.scores, find(mixed, pixels).scores, atol=1e-6)
+    shared = find(NetworkDetector(models["stage1"], EVERYTHING), pixels)
     assert len(shared) != len(found) or not np.allclose(shared.scores, found.scores)
 
 
@@ -259,29 +254,29 @@ def test_stage_2_is_the_rpn_of_stage_1_with_the_detector_of_stage_2(run, models)
 def test_the_result_of_a_run(run, models, mode, stages, expected):
     folder = run(mode=mode, stages=stages)
     assert result_stage(folder) == expected
-    predictor = load_predictor(folder.path)
+    predictor = load_run(folder.path)
     assert same_weights(predictor.model, models["final" if expected == 4 else "stage1"])
 
 
 def test_the_number_of_proposals(run):
-    predictor = load_predictor(run().path, number_of_proposals=7000)
+    predictor = load_run(run().path, number_of_proposals=7000)
     assert (predictor.proposals.before_nms, predictor.proposals.after_nms) == (7000, 7000)
     assert predictor.proposals.min_size_image == 16.0
 
 
 def test_what_is_wrong_with_a_run_is_said(run, tmp_path):
     with pytest.raises(UserError, match="is not a run folder"):
-        load_predictor(tmp_path)
+        load_run(tmp_path)
     folder = run(stages=(1,))
     with pytest.raises(UserError, match="holds no detector: it was trained with --stages 1"):
-        load_predictor(folder.path)
+        load_run(folder.path)
     folder.weights_file("final").unlink()
     with pytest.raises(UserError, match=r"no final weights yet \(finished: stage1, stage2\)"):
         load_model(folder)
     values = json.loads(folder.config_file.read_text())
     folder.config_file.write_text(json.dumps({**values, "mode": "joint", "stages": []}))
     with pytest.raises(UserError, match="was trained with --mode joint, which has no stage 2"):
-        load_predictor(folder.path, stage=2)
+        load_run(folder.path, stage=2)
 
 
 def test_weights_of_another_network_do_not_fit(run, tiny_recipe):

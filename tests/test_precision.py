@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from keras_frcnn import precision
 from keras_frcnn.benchmark.measure import Timing
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.errors import UserError
-from keras_frcnn.inference import Predictor
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import DetectionFilter
-from tests.random_networks import random_image, random_network
+from tests.random_networks import find, random_image, random_network
 
 EVERYTHING = DetectionFilter(score_threshold=0.0)
 
@@ -95,8 +95,10 @@ def test_weights_kept_in_half_precision_give_the_same_detections(tiny_recipe, ki
         for ours, theirs in zip(model.layers(), source.layers(), strict=True):
             ours.set_weights(theirs.get_weights())
     assert {str(model.layers("head")[0].kernel.dtype) for model in models} == {"float32", kind}
-    assert str(models[1].head_layers[-1].kernel.dtype) == "float32"
-    mixed, half = (Predictor(model, EVERYTHING).detect(random_image(100, 140)) for model in models)
-    assert len(mixed.detections) > 5
-    np.testing.assert_array_equal(mixed.detections.boxes_image, half.detections.boxes_image)
-    np.testing.assert_array_equal(mixed.detections.scores, half.detections.scores)
+    assert str(models[1].layers("head")[-1].kernel.dtype) == "float32"
+    mixed, half = (
+        find(NetworkDetector(model, EVERYTHING), random_image(100, 140)) for model in models
+    )
+    assert len(mixed) > 5
+    np.testing.assert_array_equal(mixed.boxes_image, half.boxes_image)
+    np.testing.assert_array_equal(mixed.scores, half.scores)

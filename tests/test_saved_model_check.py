@@ -15,9 +15,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.errors import UserError
 from keras_frcnn.export import ExportedDetector, export, load_exported
-from keras_frcnn.inference import Predictor
 from keras_frcnn.network import bilinear_samples, suppression
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PAPER, Compression, DetectionFilter
@@ -71,7 +71,7 @@ def make_predictor(network, precision="float32", pooling="crop", objectness="sof
         compression=options.pop("compression", None),
         half_weights=options.pop("half_weights", True),
     )
-    return Predictor(model, options.pop("filters", DetectionFilter()), **options)
+    return NetworkDetector(model, options.pop("filters", DetectionFilter()), **options)
 
 
 def traced_operations(predictor, tmp_path) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from keras_frcnn.benchmark.setting import Setting, random_model, random_photo
 from keras_frcnn.benchmark.testing import Part
-from keras_frcnn.inference import Predictor
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.onnx_format.convert import to_onnx
 from keras_frcnn.onnx_format.detector import OnnxDetector
 from keras_frcnn.onnx_format.quantise import needs_seven_bits, quantise
@@ -19,7 +19,7 @@ def onnx_parts(setting: Setting) -> dict[str, Part]:
     """Both files of a network with random weights, int8 calibrated on the image it is timed on."""
     photo = random_photo(setting.recipe.image)
     network = random_model(setting, "float32")
-    model = to_onnx(Predictor(network, network.recipe.test_filter))
+    model = to_onnx(NetworkDetector(network, network.recipe.test_filter))
     del network
     int8 = quantise(model, [photo], seven_bit_weights=needs_seven_bits())
     return {

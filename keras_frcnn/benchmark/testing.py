@@ -25,7 +25,7 @@ from keras_frcnn.benchmark.measure import Call
 from keras_frcnn.benchmark.operations import count_operations
 from keras_frcnn.benchmark.setting import jpeg_of, random_photo
 from keras_frcnn.data.images import read_image
-from keras_frcnn.inference import Predictor
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames, network_input
@@ -69,7 +69,7 @@ def parts_of_testing(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str,
     if "decode" in names:
         parts["decode"] = _decode(jpeg_of(photo), config)
     if "whole" in names:
-        predictor = Predictor(model, model.recipe.test_filter)
+        predictor = NetworkDetector(model, model.recipe.test_filter)
         parts["whole"] = Part(
             lambda: predictor.predict(images).count.numpy(), lambda: _operations_of_whole(model)
         )

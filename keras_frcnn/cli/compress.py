@@ -6,11 +6,11 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.cli import evaluate_flags
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
@@ -21,7 +21,7 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
-from keras_frcnn.cli.evaluated import data_of_run, evaluate_run
+from keras_frcnn.cli.data import first_images, load_test_data, passes_of
 from keras_frcnn.cli.shared_flags import (
     DATA_PATH,
     add_first_images_flag,
@@ -35,6 +35,7 @@ from keras_frcnn.files import write_text
 from keras_frcnn.recipes import Compression
 from keras_frcnn.run_config import command_line
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.training_images import check_not_trained_on
 
 ROIS = 300
 DATA_FLAGS = ("set", "images", "allow_bad")
@@ -121,20 +122,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     del models
     if data is not None:
-        rows = evaluate_both(arguments, data, console)
-        for kind, row in zip(("area", "11point"), rows, strict=True):
-            table.add_row(f"mAP ({kind})", *row)
+        before, after = (mean_precisions(place, data, console) for place in (run.path, out.path))
+        write_text(out.path / "evaluation.json", json.dumps(after, indent=2) + "\n")
+        for kind in ("map_area", "map_11point"):
+            cells = (f"{record[kind]:.4f}" for record in (before, after))
+            table.add_row(f"mAP ({kind.removeprefix('map_')})", *cells)
     console.print(table)
     console.print(f"the compressed run is in {out.path}", soft_wrap=True)
 
 
 def read_data(
     arguments: argparse.Namespace, run: RunFolder, out: RunFolder, console: Console
-) -> tuple[Dataset, Dataset] | None:
+) -> Dataset | None:
     """Reads the data that both runs are compared on, so that a mistake is told before all work.
 
     Returns:
-        as :func:`keras_frcnn.cli.evaluated.data_of_run`; None without ``-p``.
+        The images; None without ``-p``.
 
     Raises:
         UserError: as ``evaluate``, or flags of data without any.
@@ -148,40 +151,21 @@ def read_data(
         return None
     path = existing_path(arguments.path, "The data path")
     check_outside(out.path, path, "--out")
-    if run.read_config().mode == "fast-rcnn":
+    config = run.read_config()
+    if config.mode == "fast-rcnn":
         raise UserError(
             f"{run.path} was trained on given proposals: compress it without -p, and compare both "
             "runs by evaluate --proposals FILE."
         )
-    return data_of_run(evaluation_of(run.path, arguments), path, console)
+    whole = load_test_data(arguments, path, config.class_names, console)
+    dataset = first_images(whole, arguments.images)
+    check_not_trained_on(run.training_images_file, dataset)
+    return dataset
 
 
-def evaluation_of(run: Path | str, arguments: argparse.Namespace) -> argparse.Namespace:
-    """The arguments of ``evaluate`` for a run, on the data of our own."""
-    words = ["--run", str(run), "-p", arguments.path, "-o", arguments.parser]
-    for flag in ("set", "images"):
-        value = getattr(arguments, flag)
-        words += [] if value is None else [f"--{flag}", str(value)]
-    words += ["--allow_bad"] if arguments.allow_bad else []
-    asked = evaluate_flags.build_parser().parse_args(words)
-    asked.gpu = arguments.gpu
-    return asked
+def mean_precisions(run: Path, dataset: Dataset, console: Console) -> dict[str, Any]:
+    """The record of an evaluation of a run, with a progress bar."""
+    from keras_frcnn.evaluation.evaluate import evaluate
+    from keras_frcnn.loading import load
 
-
-def evaluate_both(
-    arguments: argparse.Namespace, data: tuple[Dataset, Dataset], console: Console
-) -> tuple[tuple[str, str], tuple[str, str]]:
-    """mAP by area and by 11 points of both runs; ``evaluation.json`` goes into the new one.
-
-    Raises:
-        UserError: as ``evaluate``.
-    """
-    records = []
-    for run in (arguments.run, arguments.out):
-        found = evaluate_run(evaluation_of(run, arguments), *data, console)
-        records.append({**found.result.to_json(), **found.about})
-    text = json.dumps(records[1], indent=2) + "\n"
-    write_text(RunFolder(arguments.out).path / "evaluation.json", text)
-    return tuple(
-        tuple(f"{record[name]:.4f}" for record in records) for name in ("map_area", "map_11point")
-    )
+    return evaluate(load(run), dataset, passes=passes_of(console, len(dataset))).to_json()

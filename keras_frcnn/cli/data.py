@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 
 from keras_frcnn.data.bad_images import about_problems, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
@@ -86,3 +95,45 @@ def _load(
             default_split=default_split,
             progress=progress,
         )
+
+
+def load_test_data(
+    arguments: argparse.Namespace, path: Path, class_names: Sequence[str] | None, console: Console
+) -> Dataset:
+    """The images to evaluate on.
+
+    Raises:
+        UserError: something is wrong with the data, or no object is of a known class.
+    """
+    dataset = load_dataset(
+        path,
+        arguments.parser,
+        arguments.set,
+        console=console,
+        class_names=class_names,
+        strict=getattr(arguments, "strict", False),
+        default_split="test",
+        allow_bad=arguments.allow_bad,
+    )
+    unknown = sum(problem.kind == "class unknown" for problem in dataset.problems)
+    if unknown and not dataset.number_of_objects:
+        raise UserError(
+            f"None of the objects in {' + '.join(dataset.sets)} is of a class that the run knows "
+            f"({', '.join(dataset.class_names)}): evaluate on the kind of data it was trained on."
+        )
+    return dataset
+
+
+def first_images(dataset: Dataset, number: int | None) -> Dataset:
+    """The data set of the first ``number`` images, of all where that is None."""
+    return dataclasses.replace(dataset, examples=dataset.examples[:number])
+
+
+def passes_of(console: Console, total: int) -> Callable[[Iterable, str], Iterable]:
+    """``(entries, title) -> entries`` with a bar on the screen, where it is a terminal."""
+
+    def passes(entries: Iterable, title: str) -> Iterable:
+        hidden = not console.is_terminal
+        return track(entries, title, total=total, console=console, disable=hidden)
+
+    return passes

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from keras_frcnn.cli.common import (
     check_outside,
+    choose_devices,
+    counted,
     existing_path,
     make_console,
     quiet_tensorflow,
 )
-from keras_frcnn.cli.evaluate_flags import SCORE_THRESHOLD, build_parser, check
-from keras_frcnn.cli.evaluated import (
-    Evaluated,
-    data_of_run,
-    evaluate_file,
-    evaluate_run,
-    read_file,
-)
+from keras_frcnn.cli.data import first_images, load_test_data, passes_of
+from keras_frcnn.cli.detectors import load_detector
+from keras_frcnn.cli.evaluate_flags import SHOWN_SCORE, build_parser, check
+from keras_frcnn.cli.given import given_record, load_given
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import decimal, evaluate_voc, print_table
 from keras_frcnn.evaluation.voc_files import check_names
 from keras_frcnn.files import check_inside, user_path, write_text
+from keras_frcnn.proposals.given import NUMBER_OF_BOXES
+from keras_frcnn.recipes import RECIPES, DetectionFilter
+from keras_frcnn.runs import RunFolder
+
+if TYPE_CHECKING:
+    from keras_frcnn.detection.detector import Detector
+    from keras_frcnn.evaluation.evaluate import Evaluation
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,62 +49,148 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = existing_path(arguments.path, "The data path")
     console = make_console()
     quiet_tensorflow()
+    choose_devices(arguments.gpu, deterministic=False)
     out, suffix = target_of(arguments)
     check_outside(out, path, "The output folder")
     check_stays(arguments, out, suffix)
     for name in ("report", "voc_results", "coco_results"):
         check_inside(out / f"{name}{suffix}", out)
-    if arguments.run:
-        whole, dataset = data_of_run(arguments, path, console)
-        # Before hours of detection: what cannot be compared or written is told now.
-        references = read_references(arguments, whole, console)
-        if "voc" in kinds_of_detections(arguments):
-            check_names(dataset)
-        part = out / f"detections{suffix}-part.json"
-        evaluated = evaluate_run(arguments, whole, dataset, console, part=part)
+    detector = None
+    if arguments.detections is None:
+        detector = load_detector(arguments, filter_of(arguments), console)
+    whole = load_test_data(arguments, path, class_names_of(arguments, detector, path), console)
+    dataset = first_images(whole, arguments.images)
+    # Before hours of detection: what cannot be compared or written is told now.
+    references = None
+    if arguments.against is not None:
+        references = read_file(arguments.against, whole, dataset, arguments, console)
+    if "voc" in kinds_of_detections(arguments):
+        check_names(dataset)
+    from keras_frcnn.evaluation.evaluate import evaluate_detections, with_report
+
+    if detector is None:
+        detections = read_file(arguments.detections, whole, dataset, arguments, console)
+        evaluated = evaluate_detections(
+            dataset,
+            detections,
+            iou_threshold=arguments.iou,
+            coco=arguments.coco,
+            source=str(user_path(arguments.detections)),
+        )
     else:
-        evaluated = evaluate_file(arguments, path, console)
-        references = read_references(arguments, evaluated.whole, console)
-    record = {**evaluated.result.to_json(), **evaluated.about}
+        part = out / f"detections{suffix}-part.json"
+        evaluated = run_detector(arguments, detector, dataset, part, console)
+    record = evaluated.to_json()
     compared: list[str] = []
     if references is not None:
         record["against"], compared = compare(arguments, evaluated, references)
-    coco = None
-    if arguments.coco:
-        from keras_frcnn.evaluation.coco import evaluate_coco, print_coco
-
-        coco = evaluate_coco(evaluated.dataset, evaluated.detections)
-        record["coco"] = coco.to_json()
     target = out / f"evaluation{suffix}.json"
     write_text(target, json.dumps(record, indent=2) + "\n")
     written = [target, *write_detections(arguments, evaluated, out, suffix)]
     if arguments.report:
-        from keras_frcnn.evaluation.report import write_report
-
-        score = SCORE_THRESHOLD if arguments.score_thresh is None else arguments.score_thresh
-        page = write_report(
-            out / f"report{suffix}",
-            evaluated.dataset,
-            evaluated.detections,
-            evaluated.result,
-            subject=evaluated.subject,
-            score_threshold=score,
-            coco=coco,
-        )
-        written.append(page)
-    if evaluated.whole.problems:
+        score = SHOWN_SCORE if arguments.score_thresh is None else arguments.score_thresh
+        written.append(with_report(evaluated, out / f"report{suffix}", score).report)
+    if whole.problems:
         from keras_frcnn.data.checks import report_text
 
         written.append(out / f"evaluation_data{suffix}.txt")
-        write_text(written[-1], report_text(evaluated.whole.problems))
+        write_text(written[-1], report_text(whole.problems))
     # Last: a terminal may be gone, and all that can be kept is.
-    print_table(evaluated.result, console)
+    print_table(evaluated.voc, console)
     for sentence in compared:
         console.print(sentence, soft_wrap=True)
-    if coco is not None:
-        print_coco(coco, console)
+    if evaluated.coco is not None:
+        from keras_frcnn.evaluation.coco import print_coco
+
+        print_coco(evaluated.coco, console)
     for file in written:
         console.print(f"written to {file}", soft_wrap=True)
+
+
+def filter_of(arguments: argparse.Namespace) -> DetectionFilter | None:
+    """The filter of ``--filter``; None: the recipe's own."""
+    return RECIPES[arguments.filter].evaluation_filter if arguments.filter else None
+
+
+def class_names_of(
+    arguments: argparse.Namespace, detector: Detector | None, path: Path
+) -> Sequence[str] | None:
+    """The classes to number: the detector's, those of ``--classes``, or the devkit's."""
+    if detector is not None:
+        return detector.class_names
+    if arguments.classes is not None:
+        return RunFolder(arguments.classes).read_config().class_names
+    if arguments.parser == "pascal_voc":
+        from keras_frcnn.data.voc import read_class_names
+
+        return read_class_names(path) or None
+    return None
+
+
+def run_detector(
+    arguments: argparse.Namespace,
+    detector: Detector,
+    dataset: Dataset,
+    part: Path,
+    console: Console,
+) -> Evaluation:
+    """Evaluates a detector with a progress bar; stopped, says where what it found is.
+
+    Args:
+        part: where that is.
+    """
+    from keras_frcnn.evaluation.evaluate import evaluate
+
+    given = load_given(arguments.proposals, dataset)
+    if given is not None:
+        given = given.best(arguments.num_proposals or NUMBER_OF_BOXES)
+
+    try:
+        evaluated = evaluate(
+            detector,
+            dataset,
+            proposals=given,
+            iou_threshold=arguments.iou,
+            coco=arguments.coco,
+            kept_when_stopped=part,
+            passes=passes_of(console, len(dataset)),
+        )
+    except KeyboardInterrupt:
+        if part.exists():
+            console.print(
+                f"what was found is in {part}; evaluate takes it: --detections {part} --classes "
+                f"{detector.source}",
+                soft_wrap=True,
+            )
+        raise
+    seconds = evaluated.about["seconds_per_image"]
+    console.print(f"{counted(len(dataset), 'image')}, {seconds:.2f} s an image")
+    about = evaluated.about | given_record(arguments.proposals, given, "given")
+    about |= {"filter": arguments.filter} if arguments.filter else {}
+    variant = " after stage 2" if arguments.stage == 2 else ""
+    return dataclasses.replace(evaluated, about=about, subject=f"{detector.source}{variant}")
+
+
+def read_file(
+    text: str,
+    whole: Dataset,
+    dataset: Dataset,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> dict[str, ImageDetections]:
+    """The detections of a file on the images that are evaluated.
+
+    Args:
+        whole: all images of the sets, of which the file may have detections.
+        dataset: those that are evaluated.
+    """
+    from keras_frcnn.evaluation.sources import read_detections
+
+    detections, notes = read_detections(user_path(text), whole, arguments.coco_annotations)
+    for note in notes:
+        console.print(note)
+    keys = {example.key for example in dataset.examples}
+    return {key: found for key, found in detections.items() if key in keys}
 
 
 def target_of(arguments: argparse.Namespace) -> tuple[Path, str]:
@@ -131,18 +223,9 @@ def check_stays(arguments: argparse.Namespace, out: Path, suffix: str) -> None:
             )
 
 
-def read_references(
-    arguments: argparse.Namespace, whole: Dataset, console: Console
-) -> dict[str, ImageDetections] | None:
-    """The detections of ``--against``, ``None`` without it."""
-    if arguments.against is None:
-        return None
-    return read_file(arguments.against, whole, arguments, console)
-
-
 def compare(
     arguments: argparse.Namespace,
-    evaluated: Evaluated,
+    evaluated: Evaluation,
     references: dict[str, ImageDetections],
 ) -> tuple[dict[str, Any], list[str]]:
     """How far the detections are those of ``--against``: for the record, and as sentences."""
@@ -157,9 +240,9 @@ def compare(
         evaluated.dataset,
         references,
         iou_threshold=arguments.iou,
-        strictly_greater=evaluated.result.strictly_greater,
+        strictly_greater=evaluated.voc.strictly_greater,
     )
-    pooled = [pooled_average_precision(result) for result in (evaluated.result, other)]
+    pooled = [pooled_average_precision(result) for result in (evaluated.voc, other)]
     found = [agreement(references, evaluated.detections, tolerance) for tolerance in (CLOSE, ROUGH)]
     sentences = [
         f"AP of all classes in one ranking: {decimal(pooled[0])}, "
@@ -183,7 +266,7 @@ def kinds_of_detections(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def write_detections(
-    arguments: argparse.Namespace, evaluated: Evaluated, out: Path, suffix: str
+    arguments: argparse.Namespace, evaluated: Evaluation, out: Path, suffix: str
 ) -> list[Path]:
     """Writes the detections in the layouts of ``--write``; returns what to tell of them."""
     from keras_frcnn.evaluation.coco_files import write_coco

@@ -12,6 +12,12 @@ from keras_frcnn.cli.common import (
     number,
     whole_number,
 )
+from keras_frcnn.cli.detectors import (
+    add_detector_flags,
+    add_proposals_flag,
+    add_stage_flag,
+    place_of,
+)
 from keras_frcnn.cli.shared_flags import (
     add_first_images_flag,
     add_gpu_flag,
@@ -25,9 +31,8 @@ from keras_frcnn.cli.shared_flags import (
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path
 from keras_frcnn.recipes import RECIPES
-from keras_frcnn.runs import RunFolder
 
-SCORE_THRESHOLD = 0.5
+SHOWN_SCORE = 0.5
 WRITABLE = ("json", "voc", "coco")
 
 EPILOG = f"""\
@@ -49,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = HelpfulParser(
         prog="python -m keras_frcnn evaluate",
         usage="python -m keras_frcnn evaluate -p PATH --run DIR [flags]\n"
+        "       python -m keras_frcnn evaluate -p PATH (--saved_model DIR | --onnx FILE) [flags]\n"
         "       python -m keras_frcnn evaluate -p PATH --detections FILE [flags]",
         description="PASCAL VOC average precision, 11-point and area, per class and mean.",
         epilog=EPILOG,
@@ -60,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_what(group) -> None:
-    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
+    add_detector_flags(group)
     group.add_argument(
         "--detections",
         metavar="FILE",
@@ -92,22 +98,8 @@ def _add_what(group) -> None:
 
 
 def _add_how(group) -> None:
-    group.add_argument(
-        "--stage",
-        type=int,
-        choices=(2, 4),
-        metavar="2|4",
-        help="2: the unshared variant, RPN of stage 1 and detector of stage 2\n"
-        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
-    )
-    group.add_argument(
-        "--proposals",
-        nargs="+",
-        metavar="FILE",
-        help="classify these boxes instead of the RPN's: files of python -m keras_frcnn proposals, "
-        "or .mat files of Selective Search\n"
-        "default: the RPN's; must be given for a run that was trained so",
-    )
+    add_stage_flag(group)
+    add_proposals_flag(group)
     group.add_argument(
         "--num_proposals",
         type=whole_number(1),
@@ -151,7 +143,7 @@ def _add_outputs(group) -> None:
         type=number(-math.inf),
         metavar="SCORE",
         help="lowest score in the confusion matrix and the pictures of the report\n"
-        f"default: {SCORE_THRESHOLD}, above which no other class of a box has a higher one (ours)",
+        f"default: {SHOWN_SCORE}, above which no other class of a box has a higher one (ours)",
     )
     group.add_argument(
         "--against",
@@ -182,15 +174,15 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: see above.
     """
-    if (arguments.run is None) == (arguments.detections is None):
-        raise UserError("Give either --run DIR or --detections FILE.")
-    if arguments.run is not None:
-        run = RunFolder(arguments.run)
-        run.read_config() if arguments.proposals else run.check_makes_proposals()
+    if (place_of(arguments) is None) == (arguments.detections is None):
+        raise UserError(
+            "Give one of --run DIR, --saved_model DIR, --onnx FILE and --detections FILE."
+        )
+    if arguments.detections is None:
         if arguments.coco_annotations is not None:
             raise UserError("--coco_annotations belongs to --detections, whose ids it explains.")
         if arguments.classes is not None:
-            raise UserError("--classes belongs to --detections: a run knows its own.")
+            raise UserError("--classes belongs to --detections: a detector knows its own.")
     else:
         file = existing_path(arguments.detections, "--detections")
         if arguments.coco_annotations is not None:

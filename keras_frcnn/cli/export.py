@@ -35,7 +35,7 @@ from keras_frcnn.files import user_path
 from keras_frcnn.runs import RunFolder
 
 if TYPE_CHECKING:
-    from keras_frcnn.inference import Predictor
+    from keras_frcnn.detection.network_detector import NetworkDetector
 
 ONNX = ".onnx"
 CALIBRATION_IMAGES = 100
@@ -184,13 +184,13 @@ def export_saved_model(
     from keras_frcnn.saved_model_check import check_operations
 
     check_unused(out)
-    predictor = load_run(arguments, usable_precision(arguments.precision, console))
+    detector = detector_of(arguments, usable_precision(arguments.precision, console))
     with console.status("exporting ..."):
-        export(predictor, out)
+        export(detector, out)
     pixels, name = image
-    expected, _ = predictor.detect(pixels)
+    (expected,) = detector.find([pixels])
     check_operations(out)
-    found = detect_as_served(out, pixels, len(predictor.class_names))
+    found = detect_as_served(out, pixels, len(detector.class_names))
     differences = [largest_difference(expected, each) for each in found.values()]
     box_difference, score_difference = np.max(differences, axis=0)  # NaN where there is one
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
@@ -208,16 +208,16 @@ def export_saved_model(
     )
 
 
-def load_run(arguments: argparse.Namespace, precision: str | None) -> Predictor:
-    """The predictor of the run with the filters of the flags.
+def detector_of(arguments: argparse.Namespace, precision: str | None) -> NetworkDetector:
+    """The detector of the run with the filters of the flags.
 
     Raises:
-        UserError: as :func:`keras_frcnn.inference.load_predictor`.
+        UserError: as :func:`keras_frcnn.detection.network_detector.load_run`.
     """
-    from keras_frcnn.inference import load_predictor
+    from keras_frcnn.detection.network_detector import load_run
     from keras_frcnn.recipes import DetectionFilter
 
-    return load_predictor(
+    return load_run(
         arguments.run,
         DetectionFilter(score_threshold=arguments.score_thresh, nms_iou=arguments.nms_thresh),
         number_of_proposals=arguments.num_proposals,

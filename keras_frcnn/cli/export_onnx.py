@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from keras_frcnn.cli.export import CALIBRATION_IMAGES, load_run
+from keras_frcnn.cli.export import CALIBRATION_IMAGES, detector_of
 from keras_frcnn.data.dataset import Example
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.agreement import ROUGH, agreement, paired
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.files import user_path
 from keras_frcnn.runs import RunFolder
 
@@ -44,13 +44,13 @@ def export_onnx(
     from keras_frcnn.onnx_format.detector import OnnxDetector, load_onnx
 
     examples, others = int8_examples(arguments, console) if arguments.int8 else ((), ())
-    predictor = load_run(arguments, precision="float32")
+    detector = detector_of(arguments, precision="float32")
     with console.status("converting ..."):
-        model = to_onnx(predictor)
+        model = to_onnx(detector)
         float32 = OnnxDetector(model.SerializeToString())
     pixels, name = image
-    expected, found = predictor.detect(pixels).detections, float32.detect(pixels).detections
-    del predictor
+    expected, found = (each.find([pixels])[0] for each in (detector, float32))
+    del detector
     text, equal = comparison(expected, found)
     form = "in float32, before int8, " if arguments.int8 else ""
     console.print(f"{form}run by onnxruntime and compared on {name}, {text}", soft_wrap=True)
@@ -129,7 +129,7 @@ def compare_int8(
     images = {example.key: read_image(example.path) for example in taken}
     kept = agreement(
         *(
-            {key: detector.detect(image).detections for key, image in images.items()}
+            {key: detector.find([image])[0] for key, image in images.items()}
             for detector in (float32, int8)
         ),
         ROUGH,

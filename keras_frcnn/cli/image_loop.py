@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_frcnn.cli.common import counted
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError, doing
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.files import check_inside, user_path, written_whole
 from keras_frcnn.stopping import held_back
 

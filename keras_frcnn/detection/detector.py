@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import Detections, ImageDetections
 from keras_frcnn.detection.pixels import pixels_of
 from keras_frcnn.errors import UserError
@@ -21,11 +22,16 @@ class Detector:
         class_names: foreground classes in order.
         score_threshold: the lowest score that it returns; None where it is not known.
         source: where it was loaded from, for messages.
+        mean_per_class: when it is evaluated, this many times the number of images are kept of each
+            class; None: all (recipe 4.8).
+        strictly_greater: whether its recipe's evaluation asks for more than the IoU threshold.
     """
 
     class_names: tuple[str, ...]
     score_threshold: float | None
     source: str
+    mean_per_class: int | None = None
+    strictly_greater: bool = False
 
     def detect(self, images: Any, boxes: Any = None) -> Any:
         """What is in an image, or in each of several.
@@ -79,6 +85,18 @@ class Detector:
             boxes: of each (R, 4) in pixels of the image, R may be 0; None: the network's own.
         """
         raise NotImplementedError
+
+    def about(self) -> dict[str, Any]:
+        """What it is, for the record of an evaluation."""
+        return {"detector": self.source}
+
+    def prepared(self, data: Dataset) -> Dataset:
+        """Test images as it was trained to see them.
+
+        Raises:
+            UserError: it was trained on one of them.
+        """
+        return data
 
     def for_evaluation(self) -> Detector:
         """The detector with the filter by which its recipe is evaluated; an export has just one."""

@@ -14,18 +14,22 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector, Key
 from keras_frcnn.errors import UserError
+from keras_frcnn.inference import load_model, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.multi_scale import Head, Level, detect_at_nearest, pyramid
 from keras_frcnn.network.network_input import Frames, frames_of, input_size, network_input
 from keras_frcnn.recipes import DetectionFilter, ProposalConfig
+from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.training_images import check_not_trained_on
 
 
 class Found(NamedTuple):
@@ -63,7 +67,7 @@ class NetworkDetector(Detector):
         short_sides: scales for the detector, see :mod:`keras_frcnn.network.multi_scale`; default:
             the recipe's own. Images of a batch are then of one size, as one size of the input does
             not make the other scales equal.
-        source: where it was loaded from, for messages.
+        run: where it was loaded from.
     """
 
     def __init__(
@@ -76,11 +80,12 @@ class NetworkDetector(Detector):
         detector_model: FasterRcnn | None = None,
         head_chunk: int | None = None,
         short_sides: Sequence[int] = (),
-        source: str | Path = "The network",
+        run: RunFolder | None = None,
     ):
         recipe = model.recipe
         self.model = model
         self.detector_model = model if detector_model is None else detector_model
+        self._filter_given = detection_filter is not None
         self.detection_filter = detection_filter or recipe.test_filter
         self.proposals = proposals or recipe.test_proposals
         self.makes_proposals = makes_proposals
@@ -88,10 +93,31 @@ class NetworkDetector(Detector):
         self.short_sides = tuple(short_sides)
         self.class_names = model.class_names
         self.score_threshold = self.detection_filter.score_threshold
-        self.source = str(source)
+        self.strictly_greater = recipe.evaluation_strictly_greater
+        self.mean_per_class = self.detection_filter.mean_per_class
+        self.run = run
+        self.source = "the network" if run is None else str(run.path)
+
+    def about(self) -> dict[str, Any]:
+        recipe = self.model.recipe
+        return {
+            "run": self.source,
+            "proposals": self.proposals.after_nms,
+            "scales": list(self.short_sides or (recipe.image.short_side,)),
+            "network": self.model.network,
+            "precision": self.model.precision,
+            "recipe": recipe.name,
+        }
+
+    def prepared(self, data: Dataset) -> Dataset:
+        if self.run is not None:
+            check_not_trained_on(self.run.training_images_file, data)
+        return data
 
     def for_evaluation(self) -> NetworkDetector:
-        """With the recipe's filter for evaluation."""
+        """With the recipe's filter for evaluation, unless another one was asked for."""
+        if self._filter_given:
+            return self
         return NetworkDetector(
             self.model,
             self.model.recipe.evaluation_filter,
@@ -100,7 +126,7 @@ class NetworkDetector(Detector):
             detector_model=self.detector_model,
             head_chunk=self.head_chunk,
             short_sides=self.short_sides,
-            source=self.source,
+            run=self.run,
         )
 
     def key(self, height: int, width: int) -> Key:
@@ -248,9 +274,56 @@ def found_in_each(batch: Found) -> list[ImageDetections]:
     ]
 
 
-def with_number_of_proposals(config: ProposalConfig, number: int | None) -> ProposalConfig:
-    """A configuration that makes another number of proposals; None: as it is."""
-    if number is None:
-        return config
-    before = None if config.before_nms is None else max(config.before_nms, number)
-    return dataclasses.replace(config, before_nms=before, after_nms=number)
+def load_run(
+    run_path: Path | str,
+    detection_filter: DetectionFilter | None = None,
+    *,
+    stage: int | None = None,
+    number_of_proposals: int | None = None,
+    head_chunk: int | None = None,
+    short_sides: Sequence[int] = (),
+    precision: str | None = None,
+    boxes_given: bool = False,
+) -> NetworkDetector:
+    """The detector of a run folder.
+
+    Args:
+        run_path: the run folder.
+        detection_filter: default: the recipe's for testing.
+        stage: ``2`` gives the unshared variant (RPN of stage 1, detector of stage 2), ``4`` the
+            final network; default: :func:`result_stage`.
+        number_of_proposals: default: the recipe's 300.
+        head_chunk, short_sides: see :class:`NetworkDetector`.
+        precision: default: the run's.
+        boxes_given: it will always be given boxes, and needs no RPN.
+
+    Raises:
+        UserError: as :func:`load_model` and :func:`result_stage`, or the run has no such stage, or
+            no RPN where one is needed.
+    """
+    run = RunFolder(run_path)
+    config = run.read_config()
+    if not boxes_given:
+        run.check_makes_proposals()
+    if stage is None:
+        stage = result_stage(run)
+    elif (config.mode, stage) in (("joint", 2), ("fast-rcnn", 4)):
+        raise UserError(f"{run.path} was trained in the mode {config.mode}: no `stage` {stage}.")
+    load = functools.partial(load_model, run, precision=precision, half_weights=True)
+    detector_model = load("stage2" if stage == 2 else FINAL)
+    model = load("stage1") if stage == 2 and not boxes_given else detector_model
+    proposals = model.recipe.test_proposals
+    if number_of_proposals is not None:
+        before = proposals.before_nms
+        before = None if before is None else max(before, number_of_proposals)
+        proposals = dataclasses.replace(proposals, before_nms=before, after_nms=number_of_proposals)
+    return NetworkDetector(
+        model,
+        detection_filter,
+        proposals=proposals,
+        makes_proposals=not boxes_given,
+        detector_model=detector_model,
+        head_chunk=head_chunk,
+        short_sides=short_sides,
+        run=run,
+    )

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
+from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, box_overlaps
 from keras_frcnn.evaluation.voc import VocEvaluation, average_precision_area
 

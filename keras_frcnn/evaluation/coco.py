@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.coco_files import DIFFICULT_RULE, coco_annotations, coco_results
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import decimal
 
 # In the order in which COCO summarises them; areas are in square pixels of the original image.

@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import (
-    NO_DETECTIONS,
-    ImageDetections,
-    detection_records,
-    load_json,
-    write_json,
-)
+from keras_frcnn.evaluation.detection_files import detection_records, load_json, write_json
 from keras_frcnn.evaluation.image_index import plain_id
 from keras_frcnn.files import write_text
 

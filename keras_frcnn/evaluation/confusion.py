@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_frcnn.data.dataset import Dataset, Example
-from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
+from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import box_overlaps
 from keras_frcnn.files import write_text
 from keras_frcnn.plots import literal, save_figure

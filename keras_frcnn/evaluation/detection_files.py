@@ -18,13 +18,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.image_index import ImageIndex
 from keras_frcnn.files import parse_json, written_whole
@@ -32,49 +32,6 @@ from keras_frcnn.files import parse_json, written_whole
 CSV_COLUMNS = (
     *("image_id", "file_name", "class_name", "category_id"),
     *("x", "y", "width", "height", "score"),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class ImageDetections:
-    """What a detector found in one image, in any order.
-
-    Attributes:
-        boxes_image: (D, 4) float32; float64 where a file was read, so that nothing is rounded.
-        scores: (D,) float32; float64 where a file was read, so that no new ties arise.
-        classes: (D,) int32, 1-based.
-
-    Raises:
-        ValueError: the three do not have the same length, or boxes are not (D, 4).
-    """
-
-    boxes_image: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-
-    def __post_init__(self) -> None:
-        count = len(self.scores)
-        shapes = (self.boxes_image.shape, self.scores.shape, self.classes.shape)
-        if shapes != ((count, 4), (count,), (count,)):
-            raise ValueError(f"expected shapes (D, 4), (D,) and (D,), received {shapes}")
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[tuple[float, ...]]) -> ImageDetections:
-        """The detections of rows ``(y1, x1, y2, x2, score, class)``, at least one; float64."""
-        values = np.array(rows, np.float64)
-        return cls(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
-
-    def at_least(self, score: float) -> ImageDetections:
-        """Those that reach a score."""
-        keep = self.scores >= score
-        return ImageDetections(self.boxes_image[keep], self.scores[keep], self.classes[keep])
-
-
-NO_DETECTIONS = ImageDetections(
-    np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
 )
 
 

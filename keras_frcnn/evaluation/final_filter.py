@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.detection.detections import ImageDetections
 
 
 def keep_best_per_class(

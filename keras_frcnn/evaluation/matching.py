@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
+from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 
 TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.evaluation import markup
 from keras_frcnn.evaluation.coco import METRICS, CocoEvaluation
 from keras_frcnn.evaluation.confusion import (
@@ -15,7 +16,6 @@ from keras_frcnn.evaluation.confusion import (
     write_confusion_csv,
 )
 from keras_frcnn.evaluation.curves import save_precision_recall
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import VocEvaluation, decimal
 from keras_frcnn.evaluation.worst_images import draw_image, worst_images
 from keras_frcnn.files import write_text

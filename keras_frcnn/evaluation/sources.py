@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.coco_files import CocoNames
-from keras_frcnn.evaluation.detection_files import ImageDetections, from_records, read_list
+from keras_frcnn.evaluation.detection_files import from_records, read_list
 from keras_frcnn.evaluation.voc_files import is_voc_detections, read_voc
 
 

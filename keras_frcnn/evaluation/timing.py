@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.inference import Predictor
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.network.network_input import network_input
 
 PARTS = ("conv", "proposal", "region-wise")
@@ -40,7 +40,7 @@ class PartTimes:
 
 
 def time_parts(
-    predictor: Predictor,
+    predictor: NetworkDetector,
     image: np.ndarray,
     *,
     given: np.ndarray | None = None,

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, Matches, match_detections
 from keras_frcnn.evaluation.operating_point import OperatingPoint, best_f1
 

@@ -23,8 +23,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 from keras_frcnn.files import write_text
 
 # comp4: trained with any data but the test set, which weights from ImageNet are (devkit 3.1).

@@ -16,7 +16,7 @@ from PIL import Image
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.data.images import read_image
-from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
+from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import (
     FALSE_POSITIVE,
     IGNORED,

@@ -25,14 +25,12 @@ class Detections(NamedTuple):
         scores: (N, D) float32 in [0, 1].
         classes: (N, D) int32, 1-based.
         count: (N,) int32.
-        best_scores: (N, C - 1) float32, the best score of each class before any filter.
     """
 
     boxes_input: tf.Tensor
     scores: tf.Tensor
     classes: tf.Tensor
     count: tf.Tensor
-    best_scores: tf.Tensor
 
 
 def select_detections(
@@ -64,7 +62,6 @@ def select_detections(
     class_deltas = tf.reshape(deltas, (images, rois_padded, foreground + 1, 4))[:, :, 1:]
     boxes = box_geometry.decode(rois[:, :, None], class_deltas)
     boxes = box_geometry.clip(boxes, sizes[:, 0], sizes[:, 1])
-    best_scores = tf.maximum(tf.reduce_max(scores, axis=1), 0.0)
     per_class = rois_padded
     if detection_filter.per_class_before_nms is not None:
         per_class = tf.minimum(rois_padded, detection_filter.per_class_before_nms)
@@ -88,4 +85,4 @@ def select_detections(
     )
     valid = tf.sequence_mask(kept.count, tf.shape(kept.classes)[1])
     classes = tf.where(valid, kept.classes + 1, 0)
-    return Detections(kept.boxes, kept.scores, classes, kept.count, best_scores)
+    return Detections(kept.boxes, kept.scores, classes, kept.count)

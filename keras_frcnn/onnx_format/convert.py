@@ -26,9 +26,9 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.export import normalised_detections
 from keras_frcnn.files import written_whole
-from keras_frcnn.inference import Predictor
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.onnx_format.detector import CLASS_NAMES, INPUT, SCORE_THRESHOLD
@@ -39,24 +39,24 @@ from keras_frcnn.onnx_format.operators import MarkedPooling, roi_pooling, suppre
 OPSET = 17
 
 
-def to_onnx(predictor: Predictor) -> onnx.ModelProto:
-    """The whole of a predictor as one ONNX graph of standard operators.
+def to_onnx(detector: NetworkDetector) -> onnx.ModelProto:
+    """The whole of a detector as one ONNX graph of standard operators.
 
     Args:
-        predictor: in float32, at one scale; keeps at most 100 detections an image.
+        detector: in float32, at one scale; keeps at most 100 detections an image.
 
     Raises:
         ValueError: another precision.
     """
-    model = predictor.detector_model
+    model = detector.detector_model
     if model.precision != "float32":
         raise ValueError(f"expected a network in float32, received {model.precision}")
-    weights = _weights(predictor)
+    weights = _weights(detector)
     # It warns of numbers that it cannot fold, which is no concern of the user.
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     with _marked_pooling(model) as pooling:
         converted, _ = tf2onnx.convert.from_function(
-            _function_of_weights(predictor, list(weights.values())),
+            _function_of_weights(detector, list(weights.values())),
             [
                 tf.TensorSpec((1, None, None, 3), tf.uint8, name=INPUT),
                 [tf.TensorSpec(weight.shape, name=name) for name, weight in weights.items()],
@@ -68,8 +68,8 @@ def to_onnx(predictor: Predictor) -> onnx.ModelProto:
     onnx.checker.check_model(converted)
     converted = _simplified(converted)
     metadata = {
-        CLASS_NAMES: list(predictor.class_names),
-        SCORE_THRESHOLD: predictor.detection_filter.score_threshold,
+        CLASS_NAMES: list(detector.class_names),
+        SCORE_THRESHOLD: detector.score_threshold,
     }
     onnx.helper.set_model_props(
         converted, {name: json.dumps(value) for name, value in metadata.items()}
@@ -77,9 +77,9 @@ def to_onnx(predictor: Predictor) -> onnx.ModelProto:
     return converted
 
 
-def _weights(predictor: Predictor) -> dict[str, keras.Variable]:
+def _weights(detector: NetworkDetector) -> dict[str, keras.Variable]:
     """Every weight by a name that holds its layer's: ``0/conv1_1/kernel``."""
-    models = dict.fromkeys((predictor.model, predictor.detector_model))
+    models = dict.fromkeys((detector.model, detector.detector_model))
     return {
         f"{index}/{layer.name}/{weight.name}": weight
         for index, model in enumerate(models)
@@ -88,18 +88,18 @@ def _weights(predictor: Predictor) -> dict[str, keras.Variable]:
     }
 
 
-def _function_of_weights(predictor: Predictor, variables: Sequence[keras.Variable]):
+def _function_of_weights(detector: NetworkDetector, variables: Sequence[keras.Variable]):
     """``(input_tensor, weights) -> outputs``, to be traced while the pooling is marked.
 
     tf2onnx copies its graph for every pass over it, weights and all: forty times the weights were
     in memory. As inputs of the graph they weigh nothing.
     """
     # Its own function, which has not been traced with the pooling itself.
-    traced = Predictor(
-        predictor.model,
-        predictor.detection_filter,
-        proposals=predictor.proposals,
-        detector_model=predictor.detector_model,
+    traced = NetworkDetector(
+        detector.model,
+        detector.detection_filter,
+        proposals=detector.proposals,
+        detector_model=detector.detector_model,
     )
 
     @tf.function(autograph=False)

@@ -1,4 +1,4 @@
-"""An ONNX file, used as a predictor is.
+"""An ONNX file as a detector.
 
 Shapes and names
 ----------------
@@ -52,7 +52,7 @@ class OnnxDetector(ExportedModel):
                 expected = f"input {INPUT} and the outputs {', '.join(OUTPUTS)}"
                 raise ValueError(f"it should have the {expected}")
             about = [metadata.get(name) for name in (CLASS_NAMES, SCORE_THRESHOLD)]
-            super().__init__(name, self.outputs, about)
+            super().__init__(name, self.outputs, about, most=1)
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The tensors of the file for one image, by the names of ``OUTPUTS``."""

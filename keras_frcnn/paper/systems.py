@@ -14,16 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.data.images import read_image
-from keras_frcnn.data.pipeline import in_parallel
+from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.loops import best_of_all, detect_dataset
+from keras_frcnn.detection.network_detector import load_run
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
-from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.matching import match_detections
 from keras_frcnn.evaluation.uncertainty import Difference, draw_images, resampled_means
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.files import written_whole
-from keras_frcnn.given_boxes import load_classifier
 from keras_frcnn.paper.kept_proposals import KeptProposals
 from keras_frcnn.paper.voc_server import has_annotations, write_server_files
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
@@ -216,28 +214,24 @@ def kept_detections(
 def detect_all(workshop: Workshop, dataset: Dataset, system: System) -> dict[str, ImageDetections]:
     """Detections by ``Example.key``, filtered as the recipe evaluates."""
     recipe = system.detector.read_config().recipe
-    classifier = load_classifier(
+    detector = load_run(
         system.detector.path,
         recipe.evaluation_filter,
         stage=system.stage,
         head_chunk=HEAD_CHUNK,
         short_sides=system.scales,
+        boxes_given=True,
     )
-    images = in_parallel(
-        lambda example: read_image(example.path),
-        dataset.examples,
+    found = detect_dataset(
+        detector,
+        dataset,
+        given=system.proposals.given.best(system.most),
         workers=workshop.workers,
-        ahead=4,
     )
     passes = TrainingDisplay(workshop.console, []).passes(dataset.examples, "detections")
-    detections = {}
-    for example, image in zip(passes, images, strict=True):
-        boxes = system.proposals.given.of_example(example).best(system.most).boxes_image
-        detections[example.key], _ = classifier.detect(image, boxes)
+    detections = {example.key: each for _, (example, each) in zip(passes, found, strict=True)}
     limit = recipe.evaluation_filter.mean_per_class
-    if limit is None:
-        return detections
-    return keep_best_per_class(detections, len(dataset.class_names), limit * len(dataset))
+    return best_of_all(detections, len(dataset.class_names), limit)
 
 
 def evaluated(dataset: Dataset, detections: dict[str, ImageDetections]) -> Evaluated:

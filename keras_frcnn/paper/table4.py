@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.data.images import read_image
+from keras_frcnn.detection.network_detector import NetworkDetector, load_run
 from keras_frcnn.evaluation.timing import PARTS, PartTimes, time_parts
-from keras_frcnn.inference import Predictor, load_predictor
 from keras_frcnn.network.backbones import vgg16, zf
 from keras_frcnn.paper import published
 from keras_frcnn.paper.kept_proposals import search_method
@@ -41,7 +41,7 @@ def make(workshop: Workshop) -> Sheet:
         label = f"{system}, {own}"
         try:
             if label not in measured:
-                predictor = load_predictor(four_steps(workshop, own).path)
+                predictor = load_run(four_steps(workshop, own).path)
                 if method == "rpn":
                     found = time_parts(predictor, image, repetitions=REPETITIONS)
                     measured[label] = _parts(found)
@@ -99,7 +99,7 @@ def _parts(found: PartTimes) -> Milliseconds:
 
 
 def _with_search(
-    workshop: Workshop, predictor: Predictor, image: np.ndarray, remarks: list[str]
+    workshop: Workshop, predictor: NetworkDetector, image: np.ndarray, remarks: list[str]
 ) -> Milliseconds:
     """Selective Search timed on a few images, the detector on the boxes of one."""
     search = search_method(workshop, "ss")
@@ -122,7 +122,7 @@ def _with_search(
 def _svd_row(workshop: Workshop, image: np.ndarray, remarks: list[str]):
     network = workshop.budget.network_or("vgg16")
     try:
-        predictor = load_predictor(compressed(workshop, four_steps(workshop, network)).path)
+        predictor = load_run(compressed(workshop, four_steps(workshop, network)).path)
         boxes = search_method(workshop, "ss")(image).best(BOXES).boxes_image
     except Absent as reason:
         remarks.append(f"{SVD}: {reason}.")
@@ -131,7 +131,7 @@ def _svd_row(workshop: Workshop, image: np.ndarray, remarks: list[str]):
     return _row(SVD, "ours", _parts(found))
 
 
-def _about(predictor: Predictor, network: str, found: PartTimes):
+def _about(predictor: NetworkDetector, network: str, found: PartTimes):
     """Sizes of the parts, and of how many proposals the times are."""
     model = predictor.model
     count = {

@@ -12,7 +12,7 @@ import numpy as np
 from keras_frcnn.data.dataset import Dataset, Example, Problems
 from keras_frcnn.data.images import image_size
 from keras_frcnn.data.voc_layout import list_file, unique_ids
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.evaluation.voc_files import write_voc
 
 

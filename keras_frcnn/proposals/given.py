@@ -10,6 +10,7 @@ name  what an entry is found by: ``VOC2007/000005``, the bare ``000005``, and ei
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -21,6 +22,8 @@ from keras_frcnn.data.dataset import Example
 from keras_frcnn.errors import UserError
 
 FLIPPED = " flipped"
+# Selective Search's boxes at test, section 4.1.
+NUMBER_OF_BOXES = 2000
 # Boxes made in a resized image come back with rounding; more than a pixel is another image's size.
 _TOLERANCE = 1.0
 
@@ -62,6 +65,11 @@ class GivenProposals:
     method: str
     settings: Mapping[str, Any]
     source: str
+
+    def best(self, count: int | None) -> GivenProposals:
+        """The first ``count`` of each image; all with ``None``."""
+        entries = {name: boxes.best(count) for name, boxes in self.entries.items()}
+        return dataclasses.replace(self, entries=entries)
 
     def of_example(self, example: Example, *, flipped: bool = False) -> ScoredBoxes:
         """Proposals of an image of a data set, or of its mirror image.

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.gpu_kernels import has_gpu_kernel, without_gpu_kernel
 from keras_frcnn.benchmark.setting import Setting, random_batch, random_model
 from keras_frcnn.benchmark.training import joint_step
-from keras_frcnn.inference import Predictor
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.network import suppression
 
 pytestmark = pytest.mark.skipif(
@@ -30,14 +30,14 @@ def graph_of(function):
 
 
 def test_on_the_cpu_the_combined_kernel_is_found(model):
-    predictor = Predictor(model, model.recipe.test_filter)
+    predictor = NetworkDetector(model, model.recipe.test_filter)
     found = without_gpu_kernel(graph_of(predictor.predict))
     assert found == {"CombinedNonMaxSuppression": 2}
 
 
 def test_on_a_gpu_nothing_is_left_on_the_host(model, monkeypatch):
     monkeypatch.setattr(suppression, "gpu_present", lambda: True)
-    predictor = Predictor(model, model.recipe.test_filter)
+    predictor = NetworkDetector(model, model.recipe.test_filter)
     step = joint_step(model, random_batch(model.recipe.image, 1))
     for function in (predictor.predict, step.run):
         assert not without_gpu_kernel(graph_of(function))

@@ -14,7 +14,8 @@ import pytest
 
 from keras_frcnn.benchmark.memory import peak_memory, peak_of_this_process
 from keras_frcnn.benchmark.setting import Setting, random_model
-from keras_frcnn.inference import Predictor
+from keras_frcnn.detection.network_detector import NetworkDetector
+from tests.random_networks import find
 
 SMALL = Setting("tiny", 96, 128, 20)
 
@@ -44,11 +45,11 @@ def test_memory_does_not_grow_over_500_images():
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
     model = random_model(Setting("tiny", 64, 128, 20), "float32")
-    predictor = Predictor(model, model.recipe.test_filter)
+    predictor = NetworkDetector(model, model.recipe.test_filter)
     generator = np.random.default_rng(0)
     for image in range(500):
         size = generator.integers(40, 90, 2)
-        predictor.detect(generator.integers(0, 255, (*size, 3)).astype(np.uint8))
+        find(predictor, generator.integers(0, 255, (*size, 3)).astype(np.uint8))
         if image == 99:
             before = held()
     assert held() - before < 30

@@ -16,11 +16,13 @@ from keras_frcnn.cli import evaluate
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc import load_voc
-from keras_frcnn.evaluation.detection_files import ImageDetections, detection_records
+from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.network_detector import load_run
+from keras_frcnn.evaluation.detection_files import detection_records
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
-from keras_frcnn.inference import load_predictor
 from keras_frcnn.recipes import DetectionFilter
+from tests.random_networks import find
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ("map_11point", "map_area", "per_class", "images", "iou_threshold", "ids_hash")
@@ -75,11 +77,11 @@ def test_the_table(evaluated, trained):
 
 def test_figures_are_those_of_the_predictors_detections(evaluated, trained, devkit):
     dataset = load_voc(devkit, "2007:test")
-    predictor = load_predictor(
+    predictor = load_run(
         trained.path,
         DetectionFilter(score_threshold=0.0, per_class_before_nms=100, per_image=None),
     )
-    found = {e.key: predictor.detect(read_image(e.path))[0] for e in dataset.examples}
+    found = {e.key: find(predictor, read_image(e.path)) for e in dataset.examples}
     best = keep_best_per_class(found, 2, 40 * len(dataset))
     assert figures(evaluate_voc(dataset, best).to_json()) == figures(evaluated[1])
 
@@ -104,8 +106,8 @@ def test_a_detections_file_gives_the_figures_of_its_detections(
     assert outcome.code == 0, outcome.err
     record = json.loads((tmp_path / "evaluation.json").read_text())
     dataset = load_voc(devkit, "2007:test")
-    predictor = load_predictor(trained.path, DetectionFilter(score_threshold=0.0))
-    found = {e.key: predictor.detect(read_image(e.path))[0] for e in dataset.examples}
+    predictor = load_run(trained.path, DetectionFilter(score_threshold=0.0))
+    found = {e.key: find(predictor, read_image(e.path)) for e in dataset.examples}
     assert figures(record) == figures(evaluate_voc(dataset, found).to_json())
     assert record["detections"] == str(detections_file)
     # The same by any other program's fields: image_id and category_id alone.
@@ -213,11 +215,11 @@ def test_the_unshared_stage(trained, devkit, command, evaluated):
     assert (trained.path / "detections-stage2.json").is_file()
     # The result of stage 4 is not overwritten.
     assert json.loads((trained.path / "evaluation.json").read_text()) == evaluated[1]
-    predictor = load_predictor(trained.path, stage=2)
+    predictor = load_run(trained.path, stage=2)
     assert predictor.detector_model is not predictor.model
-    stage_4 = load_predictor(trained.path)
+    stage_4 = load_run(trained.path)
     images = [read_image(e.path) for e in load_voc(devkit, "2007:test").examples]
-    two, four = (p.detect(images[0])[0].scores for p in (predictor, stage_4))
+    two, four = (find(p, images[0]).scores for p in (predictor, stage_4))
     assert len(two) != len(four) or not np.allclose(two, four, atol=1e-6)
 
 

@@ -12,11 +12,12 @@ import pytest
 from keras_frcnn.cli import evaluate, evaluated
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc import load_voc
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.network_detector import load_run
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
-from keras_frcnn.inference import load_predictor
 from keras_frcnn.recipes import RECIPES
 from keras_frcnn.stopping import Terminated
+from tests.random_networks import find
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -66,8 +67,8 @@ def test_which_detections_count(name, trained, devkit, command, tmp_path):
     assert values["filter"] == name
     data = load_voc(devkit, "2007:test")
     chosen = RECIPES[name].evaluation_filter
-    predictor = load_predictor(trained.path, chosen)
-    found = {e.key: predictor.detect(read_image(e.path))[0] for e in data.examples}
+    predictor = load_run(trained.path, chosen)
+    found = {e.key: find(predictor, read_image(e.path)) for e in data.examples}
     if chosen.mean_per_class is not None:
         found = keep_best_per_class(found, 2, chosen.mean_per_class * len(data))
     written = json.loads((tmp_path / "detections.json").read_text())

@@ -13,8 +13,9 @@ from PIL import Image
 
 from keras_frcnn.cli import export
 from keras_frcnn.data.images import read_image
-from keras_frcnn.inference import load_predictor
+from keras_frcnn.detection.network_detector import load_run
 from keras_frcnn.recipes import DetectionFilter
+from tests.random_networks import find
 
 # What a user of the export writes: TensorFlow and NumPy only.
 USER_PROGRAM = """
@@ -75,10 +76,10 @@ def test_a_process_without_the_package_detects_the_same(exported, trained, devki
     )
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "found.npz")
-    predictor = load_predictor(trained.path, DetectionFilter(score_threshold=0.02))
+    predictor = load_run(trained.path, DetectionFilter(score_threshold=0.02))
     for index, name in enumerate(names):
         image = read_image(name)
-        expected, _ = predictor.detect(image)
+        expected = find(predictor, image)
         count = len(expected)
         assert count > 0
         height, width, _ = image.shape

@@ -18,14 +18,15 @@ from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli import train as train_command
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc import load_voc
+from keras_frcnn.detection.network_detector import load_run
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
-from keras_frcnn.given_boxes import load_classifier
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, mirror, ranked
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
+from tests.random_networks import find
 from tests.read_weights import read_layers
 
 
@@ -137,11 +138,11 @@ def test_evaluating_is_running_the_detector_on_the_boxes(
     record = json.loads((tmp_path / "evaluation-proposals.json").read_text())
     dataset, given = load_voc(devkit, "2007:test"), read_proposals(boxes["test"])
     recipe = run.read_config().recipe
-    classifier = load_classifier(run.path, recipe.evaluation_filter)
+    classifier = load_run(run.path, recipe.evaluation_filter, boxes_given=True)
     found = {}
     for example in dataset.examples:
         best = given.entries[example.key].boxes_image[:number]
-        found[example.key] = classifier.detect(read_image(example.path), best)[0]
+        found[example.key] = find(classifier, read_image(example.path), best)
     expected = evaluate_voc(dataset, keep_best_per_class(found, 2, 40 * len(dataset))).to_json()
     assert record["map_area"] == expected["map_area"]
     assert record["per_class"] == expected["per_class"]
@@ -182,9 +183,9 @@ def test_test_frcnn_on_given_boxes(fast_rcnn, boxes, photos, command, tmp_path):
     assert outcome.code == 0, outcome.err
     records = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {record["image_id"] for record in records} == {"000009", "000011"}
-    classifier = load_classifier(run.path)
+    classifier = load_run(run.path, boxes_given=True)
     given = read_proposals(boxes["test"]).entries["VOC2007/000009"].boxes_image
-    expected, _ = classifier.detect(read_image(photos / "000009.jpg"), given)
+    expected = find(classifier, read_image(photos / "000009.jpg"), given)
     ours = [record["score"] for record in records if record["image_id"] == "000009"]
     assert max(ours) == pytest.approx(float(expected.scores[0]), abs=1e-5)
 

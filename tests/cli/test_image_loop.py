@@ -25,8 +25,8 @@ from keras_frcnn.cli.image_loop import (
     in_batches,
     run_on_images,
 )
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.stopping import Terminated
 
 

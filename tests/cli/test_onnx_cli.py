@@ -12,7 +12,7 @@ import pytest
 from keras_frcnn.cli import benchmark, data, export, export_onnx
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli.common import make_console
-from keras_frcnn.evaluation.detection_files import NO_DETECTIONS
+from keras_frcnn.detection.detections import NO_DETECTIONS
 from keras_frcnn.onnx_format import packages
 
 needs_onnx = pytest.mark.skipif(

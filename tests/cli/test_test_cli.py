@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_frcnn.batches import BatchPredictor
 from keras_frcnn.cli import compress, evaluate, export
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.data.images import read_image
-from keras_frcnn.inference import load_predictor
+from keras_frcnn.detection.network_detector import load_run
 from keras_frcnn.proposals.files import write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import DetectionFilter
+from tests.random_networks import find
 
 ROOT = Path(__file__).parents[2]
 ORIENTATION = 0x0112
@@ -133,9 +133,9 @@ def test_pictures_show_the_upright_image_with_boxes(tested, photos):
 
 def test_detections_are_the_predictors(tested, photos, trained):
     _, _, records = tested
-    predictor = load_predictor(trained.path, DetectionFilter(score_threshold=0.02))
+    predictor = load_run(trained.path, DetectionFilter(score_threshold=0.02))
     for name in ("turned.jpg", "sixteen.png"):
-        expected, _ = predictor.detect(read_image(photos / name))
+        expected = find(predictor, read_image(photos / name))
         found = [record for record in records if record["file_name"] == name]
         assert [record["category_id"] for record in found] == expected.classes.tolist()
         scores = np.array([record["score"] for record in found])
@@ -247,8 +247,8 @@ def test_when_nothing_passes_the_best_score_of_each_class_is_told(
     photos, trained, exported, command, tmp_path
 ):
     flags = ("-p", photos / "plain.jpg", "--out", tmp_path, "--draw_thresh", "1")
-    predictor = load_predictor(trained.path)
-    _, best = predictor.detect(read_image(photos / "plain.jpg"))
+    predictor = load_run(trained.path)
+    _ = find(predictor, read_image(photos / "plain.jpg"))
     outcome = command(test_command.main, *flags, "--run", trained.path)
     line = next(line for line in outcome.out.splitlines() if line.startswith("nothing passed"))
     assert "nothing passed --draw_thresh; best score per class: " in line
@@ -268,8 +268,8 @@ def test_an_unshared_run_is_run_as_it_is(photos, trained, command, tmp_path):
     for name in ("stage3", "stage4", "final"):
         (run / "weights" / f"{name}.weights.h5").unlink()
     found = rerun(command, photos / "plain.jpg", tmp_path / "out", "--run", run)
-    predictor = load_predictor(trained.path, DetectionFilter(score_threshold=0.02), stage=2)
-    expected, _ = predictor.detect(read_image(photos / "plain.jpg"))
+    predictor = load_run(trained.path, DetectionFilter(score_threshold=0.02), stage=2)
+    expected = find(predictor, read_image(photos / "plain.jpg"))
     np.testing.assert_allclose([r["score"] for r in found], expected.scores, atol=1e-6)
     (run / "config.json").write_text(json.dumps({**values, "stages": [1]}))
     outcome = command(test_command.main, "-p", photos, "--run", run, "--out", tmp_path / "out")

@@ -257,7 +257,7 @@ class Captured(Exception):
 
 def input_when_tested(pixels: np.ndarray) -> np.ndarray:
     """What the compiled function of testing and export feeds to the base."""
-    from keras_frcnn.inference import Predictor
+    from keras_frcnn.inference import NetworkDetector
 
     class Model:
         class recipe:
@@ -268,7 +268,7 @@ def input_when_tested(pixels: np.ndarray) -> np.ndarray:
         def base(inputs, training):
             raise Captured(inputs.numpy())
 
-    predictor = Predictor(Model, None)
+    predictor = NetworkDetector(Model, None)
     with pytest.raises(Captured) as caught:
         predictor.predict.python_function(tf.constant(pixels[None]))
     return caught.value.args[0][0]

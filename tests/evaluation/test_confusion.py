@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.evaluation.confusion import (
     confusion_matrix,
     save_confusion,
     write_confusion_csv,
 )
-from keras_frcnn.evaluation.detection_files import ImageDetections
 
 BOX, FAR = (10, 10, 20, 20), (50, 50, 60, 60)
 NAMES = ("cat", "dog")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.evaluation import curves
 from keras_frcnn.evaluation.curves import save_precision_recall
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import evaluate_voc
 
 BOX, FAR = (10, 10, 20, 20), (50, 50, 60, 60)

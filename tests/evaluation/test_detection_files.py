@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from keras_frcnn.data.dataset import Dataset, Example
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import (
-    ImageDetections,
     dataset_records,
     detection_records,
     read_json,

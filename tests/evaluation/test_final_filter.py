@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 
 BOX = (10, 10, 20, 20)

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.evaluation.matching import match_detections
 from keras_frcnn.evaluation.uncertainty import Difference, compare, draw_images, resampled_means
 from keras_frcnn.evaluation.voc import evaluate_voc

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_frcnn.evaluation.detection_files import ImageDetections
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.evaluation.voc import evaluate_voc
 
 BOX, NEAR, FAR = (10, 10, 20, 20), (10, 10, 20, 19), (50, 50, 60, 60)

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from keras_frcnn.data.voc import load_voc
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.evaluation.voc import (
     average_precision_11point,
     average_precision_area,

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.inference import Predictor, run_head
+from keras_frcnn.detection.network_detector import NetworkDetector, classify_in_chunks
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.multi_scale import Level, detect_at_nearest, nearest_levels, pyramid
 from keras_frcnn.network.network_input import Frames, prepare_image
 from keras_frcnn.recipes import DetectionFilter
-from tests.random_networks import random_image, random_network
+from tests.random_networks import find, random_image, random_network
 
 CLASSES = ("disc", "square", "star")
 EVERYTHING = DetectionFilter(score_threshold=0.0)
@@ -66,13 +66,12 @@ def test_the_nearest_scale_by_hand():
 def test_the_recipes_own_scale_alone_changes_nothing(model, size, chunk):
     # 96 x 400 is limited by the recipe's long side of 160, which goes with its short side.
     pixels = random_image(*size)
-    expected, best = Predictor(model, EVERYTHING, head_chunk=chunk).detect(pixels)
-    own = Predictor(model, EVERYTHING, head_chunk=chunk, short_sides=(96,))
-    found, best_found = own.detect(pixels)
+    expected = find(NetworkDetector(model, EVERYTHING, head_chunk=chunk), pixels)
+    own = NetworkDetector(model, EVERYTHING, head_chunk=chunk, short_sides=(96,))
+    found = find(own, pixels)
     np.testing.assert_array_equal(found.boxes_image, expected.boxes_image)
     np.testing.assert_array_equal(found.scores, expected.scores)
     np.testing.assert_array_equal(found.classes, expected.classes)
-    np.testing.assert_array_equal(best_found, best)
     assert len(found) > 20
 
 
@@ -136,12 +135,11 @@ def test_scores_are_those_of_each_roi_pooled_at_its_scale(tiny_recipe):
     expected, levels = plain_outputs(model, pixels, sides)
     assert len(set(levels)) >= 2, "one scale for all proves little"
     everything = DetectionFilter(score_threshold=0.0, nms_iou=1.0, per_image=None)
-    found, best = Predictor(model, everything, short_sides=sides).detect(pixels)
+    found = find(NetworkDetector(model, everything, short_sides=sides), pixels)
     assert len(found) == expected.size
     np.testing.assert_allclose(np.sort(found.scores), np.sort(expected, axis=None), atol=2e-5)
-    np.testing.assert_allclose(best, expected.max(axis=0), atol=2e-5)
     # One scale that is not the recipe's is another network input.
-    other, _ = Predictor(model, everything, short_sides=(200,)).detect(pixels)
+    other = find(NetworkDetector(model, everything, short_sides=(200,)), pixels)
     assert np.abs(np.sort(other.scores) - np.sort(found.scores)).max() > 1e-3
 
 
@@ -150,7 +148,7 @@ def test_scores_are_those_of_each_roi_pooled_at_its_scale(tiny_recipe):
 def test_a_scale_without_a_roi_is_no_trouble(tiny_recipe, pooling, chunk):
     detector = dataclasses.replace(tiny_recipe.detector, roi_pooling=pooling)
     model = random_network(dataclasses.replace(tiny_recipe, detector=detector), CLASSES, seed=1)
-    head = functools.partial(run_head, model, chunk)
+    head = functools.partial(classify_in_chunks, model, chunk)
     generator = np.random.default_rng(0)
     levels = [
         Level(tf.constant(generator.random((2, 6, 9, 128), np.float32)), tf.ones(2) * scale)
@@ -174,7 +172,7 @@ def test_a_scale_without_a_roi_under_a_head_of_convolutions(tiny_recipe, chunk):
     levels = [Level(features, tf.ones(2) * scale) for scale in (1.0, 1.5, 100.0)]
     rois = tf.constant([[0, 0, 90, 120], [10, 20, 60, 80], [5, 5, 40, 100]], tf.float32)
     roi_image = tf.zeros(3, tf.int32)
-    head = functools.partial(run_head, model, chunk)
+    head = functools.partial(classify_in_chunks, model, chunk)
     found = detect_at_nearest(levels, tf.ones(2), rois, roi_image, head)
     expected = model.detector([features, rois * 1.5, roi_image])
     for outputs, of_all in zip(found, expected, strict=True):
@@ -182,7 +180,7 @@ def test_a_scale_without_a_roi_under_a_head_of_convolutions(tiny_recipe, chunk):
 
 
 def test_batches_and_sizes_go_through_one_trace(model):
-    predictor = Predictor(model, EVERYTHING, short_sides=SIDES)
+    predictor = NetworkDetector(model, EVERYTHING, short_sides=SIDES)
     images = np.stack([random_image(90, 130, seed) for seed in range(2)])
     together = predictor.predict(images)
     for index in range(2):
@@ -191,17 +189,19 @@ def test_batches_and_sizes_go_through_one_trace(model):
             ours = getattr(together, name)[index].numpy()
             np.testing.assert_allclose(ours, values[0], rtol=1e-4, atol=0.01, err_msg=name)
     for size in ((1, 1), (33, 200)):
-        found, _ = predictor.detect(random_image(*size))
+        found = find(predictor, random_image(*size))
         assert (found.boxes_image[:, 2:] <= size).all()
     assert predictor.predict.experimental_get_tracing_count() == 1
 
 
 def test_the_unshared_variant_pools_from_its_own_base(model, tiny_recipe):
     other = random_network(tiny_recipe, CLASSES, seed=7)
-    mixed = Predictor(model, EVERYTHING, detector_model=other, short_sides=SIDES)
-    plain, _ = Predictor(model, EVERYTHING, short_sides=SIDES).detect(random_image(100, 140))
-    found, _ = mixed.detect(random_image(100, 140))
+    mixed = NetworkDetector(model, EVERYTHING, detector_model=other, short_sides=SIDES)
+    plain = find(NetworkDetector(model, EVERYTHING, short_sides=SIDES), random_image(100, 140))
+    found = find(mixed, random_image(100, 140))
     assert len(found) != len(plain) or not np.allclose(found.scores, plain.scores)
-    own = Predictor(model, EVERYTHING, detector_model=other, short_sides=(96,))
-    expected, _ = Predictor(model, EVERYTHING, detector_model=other).detect(random_image(100, 140))
-    np.testing.assert_array_equal(own.detect(random_image(100, 140))[0].scores, expected.scores)
+    own = NetworkDetector(model, EVERYTHING, detector_model=other, short_sides=(96,))
+    expected = find(
+        NetworkDetector(model, EVERYTHING, detector_model=other), random_image(100, 140)
+    )
+    np.testing.assert_array_equal(find(own, random_image(100, 140)).scores, expected.scores)

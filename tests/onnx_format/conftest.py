@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_frcnn.inference import Predictor
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.recipes import DetectionFilter
 from tests.random_networks import random_image, random_network
 
@@ -20,7 +20,7 @@ CLASSES = ("disc", "square", "star")
 def predictor(tiny_recipe):
     """A predictor whose scores reach 0.2 in noise."""
     model = random_network(tiny_recipe, CLASSES, seed=4)
-    return Predictor(model, DetectionFilter(score_threshold=0.2))
+    return NetworkDetector(model, DetectionFilter(score_threshold=0.2))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_frcnn.evaluation.agreement import ROUGH, agreement
-from tests.random_networks import random_image
+from tests.random_networks import find, random_image
 
 onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
 pytest.importorskip("tf2onnx", reason="needs requirements-onnx.txt")
@@ -49,8 +49,7 @@ def test_most_detections_stay(model, int8_model):
     assert int8.class_names == float32.class_names
     images = {str(seed): random_image(90, 120, 100 + seed) for seed in range(6)}
     references, others = (
-        {key: each.detect(image).detections for key, image in images.items()}
-        for each in (float32, int8)
+        {key: find(each, image) for key, image in images.items()} for each in (float32, int8)
     )
     found = agreement(references, others, ROUGH)
     assert found.detections > 20

@@ -20,8 +20,8 @@ from rich.console import Console
 from keras_frcnn.cli import paper
 from keras_frcnn.cli.common import run_main
 from keras_frcnn.data.synthetic import write_demo_devkit
+from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.paper import detection_sheets, kept_proposals, loss, systems
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals

@@ -1,0 +1,93 @@
+"""The flags that name a detector, and the detector that they name."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from keras_frcnn.cli.common import existing_path
+from keras_frcnn.cli.shared_flags import short_sides, usable_precision
+from keras_frcnn.errors import UserError
+from keras_frcnn.loading import check_run, load
+from keras_frcnn.recipes import DetectionFilter
+
+if TYPE_CHECKING:
+    from keras_frcnn.detection.detector import Detector
+
+PLACES = ("run", "saved_model", "onnx", "config_filename")
+
+
+def add_detector_flags(group) -> None:
+    """Where the detector lies: one of them is given."""
+    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
+    group.add_argument("--saved_model", metavar="DIR", help="an exported model, instead of --run")
+    group.add_argument(
+        "--onnx",
+        metavar="FILE",
+        help="an exported ONNX file, instead of --run; needs onnxruntime (requirements-onnx.txt)",
+    )
+
+
+def add_stage_flag(group) -> None:
+    """Which stage of a run."""
+    group.add_argument(
+        "--stage",
+        type=int,
+        choices=(2, 4),
+        metavar="2|4",
+        help="2: the unshared variant, RPN of stage 1 and detector of stage 2, there while stages 3 "
+        "and 4 are trained\n"
+        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
+    )
+
+
+def add_proposals_flag(group) -> None:
+    """Boxes to classify."""
+    group.add_argument(
+        "--proposals",
+        nargs="+",
+        metavar="FILE",
+        help="classify these boxes, found by the image's name, instead of the RPN's: files of "
+        "python -m keras_frcnn proposals, or .mat files of Selective Search\n"
+        "default: the RPN's; must be given for a run that was trained so",
+    )
+
+
+def place_of(arguments: argparse.Namespace) -> str | None:
+    """The one place that was given; None without any.
+
+    Raises:
+        UserError: several are given, or the one does not exist, or is a run without an RPN where
+            no proposals are given.
+    """
+    given = {name: getattr(arguments, name, None) for name in PLACES}
+    given = {name: text for name, text in given.items() if text is not None}
+    if len(given) > 1:
+        names = " and ".join(f"--{name}" for name in given)
+        raise UserError(f"{names} each name a detector; give one of them.")
+    for name, text in given.items():
+        if name == "run":
+            check_run(text, boxes_given=bool(arguments.proposals))
+        else:
+            existing_path(text, f"--{name}")
+        return text
+    return None
+
+
+def load_detector(
+    arguments: argparse.Namespace, detection_filter: DetectionFilter | None, console: Console
+) -> Detector:
+    """What the flags name, see :func:`keras_frcnn.loading.load`."""
+    return load(
+        place_of(arguments),
+        detection_filter,
+        stage=arguments.stage,
+        # Given proposals are counted where they are looked up.
+        number_of_proposals=None if arguments.proposals else arguments.num_proposals,
+        short_sides=short_sides(arguments.scales),
+        head_chunk=getattr(arguments, "num_rois", None),
+        precision=usable_precision(arguments.precision, console),
+        boxes_given=bool(arguments.proposals),
+    )

@@ -1,0 +1,176 @@
+"""Evaluation of a detector, or of detections in a file, on a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.detector import Detector
+from keras_frcnn.detection.loops import best_of_all, detect_dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.coco import CocoEvaluation, evaluate_coco
+from keras_frcnn.evaluation.detection_files import dataset_records, write_json
+from keras_frcnn.evaluation.report import write_report
+from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc
+from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.stopping import held_back
+
+Passes = Callable[[Iterable, str], Iterable]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Detections and what they amount to.
+
+    Attributes:
+        dataset: the images.
+        detections: by ``Example.key``.
+        voc: the VOC metric; ``coco``: COCO's, where it was asked for.
+        about: what was evaluated and how.
+        subject: the same in a few words.
+        report: the page that was written, if any.
+    """
+
+    dataset: Dataset
+    detections: dict[str, ImageDetections]
+    voc: VocEvaluation
+    about: dict[str, Any]
+    subject: str
+    coco: CocoEvaluation | None = None
+    report: Path | None = None
+
+    @property
+    def mean_average_precision(self) -> float | None:
+        """Area under the curve, as VOC since 2010; None where no class has objects."""
+        return self.voc.map_area
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the detections, for a file."""
+        coco = {} if self.coco is None else {"coco": self.coco.to_json()}
+        return {**self.voc.to_json(), **self.about, **coco}
+
+
+def evaluate(
+    detector: Detector,
+    data: Dataset,
+    *,
+    proposals: GivenProposals | None = None,
+    iou_threshold: float = 0.5,
+    coco: bool = False,
+    report: Path | str | None = None,
+    kept_when_stopped: Path | None = None,
+    passes: Passes = lambda entries, title: entries,
+) -> Evaluation:
+    """Runs a detector on every image of a data set and evaluates what it finds.
+
+    A run is evaluated by its recipe's own filter, and never on images that it was trained on.
+
+    Args:
+        detector: of :func:`keras_frcnn.load`.
+        data: the test images.
+        proposals: boxes to classify in place of the detector's own, all of them; the paper takes
+            ``proposals.best(2000)``.
+        iou_threshold: least overlap of a true positive.
+        coco: COCO's metrics, too; needs the extra ``paper``.
+        report: folder of a page with curves, confusion and the worst images.
+        kept_when_stopped: where what was found is written when a signal stops the evaluation.
+        passes: shows progress: ``(entries, title) -> entries``.
+
+    Raises:
+        UserError: the classes are not the detector's, the detector was trained on an image, or an
+            image cannot be read.
+    """
+    if tuple(data.class_names) != tuple(detector.class_names):
+        raise UserError(
+            f"{detector.source} knows the classes {', '.join(detector.class_names)}, the data have "
+            f"{', '.join(data.class_names)}: give the data the detector's `class_names`."
+        )
+    detector = detector.for_evaluation()
+    data = detector.prepared(data)
+    start = time.monotonic()
+    detections: dict[str, ImageDetections] = {}
+
+    def best() -> dict[str, ImageDetections]:
+        return best_of_all(detections, len(data.class_names), detector.mean_per_class)
+
+    found = detect_dataset(detector, data, given=proposals)
+    try:
+        for example, each in passes(found, "detecting"):
+            detections[example.key] = each
+    except KeyboardInterrupt:
+        if detections and kept_when_stopped is not None:
+            finished = dataclasses.replace(data, examples=data.examples[: len(detections)])
+            with held_back():
+                write_json(kept_when_stopped, dataset_records(finished, best()))
+        raise
+    seconds = (time.monotonic() - start) / len(data)
+    about = {**detector.about(), "seconds_per_image": seconds}
+    if proposals is not None:
+        about["proposals"] = max(len(entry.scores) for entry in proposals.entries.values())
+    result = evaluate_detections(
+        data,
+        best(),
+        iou_threshold=iou_threshold,
+        strictly_greater=detector.strictly_greater,
+        coco=coco,
+    )
+    result = dataclasses.replace(result, about=about, subject=detector.source)
+    return result if report is None else with_report(result, report)
+
+
+def evaluate_detections(
+    data: Dataset,
+    detections: dict[str, ImageDetections],
+    *,
+    iou_threshold: float = 0.5,
+    strictly_greater: bool = False,
+    coco: bool = False,
+    source: str = "detections",
+) -> Evaluation:
+    """Evaluates detections that are there already.
+
+    Args:
+        detections: by ``Example.key``; of other images they are left out.
+        strictly_greater: whether the overlap must exceed the threshold.
+        source: where they come from.
+    """
+    keys = {example.key for example in data.examples}
+    detections = {key: found for key, found in detections.items() if key in keys}
+    voc = evaluate_voc(
+        data, detections, iou_threshold=iou_threshold, strictly_greater=strictly_greater
+    )
+    return Evaluation(
+        data,
+        detections,
+        voc,
+        {"detections": source},
+        source,
+        evaluate_coco(data, detections) if coco else None,
+    )
+
+
+def with_report(
+    evaluation: Evaluation, folder: Path | str, score_threshold: float = 0.5
+) -> Evaluation:
+    """Writes the page of an evaluation, see :func:`write_report`; returns it with the page.
+
+    Args:
+        score_threshold: from which detections are shown; above 0.5 no other class of a box has a
+            higher score.
+    """
+    page = write_report(
+        folder,
+        evaluation.dataset,
+        evaluation.detections,
+        evaluation.voc,
+        subject=evaluation.subject,
+        score_threshold=score_threshold,
+        coco=evaluation.coco,
+    )
+    return dataclasses.replace(evaluation, report=page)

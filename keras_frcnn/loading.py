@@ -1,0 +1,110 @@
+"""A detector from wherever it lies: a run folder, an exported SavedModel, an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_frcnn.detection.detector import Detector
+from keras_frcnn.errors import UserError
+from keras_frcnn.files import user_path
+from keras_frcnn.recipes import DetectionFilter
+from keras_frcnn.runs import RunFolder, find_run
+
+ONNX = ".onnx"
+
+
+def load(
+    place: Path | str,
+    detection_filter: DetectionFilter | None = None,
+    *,
+    stage: int | None = None,
+    number_of_proposals: int | None = None,
+    short_sides: Sequence[int] = (),
+    head_chunk: int | None = None,
+    precision: str | None = None,
+    boxes_given: bool = False,
+) -> Detector:
+    """The detector of a run folder, an exported SavedModel or an ONNX file.
+
+    An export has one form: what comes after ``place`` is for runs, but for the score threshold.
+
+    Args:
+        place: the folder or file; a run's ``config.json``, or a copy that leads to it, will do.
+        detection_filter: which detections are kept; default: the recipe's for testing.
+        stage: 2 is the unshared variant, 4 the result; default: the run's result.
+        number_of_proposals: of an image; default: the recipe's 300.
+        short_sides: scales for the detector; default: the recipe's one.
+        head_chunk: the most RoIs that go through the head at once; default: all.
+        precision: ``float32``, ``bfloat16`` or ``float16``; default: the run's.
+        boxes_given: every image will come with boxes to classify: no RPN is needed.
+
+    Raises:
+        UserError: nothing of the kind lies there, it is damaged or unfinished, or an export is
+            asked for what is fixed in it.
+    """
+    path = user_path(place)
+    if path.suffix == ".json" and path.is_file():
+        path = find_run(path).path
+    if (path / "config.json").is_file() or not _is_export(path):
+        from keras_frcnn.detection.network_detector import load_run
+
+        return load_run(
+            path,
+            detection_filter,
+            stage=stage,
+            number_of_proposals=number_of_proposals,
+            head_chunk=head_chunk,
+            short_sides=short_sides,
+            precision=precision,
+            boxes_given=boxes_given,
+        )
+    fixed = {
+        "stage": stage,
+        "number_of_proposals": number_of_proposals,
+        "short_sides": short_sides or None,
+        "head_chunk": head_chunk,
+        "precision": precision,
+        "boxes_given": boxes_given or None,
+    }
+    for name, value in fixed.items():
+        if value is not None:
+            raise UserError(
+                f"`{name}` belongs to run folders: the export {path} has its own inside."
+            )
+    detector = _load_export(path)
+    least = None if detection_filter is None else detection_filter.score_threshold
+    if least is not None and least < (detector.score_threshold or 0.0):
+        raise UserError(
+            f"A `score_threshold` of {least:g} is below {detector.score_threshold:g}, the lowest "
+            f"score that {path} returns; export the run with a lower one."
+        )
+    return detector
+
+
+def _is_export(path: Path) -> bool:
+    return path.suffix == ONNX or path.is_file() or (path / "saved_model.pb").is_file()
+
+
+def _load_export(path: Path) -> Detector:
+    if path.is_dir():
+        from keras_frcnn.export import load_exported
+
+        return load_exported(path)
+    from keras_frcnn.onnx_format.packages import TO_RUN, check_available
+
+    check_available(TO_RUN)
+    from keras_frcnn.onnx_format.detector import load_onnx
+
+    return load_onnx(path)
+
+
+def check_run(place: Path | str, *, boxes_given: bool) -> RunFolder:
+    """The run of a folder, before TensorFlow is started.
+
+    Raises:
+        UserError: there is none, or it makes no proposals and none are given.
+    """
+    run = RunFolder(place)
+    run.read_config() if boxes_given else run.check_makes_proposals()
+    return run
