@@ -30,6 +30,8 @@ LARGEST_SEED = 2**28 - 1
 MOST_CLASSES, LONGEST_NAME = 10_000, 1_000
 # What the file of a configuration says beside it.
 _ABOUT = ("format", "versions", "computing", "command", "name", "run")
+# Of a recipe, what weights do not depend on.
+_OF_TESTING = ("test_proposals", "test_filter", "evaluation_filter", "evaluation_strictly_greater")
 _NAMED_WEIGHTS = ("imagenet", "random")
 
 
@@ -197,9 +199,12 @@ def lasting(config: RunConfig) -> dict[str, Any]:
 def identity(config: RunConfig) -> str:
     """Hexadecimal digest of what a run is from its first stop to its last.
 
-    Which stages are asked for may change between two stops, and weights may be compressed.
+    Which stages are asked for may change between two stops; weights may be compressed, and tested
+    by other settings.
     """
     values = lasting(dataclasses.replace(config, stages=(), compression=None))
+    for name in _OF_TESTING:
+        del values["recipe"][name]
     text = json.dumps(values, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -129,7 +129,9 @@ def test_ranks_and_networks_that_do_not_fit(model):
     with pytest.raises(UserError, match=r"compressed already \(fc6 4, fc7 5\)"):
         check_ranks(compress_model(model, Compression(4, 5)), Compression(2, 2))
     convolutions = SimpleNamespace(
-        network="resnet50", compression=None, head_layers=[SimpleNamespace(name="conv5_block1")]
+        network="resnet50",
+        compression=None,
+        layers=lambda part: [SimpleNamespace(name="conv5_block1")],
     )
     with pytest.raises(UserError, match="resnet50 has no fc6 and fc7"):
         check_ranks(convolutions, Compression())
@@ -236,7 +238,7 @@ def test_what_cannot_be_done_with_it_is_said(run, tmp_path, run_config):
     compress_run(source, out, Compression(30, 20), [])
     with pytest.raises(UserError, match="is a compressed run, whose training cannot go on"):
         out.resume(run_config(class_names=CLASSES))
-    with pytest.raises(UserError, match="no stage1 weights yet .*a compressed run has its result"):
+    with pytest.raises(UserError, match="no stage2 weights yet .*a compressed run has its result"):
         load_run(out.path, stage=2)
     with pytest.raises(UserError, match="compressed already"):
         compress_run(out, RunFolder(tmp_path / "again"), Compression(3, 2), [])

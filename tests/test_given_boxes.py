@@ -85,7 +85,7 @@ def test_chunks_and_padding_change_nothing(model, classifier):
         found = find(NetworkDetector(model, EVERYTHING, head_chunk=chunk), pixels, BOXES)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     padded = np.concatenate((BOXES, np.zeros((5, 4), np.float32)))
-    found = classifier.predict(pixels[None], padded[None], [len(BOXES)])
+    found = classifier.classify(pixels[None], padded[None], [len(BOXES)])
     assert int(found.count[0]) == len(expected)
     np.testing.assert_allclose(found.scores[0, : len(expected)], expected.scores, atol=1e-5)
 
@@ -94,7 +94,7 @@ def test_it_is_traced_once(model):
     classifier = NetworkDetector(model, EVERYTHING)
     for height, width, boxes in ((90, 120, 4), (33, 200, 1), (50, 40, 0)):
         find(classifier, random_image(height, width), BOXES[:boxes] / 5)
-    assert classifier.predict.experimental_get_tracing_count() == 1
+    assert classifier.classify.experimental_get_tracing_count() == 1
 
 
 # --- run folders -------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_the_detector_of_a_run(run, tiny_recipe, mode, stages, stage, seed):
 
 def test_what_a_run_has_not(run):
     folder = run("fast-rcnn", (2,))
-    with pytest.raises(UserError, match="trained on given proposals and makes none .*--proposals"):
+    with pytest.raises(UserError, match="trained on given proposals and makes none"):
         load_run(folder.path)
-    with pytest.raises(UserError, match="in the mode fast-rcnn: no stage 4"):
+    with pytest.raises(UserError, match="in the mode fast-rcnn: no `stage` 4"):
         load_run(folder.path, stage=4, boxes_given=True)

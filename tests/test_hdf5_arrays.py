@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 
 import h5py
@@ -47,6 +48,7 @@ def test_a_full_disk_at_any_place_is_one_error(tmp_path, write):
         with file_size_limit(limit), pytest.raises(OSError) as error:
             write(path)
         assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
+        assert error.value.strerror == os.strerror(errno.EFBIG)
         assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
     with file_size_limit(2 * len(whole)):
         write(path)

@@ -116,7 +116,7 @@ def test_it_is_traced_once_whatever_the_sizes(model):
     predictor = NetworkDetector(model, EVERYTHING)
     for height, width in ((90, 120), (120, 90), (33, 200), (1, 1), (1, 300)):
         find(predictor, random_image(height, width))
-    assert predictor.predict.experimental_get_tracing_count() == 1
+    assert predictor._predict_inputs.experimental_get_tracing_count() == 1
 
 
 # 96 / (96 / 59) is more than 59 in float32, and so for 79, 118 and 123.
@@ -268,14 +268,14 @@ def test_what_is_wrong_with_a_run_is_said(run, tmp_path):
     with pytest.raises(UserError, match="is not a run folder"):
         load_run(tmp_path)
     folder = run(stages=(1,))
-    with pytest.raises(UserError, match="holds no detector: it was trained with --stages 1"):
+    with pytest.raises(UserError, match="holds no detector: it was trained with `stages` 1"):
         load_run(folder.path)
     folder.weights_file("final").unlink()
     with pytest.raises(UserError, match=r"no final weights yet \(finished: stage1, stage2\)"):
         load_model(folder)
     values = json.loads(folder.config_file.read_text())
     folder.config_file.write_text(json.dumps({**values, "mode": "joint", "stages": []}))
-    with pytest.raises(UserError, match="was trained with --mode joint, which has no stage 2"):
+    with pytest.raises(UserError, match="in the mode joint: no `stage` 2"):
         load_run(folder.path, stage=2)
 
 

@@ -41,7 +41,7 @@ def export_onnx(
         UserError: the run does not fit, or the export differs from it.
     """
     from keras_frcnn.onnx_format.convert import to_onnx, write_onnx
-    from keras_frcnn.onnx_format.detector import OnnxDetector, load_onnx
+    from keras_frcnn.onnx_format.detector import OnnxDetector
 
     examples, others = int8_examples(arguments, console) if arguments.int8 else ((), ())
     detector = detector_of(arguments, precision="float32")
@@ -61,7 +61,7 @@ def export_onnx(
     write_onnx(model, out)
     console.print(f"exported to {out} ({out.stat().st_size / 2**20:.0f} MiB)", soft_wrap=True)
     if arguments.int8:
-        compare_int8(float32, load_onnx(out), others or examples, console, calibrated=not others)
+        compare_int8(float32, OnnxDetector(out), others or examples, console, calibrated=not others)
     console.print(f"use it: test_frcnn.py -p IMAGES --onnx {out}", soft_wrap=True)
 
 

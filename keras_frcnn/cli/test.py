@@ -225,9 +225,9 @@ def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detec
     from keras_frcnn.inference import load_predictor
 
     if arguments.onnx:
-        from keras_frcnn.onnx_format.detector import load_onnx
+        from keras_frcnn.onnx_format.detector import OnnxDetector
 
-        model = load_onnx(arguments.onnx)
+        model = OnnxDetector(user_path(arguments.onnx))
         set_score_threshold(arguments, model.score_threshold, arguments.onnx)
         return Detector(one_by_one(model), model.class_names)
     if arguments.saved_model:

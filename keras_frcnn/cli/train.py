@@ -159,10 +159,10 @@ def note(sentence: str | None, console: Console) -> None:
 
 
 def check_anchors(config: RunConfig, dataset: Dataset, console: Console) -> None:
-    """Makes sure that the RPN has anchors to learn from: those within an image.
+    """Says what the RPN cannot learn from: images that no anchor lies inside of.
 
     Raises:
-        UserError: no anchor lies inside of any image.
+        UserError: they are all like that, and it has stages of its own, which would train nothing.
     """
     recipe = config.recipe
     if config.mode == "fast-rcnn" or recipe.rpn.keep_cross_boundary:
@@ -173,20 +173,15 @@ def check_anchors(config: RunConfig, dataset: Dataset, console: Console) -> None
     found = without_anchors(dataset.examples, configured_anchors(recipe.anchors), recipe.image)
     if not found:
         return
-    advice = (
-        "Give smaller --anchor_scales (or anchors of python -m keras_frcnn anchors), a larger "
-        "--short_side and --long_side, or --keep_cross_boundary"
+    sentence = (
+        f"No anchor lies inside of {len(found)} of the {len(dataset)} images at the input's size "
+        f"(such as {found[0].key}), and the RPN learns nothing from them: give smaller "
+        "--anchor_scales (or anchors of python -m keras_frcnn anchors), a larger --short_side and "
+        "--long_side, or --keep_cross_boundary."
     )
-    if len(found) == len(dataset):
-        raise UserError(
-            f"No anchor lies inside of any of the {len(dataset)} images at the input's size, so "
-            f"that the RPN would learn nothing. {advice}."
-        )
-    note(
-        f"No anchor lies inside of {len(found)} of the {len(dataset)} images (such as "
-        f"{found[0].key}), from which the RPN learns nothing. {advice}.",
-        console,
-    )
+    if len(found) == len(dataset) and config.mode == "alternating":
+        raise UserError(sentence)
+    note(sentence, console)
 
 
 def check_class_names(dataset: Dataset) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from keras_frcnn.errors import UserError, reading
+from keras_frcnn.errors import reading
 from keras_frcnn.export import AGAIN, OUTPUTS, ExportedModel
-from keras_frcnn.files import user_path
+from keras_frcnn.files import check_bounded
 
 INPUT = "input_tensor"
 CLASS_NAMES, SCORE_THRESHOLD = "class_names", "score_threshold"  # of the metadata
+_MOST_BYTES = 1 << 31  # of the format
 
 
 class OnnxDetector(ExportedModel):
@@ -40,10 +41,11 @@ class OnnxDetector(ExportedModel):
         # Waiting threads would take the processor from what runs beside them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with reading(name, "an ONNX file of keras_frcnn", AGAIN):
+            if not isinstance(model, bytes):
+                check_bounded(model, _MOST_BYTES)
+                model = str(model)
             self._session = onnxruntime.InferenceSession(
-                model if isinstance(model, bytes) else str(model),
-                options,
-                providers=["CPUExecutionProvider"],
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=False
             )
             metadata = self._session.get_modelmeta().custom_metadata_map
             inputs = tuple(tensor.name for tensor in self._session.get_inputs())
@@ -58,15 +60,3 @@ class OnnxDetector(ExportedModel):
         """The tensors of the file for one image, by the names of ``OUTPUTS``."""
         names = list(OUTPUTS)
         return dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
-
-
-def load_onnx(path: Path | str) -> OnnxDetector:
-    """Reads an ONNX file.
-
-    Raises:
-        UserError: there is none, or as :class:`OnnxDetector`.
-    """
-    file = user_path(path)
-    if not file.is_file():
-        raise UserError(f"{path} is no file: --onnx takes what export --out FILE.onnx wrote.")
-    return OnnxDetector(file)

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, stages_on, to_json
+from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, stages_on
 from keras_frcnn.run_config import differences
+from keras_frcnn.settings import to_json
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class ProposalStore:
             key: ScoredBoxes(self.boxes_image[start:end], self.scores[start:end])
             for key, start, end in parts
         }
-        write_proposals(path, GivenProposals(entries, "training", record or {}, str(path)))
+        about = {**(record or {}), "proposals": len(self.scores)}
+        write_proposals(path, GivenProposals(entries, "training", about, str(path)))
 
     @classmethod
     def load(cls, path: Path, keys: Sequence[str]) -> ProposalStore:
@@ -105,10 +106,16 @@ class ProposalStore:
             )
         found = given.entries.values()
         store = cls.from_lists(keys, [boxes for boxes, _ in found], [scores for _, scores in found])
+        written = given.settings.get("proposals")
+        if written != len(store.scores):
+            raise UserError(
+                f"{path} holds {len(store.scores)} proposals, and {written!r:.40} were written; "
+                f"{_AGAIN}."
+            )
         return replace(store, record=given.settings)
 
     def check_boxes(self, path: Path, units: Sequence[TrainingUnit]) -> None:
-        """Makes sure that there are proposals and that they lie in their images.
+        """Makes sure that proposals lie in their images.
 
         Args:
             path: the file, for messages.
@@ -116,8 +123,6 @@ class ProposalStore:
         Raises:
             UserError: naming the first that does not.
         """
-        if not len(self.scores):
-            raise UserError(f"{path} holds no proposal at all; {_AGAIN}.")
         for index, unit in enumerate(units):
             name, example = f"{unit.key} in {path}", unit.example
             fit_to_image(self.boxes_of(index), example.height, example.width, name)

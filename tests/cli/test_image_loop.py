@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from keras_frcnn.cli import image_loop
 from keras_frcnn.cli.image_loop import (
     BATCHES_WAITING,
     Detector,
@@ -165,3 +166,21 @@ def test_nothing_is_drawn_through_a_link(tmp_path):
     run_on_images(arguments, photos, detector, Console(file=io.StringIO()))
     assert (other / "victim").read_text() == "precious" and len(list(other.iterdir())) == 1
     assert {path.name for path in out.rglob("*.png")} == {"a.png.png", "b.png.png"}
+
+
+@pytest.mark.parametrize("place", ["detect", "draw"])
+def test_what_nobody_expected_names_the_image(tmp_path, monkeypatch, place):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    monkeypatch.setattr(image_loop, "draw", fail)
+    detect = fail if place == "detect" else lambda *arguments: [(found, np.ones(1))]
+    arguments = Namespace(out=str(tmp_path / "out"), batch=1, score_thresh=0.05, draw_thresh=0.6)
+    with pytest.raises(ZeroDivisionError) as error:
+        run_on_images(
+            arguments, tmp_path / "a.png", Detector(detect, ("cat",)), Console(file=io.StringIO())
+        )
+    assert str(tmp_path / "a.png") in error.value.doing

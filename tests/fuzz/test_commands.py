@@ -266,7 +266,7 @@ def test_detection_by_an_export_that_is_none(place):
     (place.file / "assets").mkdir(parents=True)
     (place.file / "saved_model.pb").write_bytes(b"\xff" * 100)
     (place.file / "assets" / "class_names.json").write_text("[1]")
-    place.refused(place.test("--saved_model", place.file), "damaged")
+    place.refused(place.test("--saved_model", place.file), "cannot be read as an export")
 
 
 def test_detection_on_proposals_of_a_newer_format(place):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
 pytest.importorskip("tf2onnx", reason="needs requirements-onnx.txt")
 
 from keras_frcnn.onnx_format.convert import to_onnx, write_onnx  # noqa: E402
-from keras_frcnn.onnx_format.detector import OnnxDetector, load_onnx  # noqa: E402
+from keras_frcnn.onnx_format.detector import OnnxDetector  # noqa: E402
 
 OUTPUTS = {
     "detection_boxes": [1, 100, 4],
@@ -31,7 +32,7 @@ OUTPUTS = {
 def detector(model, tmp_path_factory):
     file = tmp_path_factory.mktemp("onnx") / "model.onnx"
     write_onnx(model, file)
-    return load_onnx(file)
+    return OnnxDetector(file)
 
 
 def test_names_types_and_shapes_are_those_of_the_saved_model(model):
@@ -126,15 +127,15 @@ def test_half_precision_is_refused(tiny_recipe):
 
 
 def test_what_is_no_export_is_refused(model, tmp_path):
-    with pytest.raises(UserError, match=r"is no file: --onnx takes what export"):
-        load_onnx(tmp_path / "none.onnx")
+    with pytest.raises(UserError, match="none.onnx"):
+        OnnxDetector(tmp_path / "none.onnx")
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"no model")
     with pytest.raises(UserError, match="damaged.onnx cannot be read as an ONNX file"):
-        load_onnx(damaged)
+        OnnxDetector(damaged)
     damaged.write_bytes(model.SerializeToString()[:-2000])
     with pytest.raises(UserError, match=r"cannot be read as an ONNX file"):
-        load_onnx(damaged)
+        OnnxDetector(damaged)
     foreign = onnx.ModelProto()
     foreign.CopyFrom(model)
     del foreign.metadata_props[:]
@@ -151,3 +152,59 @@ def test_what_is_no_export_is_refused(model, tmp_path):
     onnx.helper.set_model_props(foreign, {"class_names": '["cat"]'})
     with pytest.raises(UserError, match="should have the input input_tensor"):
         OnnxDetector(foreign.SerializeToString())
+
+
+def changed(change):
+    def make(model) -> bytes:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        change(copy)
+        return copy.SerializeToString()
+
+    return make
+
+
+def fixed_size(model):
+    for side in model.graph.input[0].type.tensor_type.shape.dim:
+        side.dim_value = side.dim_value or 8
+
+
+def multiplied(name: str, factor: float):
+    """That output times a factor."""
+
+    def change(model):
+        for node in model.graph.node:
+            node.output[:] = ["before" if each == name else each for each in node.output]
+            node.input[:] = ["before" if each == name else each for each in node.input]
+        model.graph.initializer.append(
+            onnx.numpy_helper.from_array(np.float32(factor).reshape(1), "factor")
+        )
+        model.graph.node.append(onnx.helper.make_node("Mul", ["before", "factor"], [name]))
+
+    return changed(change)
+
+
+def named(text: str):
+    return changed(lambda model: onnx.helper.set_model_props(model, {"class_names": text}))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        changed(fixed_size),
+        *(multiplied(name, factor) for name in OUTPUTS for factor in (50, -1, np.nan, np.inf)),
+        *(named(text) for text in ("[]", '["a"]', '["a", "b", "\\ud800"]', '["a", "b", "b"]', "[")),
+        lambda model: model.SerializeToString().replace(b"class_names", b"class_nam\x8ds"),
+    ],
+)
+def test_a_file_that_gives_no_detections_is_one_sentence(model, tmp_path, make):
+    (tmp_path / "model.onnx").write_bytes(make(model))
+    with pytest.raises(UserError, match=r"model\.onnx"):
+        OnnxDetector(tmp_path / "model.onnx").detect(random_image(60, 90))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(UserError, match="regular file"):
+        OnnxDetector(tmp_path / "model.onnx")

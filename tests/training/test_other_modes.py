@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from keras_frcnn.proposals.given import GivenProposals, ranked
+from keras_frcnn.provenance import record_of
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training import fitting
 from keras_frcnn.training.proposal_store import ProposalStore
+from tests.random_networks import write_part
 from tests.training.runs import BASE, HEAD, file_weights, interrupt, losses_of, same, weights_of
 
 
@@ -72,7 +74,7 @@ def test_fast_rcnn_alone_and_exactly_resumed(run_config, demo_dataset, trainer_o
     def train(run):
         trainer, said = trainer_of(config, demo_dataset, run, checkpoint_seconds=-1.0)
         if not run.given_proposals_file.exists():
-            given_store(trainer).save(run.given_proposals_file)
+            given_store(trainer).save(run.given_proposals_file, record_of(run, config, "given"))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fitting, "save_curves", lambda *arguments: None)
             trainer.train()
@@ -112,9 +114,9 @@ def test_checkpoints_of_other_modes_go_too(
     run, config = RunFolder(tmp_path / "run"), run_config(mode=mode, stages=chosen)
     run.create(config, [])
     run.checkpoints.mkdir(exist_ok=True)
-    run.weights_file(weights).parent.mkdir(exist_ok=True)
-    run.weights_file(weights).touch()
     left = run.checkpoints / checkpoint
     left.touch()
-    trainer_of(config, demo_dataset, run)[0].train()
+    trainer, _ = trainer_of(config, demo_dataset, run)
+    write_part(run, weights, trainer.new_model().all_layers)
+    trainer.train()
     assert not left.exists()

@@ -27,7 +27,7 @@ def test_round_trip(store, tmp_path):
     store.save(tmp_path / "stage1.h5", {"run": "a"})
     again = ProposalStore.load(tmp_path / "stage1.h5", KEYS)
     assert again.keys == KEYS
-    assert again.record == {"run": "a"}
+    assert again.record == {"run": "a", "proposals": 5}
     assert [len(again.boxes_of(index)) for index in range(3)] == [3, 0, 2]
     for index in range(3):
         np.testing.assert_array_equal(again.boxes_of(index), store.boxes_of(index))

@@ -187,7 +187,8 @@ def test_layers_of_vgg_trained_in_each_stage(
         monkeypatch.setattr(Normalisation, name, nothing)
     for name in ("save_sampled_anchors", "save_sampled_rois"):
         monkeypatch.setattr(stages.pictures, name, nothing)
-    store = SimpleNamespace(boxes_of=None)
+    store = SimpleNamespace(boxes_of=None, record=None, check_boxes=nothing)
+    monkeypatch.setattr(stages, "check_record", nothing)
     monkeypatch.setattr(stages.ProposalStore, "load", lambda *arguments: store)
     config = run_config(network="vgg16", class_names=vgg.class_names)
     trainer_of(config, demo_dataset, RunFolder(tmp_path))[0].train()
