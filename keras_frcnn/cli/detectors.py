@@ -37,8 +37,8 @@ def add_stage_flag(group) -> None:
         type=int,
         choices=(2, 4),
         metavar="2|4",
-        help="2: the unshared variant, RPN of stage 1 and detector of stage 2, there while stages 3 "
-        "and 4 are trained\n"
+        help="2: the unshared variant, RPN of stage 1 and detector of stage 2, there while stages "
+        "3 and 4 are trained\n"
         "default: 4, the result; 2 where the run was to stop there (section 3.2)",
     )
 
