@@ -122,13 +122,7 @@ def test_a_disk_without_room_is_refused_before_the_pass_over_all_images(
     run.create(config, [])
     run.proposals_file(1).touch()
     for name in ("stage1", "stage2"):
-<<<<<<< HEAD
         write_part(run, name, model.layers())
-    run.proposals_file(1).parent.mkdir(exist_ok=True)
-    run.proposals_file(1).touch()
-=======
-        write_part(run, name, model.layers())
->>>>>>> main
     trainer, _ = trainer_of(config, demo_dataset, run)
     monkeypatch.setattr(records, "fill_feature_cache", lambda *arguments: 1 / 0)
     disk(run, bytes_to_write(run, config, model, 3, len(trainer.units)) - 1)
