@@ -34,6 +34,20 @@ _PATH_ERRORS = {
 }
 # Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
 _NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
+# Fields of the library that are called otherwise on the command line.
+_FLAGS = {
+    "anchors.scales": "--anchor_scales",
+    "anchors.ratios": "--anchor_ratios",
+    "image.short_side": "--short_side",
+    "image.long_side": "--long_side",
+    "rpn.keep_cross_boundary": "--keep_cross_boundary",
+    "number_of_proposals": "--num_proposals",
+    "short_sides": "--scales",
+    "head_chunk": "--num_rois",
+    "boxes_given": "--proposals",
+    "score_threshold": "--score_thresh",
+}
+_FIELD = re.compile(r"`([a-z_.]+)`")
 # Of every command: shows where an error came from.
 TRACEBACK_FLAG = "--traceback"
 _HELP_WIDTH = 100
@@ -204,7 +218,7 @@ def run_main(
             sentence, code = _about_error(error, TRACEBACK_FLAG in arguments)
         else:
             return 0
-        print(shown(sentence), file=sys.stderr)
+        print(shown(in_flags(sentence)), file=sys.stderr)
         return code
 
 
@@ -358,7 +372,7 @@ class _PlainConsole(Console):
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
     def render_str(self, text: str, **how) -> Text:
-        return super().render_str(shown(text), **how)
+        return super().render_str(shown(in_flags(text)), **how)
 
 
 def make_console() -> Console:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.run_config import RunConfig
-from keras_frcnn.runs import RunFolder
 
 
 def load_given(texts: Sequence[str] | None, dataset: Dataset | None) -> GivenProposals | None:
@@ -47,19 +45,3 @@ def given_record(
         "digest": digest_of(files),
     }
     return {name: record}
-
-
-def keep_given(given: GivenProposals, dataset: Dataset, config: RunConfig, run: RunFolder) -> None:
-    """Writes the proposals of the training images, mirrored ones included, to the run folder.
-
-    Raises:
-        UserError: those of an image are of another image size.
-    """
-    from keras_frcnn.provenance import record_of
-    from keras_frcnn.training.proposal_store import ProposalStore
-    from keras_frcnn.training.units import training_units
-
-    units = training_units(dataset.examples, config.flips)
-    ProposalStore.from_given(given, units).save(
-        run.given_proposals_file, record_of(run, config, "given")
-    )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -20,13 +18,11 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     run_main,
 )
-from keras_frcnn.cli.given import keep_given, load_given
+from keras_frcnn.cli.given import load_given
 from keras_frcnn.cli.train_flags import build_parser
 from keras_frcnn.cli.train_recipe import check_flags, mode_from
 from keras_frcnn.cli.train_run import (
-    checked_weights,
     chosen_precision,
-    claim,
     existing_run,
     initial_weights,
     new_run,
@@ -40,7 +36,7 @@ from keras_frcnn.files import user_path, written_whole
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
-from keras_frcnn.training_images import copies_in_test_lists, keep_training_images
+from keras_frcnn.training_images import copies_in_test_lists
 
 
 def entry_point() -> int:
@@ -66,32 +62,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(arguments, flag) is not None:
             check_outside(user_path(getattr(arguments, flag)), path, f"--{flag}")
     console = make_console()
-    with ExitStack() as held:
-        if arguments.resume:  # a new folder is made when all else is known to be right
-            claim(run, held, console)
-        quiet_tensorflow()
-        device = choose_devices(arguments.gpu, arguments.deterministic, jit=arguments.jit)
-        arguments.roi_pooling = pooling_from(arguments)
-        arguments.precision = chosen_precision(arguments.precision, run, console)
-        initial = initial_weights(arguments, run)
-        dataset = load_data(arguments, path, console)
-        given = load_given(arguments.proposals, dataset)
-        config = run_config(arguments, dataset, given)
-        check_anchors(config, dataset, console)
-        if arguments.resume:
-            keep_training_images(run.training_images_file, dataset)
-            config = run.resume(config)
-            note(run.other_computing(), console)
-        else:
-            config = checked_weights(config, initial)
-            claim(run, held, console)
-            run.create(config, command_line(), run_name(arguments))
-            keep_training_images(run.training_images_file, dataset)
-        if given is not None and not run.given_proposals_file.exists():
-            keep_given(given, dataset, config, run)
-        if arguments.config_filename is not None:
-            run.copy_config(user_path(arguments.config_filename))
-        train(arguments, dataset, given, config, run, initial, device, console)
+    if arguments.resume:  # nobody should wait for the data's checks to learn that it is in use
+        with run.claimed():
+            pass
+    quiet_tensorflow()
+    device = choose_devices(arguments.gpu, arguments.deterministic, jit=arguments.jit)
+    arguments.roi_pooling = pooling_from(arguments)
+    arguments.precision = chosen_precision(arguments.precision, run, console)
+    initial = initial_weights(arguments, run)
+    dataset = load_data(arguments, path, console)
+    given = load_given(arguments.proposals, dataset)
+    config = run_config(arguments, dataset, given)
+    train(arguments, dataset, given, config, run, initial, device, console)
 
 
 def pooling_from(arguments: argparse.Namespace) -> str | None:
@@ -119,8 +101,7 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
     """The checked training images.
 
     Raises:
-        UserError: as :func:`load_dataset`, no object is left to train on, or an image is in the
-            test list, too.
+        UserError: as :func:`load_dataset`, or an image is in the test list, too.
     """
     from keras_frcnn.cli.data import load_dataset
     from keras_frcnn.data.voc import check_test_lists
@@ -133,13 +114,6 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
         console=console,
         allow_bad=arguments.allow_bad,
     )
-    if not any(len(example.without_difficult().classes) for example in dataset.examples):
-        first = f"; the first problem: {dataset.problems[0].reason}" if dataset.problems else ""
-        raise UserError(
-            f"None of the {len(dataset)} images in {' + '.join(dataset.sets)} has an object that "
-            f"is sound and not difficult{first}. There is nothing to learn from them."
-        )
-    check_class_names(dataset)
     if arguments.parser == "pascal_voc":
         check_test_lists(path, dataset)
         copies = copies_in_test_lists(path, dataset)
@@ -158,51 +132,6 @@ def note(sentence: str | None, console: Console) -> None:
         console.print(shown(sentence), style="yellow", soft_wrap=True)
 
 
-def check_anchors(config: RunConfig, dataset: Dataset, console: Console) -> None:
-    """Says what the RPN cannot learn from: images that no anchor lies inside of.
-
-    Raises:
-        UserError: they are all like that, and it has stages of its own, which would train nothing.
-    """
-    recipe = config.recipe
-    if config.mode == "fast-rcnn" or recipe.rpn.keep_cross_boundary:
-        return
-    from keras_frcnn.data.coverage import without_anchors
-    from keras_frcnn.geometry.anchors import configured_anchors
-
-    found = without_anchors(dataset.examples, configured_anchors(recipe.anchors), recipe.image)
-    if not found:
-        return
-    sentence = (
-        f"No anchor lies inside of {len(found)} of the {len(dataset)} images at the input's size "
-        f"(such as {found[0].key}), and the RPN learns nothing from them: give smaller "
-        "--anchor_scales (or anchors of python -m keras_frcnn anchors), a larger --short_side and "
-        "--long_side, or --keep_cross_boundary."
-    )
-    if len(found) == len(dataset) and config.mode == "alternating":
-        raise UserError(sentence)
-    note(sentence, console)
-
-
-def check_class_names(dataset: Dataset) -> None:
-    """Makes sure that weight files have room for the classes: they are written after a stage.
-
-    Raises:
-        UserError: they have not.
-    """
-    from keras_frcnn.network.weight_files import MAX_METADATA_BYTES
-
-    names = dataset.class_names
-    size = len(json.dumps(names))
-    if size > 0.9 * MAX_METADATA_BYTES:
-        raise UserError(
-            f"The data have {len(names)} classes ({names[0]!r:.40}, ...), whose "
-            f"names take {size} bytes; a weight file has room for {MAX_METADATA_BYTES}. Look "
-            "whether objects have names of their own where their class belongs; else shorten the "
-            "names."
-        )
-
-
 def train(
     arguments: argparse.Namespace,
     dataset: Dataset,
@@ -215,19 +144,14 @@ def train(
 ) -> None:
     """Shows the start screen, trains, says where the result is."""
     from keras_frcnn.data.bad_images import number_left_out
-    from keras_frcnn.data.checks import without_objects, write_report
-    from keras_frcnn.training.display import TrainingDisplay
-    from keras_frcnn.training.fitting import Fitting
     from keras_frcnn.training.options import TrainingOptions
-    from keras_frcnn.training.pictures import save_labels
-    from keras_frcnn.training.stages import Trainer
+    from keras_frcnn.training.session import Origin, display_of, train_run
 
-    with console.status("reading the training images and their objects ..."):
-        notes = [*dataset.problems, *without_objects(dataset)]
-        write_report(notes, run.path / "data_report.txt")
-        shares = save_labels(dataset, config.recipe, run.path / "labels.png", given)
-    show_start(console, config, dataset, run, initial, device, shares)
-    plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
+    def on_start(config: RunConfig, shares: tuple[float, float]) -> None:
+        if arguments.config_filename is not None:
+            run.copy_config(user_path(arguments.config_filename))
+        show_start(console, config, dataset, run, initial, device, shares)
+
     options = TrainingOptions(
         initial_weights=initial,
         feature_cache=arguments.feature_cache,
@@ -236,9 +160,17 @@ def train(
         checkpoint_seconds=60 * arguments.checkpoint_minutes,
         workers=arguments.workers,
     )
+    train_run(
+        run,
+        config,
+        dataset,
+        options,
+        display_of(config, dataset, console),
+        given=given,
+        origin=Origin(command_line(), run_name(arguments)),
+        on_start=on_start,
+    )
     bad = number_left_out(dataset)
-    display = TrainingDisplay(console, plan, bad)
-    Trainer(Fitting(config, dataset, run, options, display)).train()
     final = run.weights_file(FINAL)
     if arguments.output_weight_path is not None:
         target = user_path(arguments.output_weight_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -19,17 +18,6 @@ from keras_frcnn.run_config import DataSource, RunConfig
 from keras_frcnn.runs import FINAL, RunFolder, latest_run_folder, new_run_folder
 
 RUNS = Path("runs")
-
-
-def claim(run: RunFolder, held: ExitStack, console: Console) -> None:
-    """Holds the run folder until ``held`` is closed.
-
-    Raises:
-        UserError: another process trains there.
-    """
-    note = held.enter_context(run.claimed())
-    if note is not None:
-        console.print(note, style="yellow", soft_wrap=True)
 
 
 def chosen_precision(asked: str, run: RunFolder, console: Console) -> str:
@@ -133,21 +121,3 @@ def new_run(arguments: argparse.Namespace) -> RunFolder:
         ) from error
     run.check_unused()
     return run
-
-
-def checked_weights(config: RunConfig, initial: Path | None) -> RunConfig:
-    """Makes the network and loads the initial weights once before there is a run folder.
-
-    Returns:
-        The configuration, which knows the file by its contents.
-
-    Raises:
-        UserError: there is no such network, or the weights do not fit.
-    """
-    from keras_frcnn.network.faster_rcnn import FasterRcnn
-    from keras_frcnn.training.initial_weights import load_initial_weights, with_digest
-
-    model = FasterRcnn(config.network, config.class_names, config.recipe)
-    if initial is not None:
-        load_initial_weights(model, initial)
-    return with_digest(config, initial)

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_frcnn.cli.given import keep_given
 from keras_frcnn.compress import compress_run
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import check_test_lists
@@ -17,13 +16,9 @@ from keras_frcnn.recipes import Compression, Recipe
 from keras_frcnn.run_config import DataSource, RunConfig, command_line
 from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.stopping import TrainingStopped
-from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.explosion import TrainingDiverged
-from keras_frcnn.training.fitting import Fitting
-from keras_frcnn.training.initial_weights import with_digest
 from keras_frcnn.training.options import TrainingOptions
-from keras_frcnn.training.stages import Trainer
-from keras_frcnn.training_images import keep_training_images
+from keras_frcnn.training.session import Origin, display_of, is_finished, train_run
 
 # Units of fc6 and fc7.
 FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}
@@ -95,8 +90,7 @@ def trained(
         Absent: data or weights are not there.
     """
     run = RunFolder(workshop.folder / "runs" / name)
-    last = FINAL if 4 in stages else f"stage{max(stages)}"
-    if run.weights_file(last).exists():
+    if is_finished(run, stages):
         return run
     initial = workshop.initial_weights(network)
     dataset = workshop.data(TRAINING_SETS[training])
@@ -159,29 +153,19 @@ def _fit(
         UserError: another process trains it.
         TrainingStopped: after a signal; all that was finished is written.
     """
-    with run.claimed() as note:
-        if note is not None:
-            workshop.say(note)
-        if run.config_file.exists():
-            config = run.resume(config)
-        else:
-            config = with_digest(config, initial)
-            run.create(config, command_line())
-        keep_training_images(run.training_images_file, dataset)
-        if given is not None and not run.given_proposals_file.exists():
-            keep_given(given, dataset, config, run)
-        workshop.say(f"training {run.path}")
-        plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
-        display = TrainingDisplay(workshop.console, plan)
-        options = TrainingOptions(initial_weights=initial, workers=workshop.workers)
-        try:
-            Trainer(Fitting(config, dataset, run, options, display)).train()
-        except TrainingStopped as stop:
-            advice = "the same command goes on there"
-            raise TrainingStopped(stop.received, stop.happened, advice) from stop
-        except TrainingDiverged as diverged:
-            workshop.say(str(diverged))
-            raise Absent(
-                f"the training {run.path.name} diverged: {diverged.what} at iteration "
-                f"{diverged.iteration:,} of stage {diverged.stage}"
-            ) from diverged
+    workshop.say(f"training {run.path}")
+    options = TrainingOptions(initial_weights=initial, workers=workshop.workers)
+    display = display_of(config, dataset, workshop.console)
+    try:
+        train_run(
+            run, config, dataset, options, display, given=given, origin=Origin(command_line())
+        )
+    except TrainingStopped as stop:
+        advice = "the same command goes on there"
+        raise TrainingStopped(stop.received, stop.happened, advice) from stop
+    except TrainingDiverged as diverged:
+        workshop.say(str(diverged))
+        raise Absent(
+            f"the training {run.path.name} diverged: {diverged.what} at iteration "
+            f"{diverged.iteration:,} of stage {diverged.stage}"
+        ) from diverged

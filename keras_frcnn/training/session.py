@@ -1,0 +1,125 @@
+"""One training of a run, from the claim of its folder to its weights: for commands and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_frcnn.data.bad_images import number_left_out
+from keras_frcnn.data.checks import without_objects, write_report
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.provenance import record_of
+from keras_frcnn.run_config import RunConfig
+from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.fitting import Fitting
+from keras_frcnn.training.initial_weights import load_initial_weights, with_digest
+from keras_frcnn.training.options import TrainingOptions
+from keras_frcnn.training.pictures import save_labels
+from keras_frcnn.training.preflight import check_anchors, check_class_names, check_objects
+from keras_frcnn.training.proposal_store import ProposalStore
+from keras_frcnn.training.stages import Trainer
+from keras_frcnn.training.units import training_units
+from keras_frcnn.training_images import keep_training_images
+
+# Of the configuration, and of the objects the shares that nothing covers at IoU 0.5 and at 0.7.
+OnStart = Callable[[RunConfig, tuple[float, float]], None]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is kept of how a run came to be.
+
+    Attributes:
+        command: that started it.
+        name: what the folder's name is a number of, if it is.
+    """
+
+    command: Sequence[str] = ()
+    name: str | None = None
+
+
+def train_run(
+    run: RunFolder,
+    config: RunConfig,
+    dataset: Dataset,
+    options: TrainingOptions,
+    display: TrainingDisplay,
+    *,
+    given: GivenProposals | None = None,
+    origin: Origin | None = None,
+    on_start: OnStart = lambda config, shares: None,
+) -> RunConfig:
+    """Trains a run to its end, from where it stopped if it is there.
+
+    Args:
+        config: what to train; of a run that is there it must be its own.
+        dataset: the training images.
+        given: train Fast R-CNN alone, on these proposals.
+        on_start: called when all is checked, before the first iteration.
+
+    Returns:
+        The run's configuration.
+
+    Raises:
+        UserError: the folder is in use, holds another run or other files, the weights do not fit,
+            or the training cannot go on.
+        TrainingStopped: after a signal; all that was finished is written.
+    """
+    check_objects(dataset)
+    check_class_names(dataset)
+    if (sentence := check_anchors(config, dataset)) is not None:
+        display.say(sentence, style="yellow")
+    if not run.config_file.is_file():
+        # Before there is a folder: a mistake must not leave one behind.
+        run.check_unused()
+        config = _with_checked_weights(config, options.initial_weights)
+    with run.claimed() as note:
+        if note is not None:
+            display.say(note, style="yellow")
+        if run.config_file.is_file():
+            keep_training_images(run.training_images_file, dataset)
+            config = run.resume(config)
+            if (computing := run.other_computing()) is not None:
+                display.say(computing, style="yellow")
+        else:
+            origin = origin or Origin()
+            run.create(config, origin.command, origin.name)
+            keep_training_images(run.training_images_file, dataset)
+        if given is not None and not run.given_proposals_file.exists():
+            units = training_units(dataset.examples, config.flips)
+            store = ProposalStore.from_given(given, units)
+            store.save(run.given_proposals_file, record_of(run, config, "given"))
+        notes = [*dataset.problems, *without_objects(dataset)]
+        write_report(notes, run.path / "data_report.txt")
+        shares = save_labels(dataset, config.recipe, run.path / "labels.png", given)
+        on_start(config, shares)
+        Trainer(Fitting(config, dataset, run, options, display)).train()
+    return config
+
+
+def display_of(config: RunConfig, dataset: Dataset, console) -> TrainingDisplay:
+    """The progress of a training on a console."""
+    plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
+    return TrainingDisplay(console, plan, number_left_out(dataset))
+
+
+def is_finished(run: RunFolder, stages: Sequence[int]) -> bool:
+    """Whether a run has all that some of the four stages make."""
+    last = FINAL if 4 in stages or not stages else f"stage{max(stages)}"
+    return run.weights_file(last).exists()
+
+
+def _with_checked_weights(config: RunConfig, initial: Path | None) -> RunConfig:
+    """The configuration, which knows the initial weights by their contents.
+
+    Raises:
+        UserError: there is no such network, or the weights do not fit.
+    """
+    model = FasterRcnn(config.network, config.class_names, config.recipe)
+    if initial is not None:
+        load_initial_weights(model, initial)
+    return with_digest(config, initial)
