@@ -222,6 +222,11 @@ def run_main(
         return code
 
 
+def in_flags(text: str) -> str:
+    """A text in which the fields that the library names in backticks are the flags of commands."""
+    return _FIELD.sub(lambda found: _FLAGS.get(found[1], f"--{found[1]}"), text)
+
+
 def _about_error(error: Exception, with_traceback: bool) -> tuple[str, int]:
     """The sentence about an error and the exit code.
 
