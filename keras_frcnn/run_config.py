@@ -53,6 +53,7 @@ class DataSource(Settings):
         parser: ``pascal_voc`` or ``simple``.
         sets: such as ``2007:trainval``.
         images: their number.
+        bits: that those with 16 bits use; 0 where there are none.
         proposals: those that were given, in the mode ``fast-rcnn``.
     """
 
@@ -61,6 +62,7 @@ class DataSource(Settings):
     parser: str = "pascal_voc"
     sets: tuple[str, ...] = ()
     images: Annotated[int, Range(0, 10**9)] = 0
+    bits: Literal[0, 8, 10, 12, 14, 16] = 0
     proposals: GivenSource | None = None
 
 

@@ -91,8 +91,7 @@ def run_on_images(
     path: Path,
     detector: Detector,
     console: Console,
-    *,
-    bits: int | None = None,
+    bits: int = 0,
 ) -> None:
     """Detects, draws and writes; unreadable images are named at the end, the rest is done.
 
@@ -100,7 +99,7 @@ def run_on_images(
     earlier result, and says so.
 
     Args:
-        bits: that 16-bit images of the training use; without it, what these images use.
+        bits: that 16-bit images of the training use; 0: as many as these images use.
     """
     from keras_frcnn.data.images import about_bits, about_skipped, bits_used, find_images
     from keras_frcnn.data.pipeline import in_parallel
@@ -114,8 +113,9 @@ def run_on_images(
         if (out / name).is_dir():
             raise UserError(f"{out / name} is a folder, and a file of that name is to be written.")
     used = bits_used(images)
-    if used and (bits or used) < 16:
-        console.print(about_bits(bits or used), soft_wrap=True)
+    bits = bits or used or 16
+    if used and bits < 16:
+        console.print(about_bits(bits), soft_wrap=True)
     root = path if path.is_dir() else path.parent
     for folder in {file.relative_to(root).parent for file in images}:
         check_inside(out / folder, out)
@@ -126,7 +126,7 @@ def run_on_images(
     of_one_stem = Counter(file.stem for file in images)
     class_names = detector.class_names
     best = np.zeros(len(class_names))
-    read = functools.partial(_read, bits=bits or used or 16)
+    read = functools.partial(_read, bits=bits)
     renamed: list[str] = []
     pictures = in_parallel(read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
     pictures = track(
