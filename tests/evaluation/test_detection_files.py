@@ -154,6 +154,20 @@ def test_csv(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\ud800", "\udce9"]
+)
+def test_no_name_is_a_formula_and_any_can_be_written(tmp_path, name):
+    path = tmp_path / "detections.csv"
+    write_csv(path, [record(file_name=name, image_id="5", category_id=2, bbox=[-1, 2, 3, 4])])
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        _, (_, found, _, _, x, *_) = csv.reader(stream)
+    assert x == "-1"
+    # The last is a byte of a file's name and goes out as it came.
+    as_is = {"\r=1": "\\r=1", "\ud800": "\\ud800"}.get(name, f"'{name}")
+    assert found == (name if name == "\udce9" else as_is)
+
+
 def test_boxes_become_y1_x1_y2_x2(read):
     found, _ = read([record(bbox=[1, 2.5, 30, 40])])
     np.testing.assert_array_equal(found["VOC2007/000005"].boxes_image, [[2.5, 1, 42.5, 31]])
