@@ -9,8 +9,6 @@ counts  (C + 1, C + 1) int64; rows: class of the object, the last one background
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from matplotlib.figure import Figure
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import box_overlaps
-from keras_frcnn.files import write_text
+from keras_frcnn.files import write_table
 from keras_frcnn.plots import literal, save_figure
 
 BACKGROUND, MISSED = "background", "missed"
@@ -89,12 +87,10 @@ def write_confusion_csv(path: Path | str, confusion: ConfusionMatrix) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["object \\ detection", *confusion.class_names, MISSED])
-    for name, row in zip((*confusion.class_names, BACKGROUND), confusion.counts, strict=True):
-        writer.writerow([name, *row.tolist()])
-    write_text(path, buffer.getvalue())
+    heads = (*confusion.class_names, BACKGROUND)
+    counts = zip(heads, confusion.counts.tolist(), strict=True)
+    heading = ["object \\ detection", *confusion.class_names, MISSED]
+    write_table(path, [heading, *([name, *row] for name, row in counts)])
 
 
 def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
