@@ -11,6 +11,7 @@ A  anchors of one position; G  objects of the data set.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.files import written_whole
+from keras_frcnn.fonts import font_for
 from keras_frcnn.metrics import read_records
 
 STAGE_TITLES = {
@@ -43,6 +45,9 @@ IOU_BANDS = (
     (0.5, 0.7, "tab:orange", "0.5 to 0.7"),
     (-math.inf, 0.5, "tab:red", "below 0.5"),
 )
+
+# Smaller letters are not read, in points.
+LEAST_LETTERS = 6
 
 
 def save_curves(metrics_path: Path | str, png: Path | str) -> None:
@@ -97,10 +102,10 @@ def save_label_statistics(
     heights, widths = shapes.T
     every_class = np.concatenate([np.zeros(0, int), *(e.classes for e in dataset.examples)])
     counts = np.bincount(every_class.astype(int), minlength=len(dataset.class_names) + 1)[1:]
-    bar_height = max(6.0, 0.26 * len(counts) + 1.5)
-    figure = Figure(figsize=(12.5, min(bar_height, 30)), dpi=110, layout="constrained")
+    height = min(max(6.0, 0.26 * len(counts) + 1.5), 20.0)
+    figure = Figure(figsize=(12.5, height), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw_class_counts(left, dataset, counts)
+    _draw_class_counts(left, dataset, counts, height - 1.5)
     _draw_sizes(right, widths, heights, np.asarray(best_ious), anchors_input)
     title = "no boxes"
     if len(best_ious):
@@ -197,15 +202,34 @@ def _moving_average(values: np.ndarray, window: int) -> np.ndarray:
     return np.convolve(values, weights, mode="same") / counts
 
 
-def literal(name: str) -> str:
-    """A name for a picture: matplotlib takes what stands between two dollar signs for a formula."""
-    return name.replace("$", r"\$")
+def drawable(names: Sequence[str]) -> tuple[list[str], dict[str, Path]]:
+    """Names as a figure can show them, and the font for them as a keyword of matplotlib.
+
+    What stands between two dollar signs would be a formula.
+    """
+    font = font_for("".join(names))
+    return [font.readable(name).replace("$", r"\$") for name in names], {"font": font.file}
 
 
-def _draw_class_counts(axis: Axes, dataset: Dataset, counts: np.ndarray) -> None:
-    names = [literal(name) for name in dataset.class_names]
-    bars = axis.barh(names, counts, min(0.8, 0.2 + 0.1 * len(counts)))
-    axis.bar_label(bars, padding=3, fontsize=9)
+def named_ticks(names: Sequence[str], inches: float) -> tuple[range, list[str], dict[str, Any]]:
+    """Places, names and style of the ticks of classes along an axis, of many only some.
+
+    Args:
+        inches: length of the axis, roughly.
+    """
+    texts, font = drawable(names)
+    points = 0.8 * 72 * inches / max(len(texts), 1)
+    step = math.ceil(LEAST_LETTERS / points)
+    style = {**font, "fontsize": min(10, points * step)}
+    return range(0, len(texts), step), texts[::step], style
+
+
+def _draw_class_counts(axis: Axes, dataset: Dataset, counts: np.ndarray, inches: float) -> None:
+    places, names, style = named_ticks(dataset.class_names, inches)
+    bars = axis.barh(range(len(counts)), counts, min(0.8, 0.2 + 0.1 * len(counts)))
+    axis.set_yticks(places, names, **style)
+    if places.step == 1:
+        axis.bar_label(bars, padding=3, fontsize=min(9, style["fontsize"]))
     axis.invert_yaxis()
     axis.margins(x=0.12, y=0.02)
     axis.set_xlabel("objects")

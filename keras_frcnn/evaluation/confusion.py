@@ -20,7 +20,7 @@ from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.evaluation.detection_files import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import box_overlaps
 from keras_frcnn.files import write_table
-from keras_frcnn.plots import literal, save_figure
+from keras_frcnn.plots import named_ticks, save_figure
 
 BACKGROUND, MISSED = "background", "missed"
 
@@ -102,17 +102,19 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
     counts = confusion.counts
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = len(counts)
-    side = min(max(5.5, 0.5 * number + 2.5), 40)
+    side = min(max(5.5, 0.5 * number + 2.5), 30)
     figure = Figure(figsize=(side + 1, side), dpi=100, layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(counts):
+    columns, texts, style = named_ticks([*confusion.class_names, MISSED], side - 2.5)
+    # Numbers in every cell of hundreds of classes would neither be read nor drawn in time.
+    for row, column in np.argwhere(counts) if columns.step == 1 else ():
         colour = "white" if shares[row, column] > 0.55 else "black"
-        style = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
-        axis.text(column, row, str(counts[row, column]), **style)
-    names = [literal(name) for name in confusion.class_names]
-    axis.set_xticks(range(number), [*names, MISSED], rotation=90)
-    axis.set_yticks(range(number), [*names, BACKGROUND])
+        centred = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
+        axis.text(column, row, str(counts[row, column]), **centred)
+    axis.set_xticks(columns, texts, rotation=90, **style)
+    rows, texts, style = named_ticks([*confusion.class_names, BACKGROUND], side - 2.5)
+    axis.set_yticks(rows, texts, **style)
     axis.axhline(number - 1.5, color="grey", linewidth=1)
     axis.axvline(number - 1.5, color="grey", linewidth=1)
     axis.set_xlabel("class of the detection")
