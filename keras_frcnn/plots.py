@@ -24,14 +24,8 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.files import written_whole
 from keras_frcnn.fonts import font_for
 from keras_frcnn.metrics import read_records
+from keras_frcnn.run_config import stage_title
 
-STAGE_TITLES = {
-    0: "joint training",
-    1: "stage 1: RPN",
-    2: "stage 2: detector",
-    3: "stage 3: RPN on shared features",
-    4: "stage 4: detector, shared",
-}
 LOSSES = {
     "loss": ("total", "black"),
     "rpn_class_loss": ("RPN class", "tab:blue"),
@@ -50,7 +44,7 @@ IOU_BANDS = (
 LEAST_LETTERS = 6
 
 
-def save_curves(metrics_path: Path | str, png: Path | str) -> None:
+def save_curves(metrics_path: Path | str, png: Path | str, mode: str = "alternating") -> None:
     """Draws the losses of ``metrics.jsonl`` over the iterations, one panel a stage.
 
     The raw values are pale, their moving average is drawn over them; a dashed line marks where
@@ -67,7 +61,7 @@ def save_curves(metrics_path: Path | str, png: Path | str) -> None:
     figure = Figure(figsize=(4.6 * panels + 1, 4.4), dpi=110, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for axis, (stage, records) in zip(axes, stages.items(), strict=False):
-        _draw_stage(axis, stage, [records[iteration] for iteration in sorted(records)])
+        _draw_stage(axis, stage, mode, [records[iteration] for iteration in sorted(records)])
     if not stages:
         axes[0].set_title("no iteration finished yet")
     axes[0].set_ylabel("loss")
@@ -154,7 +148,7 @@ def save_anchor_clusters(
     save_figure(figure, Path(png))
 
 
-def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
+def _draw_stage(axis: Axes, stage: int, mode: str, records: list[dict[str, Any]]) -> None:
     highest = 0.0
     for name, (label, colour) in LOSSES.items():
         points = [(r["iteration"], r[name]) for r in records if _is_finite(r.get(name))]
@@ -181,7 +175,7 @@ def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
             )
     if highest > 0:
         axis.set_ylim(0, 1.08 * highest)
-    axis.set_title(STAGE_TITLES.get(stage, str(stage)))
+    axis.set_title(stage_title(stage, mode))
     axis.set_xlabel("iteration")
     axis.grid(alpha=0.25)
     if axis.get_legend_handles_labels()[0]:

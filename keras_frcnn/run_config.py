@@ -31,6 +31,24 @@ MOST_CLASSES, LONGEST_NAME = 10_000, 1_000
 # What the file of a configuration says beside it.
 _ABOUT = ("format", "versions", "computing", "command", "name", "run")
 _NAMED_WEIGHTS = ("imagenet", "random")
+_TRAINED = {
+    1: "RPN",
+    2: "Fast R-CNN",
+    3: "RPN on shared convolutions",
+    4: "Fast R-CNN on shared convolutions",
+}
+
+
+def stage_name(stage: int) -> str:
+    """What a stage is called in messages: 0 is joint training."""
+    return f"stage {stage}" if stage else "joint training"
+
+
+def stage_title(stage: int, mode: str) -> str:
+    """What a stage is called over its losses, with what is trained."""
+    if mode == "fast-rcnn":
+        return "Fast R-CNN on given proposals"
+    return f"{stage_name(stage)}/4, {_TRAINED[stage]}" if stage in _TRAINED else stage_name(stage)
 
 
 @dataclass(frozen=True)

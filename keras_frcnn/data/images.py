@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import struct
 import warnings
-import zlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import check_bounded
 
 # fmt: off
@@ -49,22 +48,6 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # Ranges of the cameras whose samples are stored in 16 bits.
 RANGES = (8, 10, 12, 14, 16)
-
-# What Pillow's decoders raise on damaged files (and on an image too large to be honest).
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def read_image(source: Path | str | bytes, bits: int = 16) -> np.ndarray:
@@ -103,14 +86,11 @@ def read_samples(source: Path | str | bytes) -> np.ndarray:
     Raises:
         UserError: as :func:`read_image`.
     """
-    try:
-        with _open(source) as image:
-            has_16_bits = _has_16_bits(image)
-            image.load()
-            samples = _to_rgb(image)
-            orientation = _orientation(image)
-    except _DECODING_ERRORS as error:
-        raise _unreadable(source, error) from error
+    with _open(source) as image:
+        has_16_bits = _has_16_bits(image)
+        image.load()
+        samples = _to_rgb(image)
+        orientation = _orientation(image)
     if has_16_bits and samples.dtype == np.uint8:
         samples = samples.astype(np.uint16) << 8
     return _upright(samples, orientation)
@@ -136,7 +116,7 @@ def bits_used(files: Iterable[Path]) -> int:
                 if not _has_16_bits(image):
                     continue
             bits = max(bits, bits_of(read_samples(file)))
-        except (UserError, *_DECODING_ERRORS):
+        except UserError:
             continue
         if bits == max(RANGES):
             break
@@ -160,17 +140,14 @@ def image_size(path: Path | str | bytes) -> tuple[int, int]:
     Raises:
         UserError: the file is missing or its header cannot be read.
     """
-    try:
-        with _open(path) as image:
-            orientation = _orientation(image)
-            if image.format == "TIFF":
-                # Whether Pillow has turned the size of a TIFF before its pixels are loaded depends
-                # on its version; the file's own tags do not.
-                width, height = (image.tag_v2[tag] for tag in (256, 257))
-            else:
-                width, height = image.size
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
+    with _open(path) as image:
+        orientation = _orientation(image)
+        if image.format == "TIFF":
+            # Whether Pillow has turned the size of a TIFF before its pixels are loaded depends
+            # on its version; the file's own tags do not.
+            width, height = (image.tag_v2[tag] for tag in (256, 257))
+        else:
+            width, height = image.size
     return (width, height) if orientation >= 5 else (height, width)
 
 
@@ -180,11 +157,8 @@ def exif_orientation(path: Path | str) -> int:
     Raises:
         UserError: the file is missing or its header cannot be read.
     """
-    try:
-        with _open(path) as image:
-            return _orientation(image)
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
+    with _open(path) as image:
+        return _orientation(image)
 
 
 def find_images(path: Path | str) -> tuple[list[Path], Counter[str]]:
@@ -247,29 +221,16 @@ def _has_16_bits(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or ";16" in str(image.tile)
 
 
-def _open(source: Path | str | bytes) -> Image.Image:
-    """An opened but not yet decoded image."""
-    if isinstance(source, bytes):
-        return Image.open(io.BytesIO(source), formats=_FORMATS)
-    check_bounded(source, MOST_IMAGE_BYTES)
-    return Image.open(source, formats=_FORMATS)
-
-
-def _unreadable(source: Path | str | bytes, error: Exception) -> UserError:
-    """The sentence for a file that is no readable image."""
-    name = f"{len(source)} bytes of image data" if isinstance(source, bytes) else str(source)
-    if isinstance(error, FileNotFoundError):
-        reason = "there is no such file"
-    elif isinstance(error, Image.UnidentifiedImageError):
-        reason = "its contents are of no such kind"
-    else:
-        # Some of Pillow's messages carry the address of an object: no two reports would be equal.
-        reason = re.sub(r"<[^>]* object at 0x[0-9a-f]+>", "the data", str(error))
-        reason = reason or type(error).__name__
-    return UserError(
-        f"Expected a whole image (BMP, GIF, JPEG, PNG, TIFF or WebP) in {name}, but {reason}; "
-        "replace it or take it out."
-    )
+@contextmanager
+def _open(source: Path | str | bytes) -> Iterator[Image.Image]:
+    """An opened but not yet decoded image; what goes wrong with it in the context is a sentence."""
+    name = f"{len(source)} bytes of data" if isinstance(source, bytes) else source
+    with reading(name, "an image (BMP, GIF, JPEG, PNG, TIFF, WebP)", "replace it or take it out"):
+        if not isinstance(source, bytes):
+            check_bounded(source, MOST_IMAGE_BYTES)
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=_FORMATS) as image:
+            yield image
 
 
 def _orientation(image: Image.Image) -> int:
