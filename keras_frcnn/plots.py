@@ -166,13 +166,7 @@ def _draw_stage(axis: Axes, stage: int, mode: str, records: list[dict[str, Any]]
             axis.axvline(after["iteration"], color="gray", linestyle="--", linewidth=1)
             place = {"transform": axis.get_xaxis_transform(), "rotation": 90}
             style = {"va": "top", "ha": "right", "fontsize": 8, "color": "gray"}
-            axis.text(
-                after["iteration"],
-                0.98,
-                f"learning rate {rates[1]:g}",
-                **place,
-                **style,
-            )
+            axis.text(after["iteration"], 0.98, f"learning rate {rates[1]:g}", **place, **style)
     if highest > 0:
         axis.set_ylim(0, 1.08 * highest)
     axis.set_title(stage_title(stage, mode))
@@ -240,14 +234,7 @@ def _draw_sizes(
     alpha = float(np.clip(300 / max(len(widths), 1), 0.08, 0.7))
     for low, high, colour, label in IOU_BANDS:
         of_band = (best_ious >= low) & (best_ious < high)
-        axis.scatter(
-            widths[of_band],
-            heights[of_band],
-            s=9,
-            color=colour,
-            alpha=alpha,
-            linewidth=0,
-        )
+        axis.scatter(widths[of_band], heights[of_band], s=9, color=colour, alpha=alpha, linewidth=0)
         axis.scatter([], [], s=30, color=colour, label=f"{label} ({of_band.sum()})")
     anchor_heights, anchor_widths = (anchors_input[:, 2:] - anchors_input[:, :2]).T
     if len(anchors_input):
@@ -256,10 +243,7 @@ def _draw_sizes(
     if not len(every_side):
         every_side = np.array([16.0, 512.0])
     low, high = max(0.5, every_side.min()), every_side.max()
-    limits = (
-        0.8 * low,
-        high * (high / low) ** 0.17,
-    )  # room for the sizes beside the anchors
+    limits = (0.8 * low, high * (high / low) ** 0.17)  # room for the sizes beside the anchors
     axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits, box_aspect=1)
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -273,21 +257,10 @@ def _draw_sizes(
 
 
 def _draw_anchors(axis: Axes, anchor_widths: np.ndarray, anchor_heights: np.ndarray) -> None:
-    style = {
-        "marker": "P",
-        "s": 90,
-        "color": "black",
-        "edgecolor": "white",
-        "zorder": 3,
-    }
+    style = {"marker": "P", "s": 90, "color": "black", "edgecolor": "white", "zorder": 3}
     axis.scatter(anchor_widths, anchor_heights, label="anchors", **style)
     plate = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
-    style = {
-        "xytext": (7, 5),
-        "textcoords": "offset points",
-        "fontsize": 8,
-        "bbox": plate,
-    }
+    style = {"xytext": (7, 5), "textcoords": "offset points", "fontsize": 8, "bbox": plate}
     for width, height in zip(anchor_widths, anchor_heights, strict=True):
         axis.annotate(f"{width:.0f} x {height:.0f}", (width, height), zorder=2.9, **style)
 

@@ -87,11 +87,7 @@ def in_batches(
 
 
 def run_on_images(
-    arguments: argparse.Namespace,
-    path: Path,
-    detector: Detector,
-    console: Console,
-    bits: int = 0,
+    arguments: argparse.Namespace, path: Path, detector: Detector, console: Console, bits: int = 0
 ) -> None:
     """Detects, draws and writes; unreadable images are named at the end, the rest is done.
 
@@ -130,11 +126,7 @@ def run_on_images(
     renamed: list[str] = []
     pictures = in_parallel(read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
     pictures = track(
-        pictures,
-        "detecting",
-        total=len(images),
-        console=console,
-        disable=not console.is_terminal,
+        pictures, "detecting", total=len(images), console=console, disable=not console.is_terminal
     )
     try:
         readable = _readable(pictures, unreadable)

@@ -103,10 +103,7 @@ def build_dataset(
 
 
 def check_objects(
-    image: WrittenImage,
-    size: tuple[int, int],
-    class_names: Sequence[str],
-    mend: Mend | None = None,
+    image: WrittenImage, size: tuple[int, int], class_names: Sequence[str], mend: Mend | None = None
 ) -> tuple[Example, list[DataProblem]]:
     """The sound objects of one image.
 

@@ -131,26 +131,6 @@ def about_bits(bits: int) -> str:
     )
 
 
-def image_size(path: Path | str | bytes) -> tuple[int, int]:
-    """Height and width in pixels that ``read_image`` would give, from the file's header.
-
-    The pixels are not decoded, except of a PNG without EXIF data before its pixels: the standard
-    allows them after the pixels too, and only then is the orientation known.
-
-    Raises:
-        UserError: the file is missing or its header cannot be read.
-    """
-    with _open(path) as image:
-        orientation = _orientation(image)
-        if image.format == "TIFF":
-            # Whether Pillow has turned the size of a TIFF before its pixels are loaded depends
-            # on its version; the file's own tags do not.
-            width, height = (image.tag_v2[tag] for tag in (256, 257))
-        else:
-            width, height = image.size
-    return (width, height) if orientation >= 5 else (height, width)
-
-
 def exif_orientation(path: Path | str) -> int:
     """1 (upright) to 8; from 5 on the stored pixels have their sides swapped.
 

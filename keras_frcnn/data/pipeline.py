@@ -40,11 +40,7 @@ BATCH_SIGNATURE = {
 
 
 def in_parallel(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    workers: int,
-    ahead: int,
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
 ) -> Iterator[Result]:
     """``map`` over threads, in order, never more than ``ahead`` results early.
 

@@ -127,11 +127,7 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
 
 
 def _pairs(
-    example: Example,
-    boxes: np.ndarray,
-    classes: np.ndarray,
-    iou_threshold: float,
-    nothing: int,
+    example: Example, boxes: np.ndarray, classes: np.ndarray, iou_threshold: float, nothing: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Classes of objects and detections of one image, pair by pair, 1-based.
 

@@ -83,10 +83,7 @@ NO_DETECTIONS = ImageDetections(
 
 
 def detection_records(
-    file_name: str,
-    image_id: str,
-    detections: ImageDetections,
-    class_names: Sequence[str],
+    file_name: str, image_id: str, detections: ImageDetections, class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The detections of one image as records of the file, in their order.
 
@@ -156,15 +153,6 @@ def write_csv(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
     """
     rows = ([*map(r.get, CSV_COLUMNS[:4]), *r["bbox"], r["score"]] for r in records)
     write_table(path, chain([CSV_COLUMNS], rows))
-
-
-def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
-    """Reads detections made by any program; see :func:`from_records`.
-
-    Raises:
-        UserError: the file is no JSON list, or as :func:`from_records`.
-    """
-    return from_records(read_list(path), path, dataset)
 
 
 def from_records(

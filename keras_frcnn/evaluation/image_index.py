@@ -55,9 +55,9 @@ class ImageIndex:
             self.found_by_id += 1
         if len(candidates) > 1:
             exact = [e for e in candidates if image_id in (e.image_id, e.key)]
-            candidates = _narrow(candidates, exact or [e for e in candidates if e in of_this_id])
-            candidates = _narrow(candidates, [e for e in candidates if _in_folder(e, name)])
-            candidates = _narrow(candidates, [e for e in candidates if e.path.name == name.name])
+            candidates = exact or [e for e in candidates if e in of_this_id] or candidates
+            candidates = [e for e in candidates if _in_folder(e, name)] or candidates
+            candidates = [e for e in candidates if e.path.name == name.name] or candidates
         if len(candidates) == 1:
             return candidates[0]
         given = (("file_name", file_name), ("image_id", image_id))
@@ -93,10 +93,6 @@ def _is_of_another_year(example: Example, image_id: str) -> bool:
     """
     years = {part for part in PurePosixPath(image_id).parts if _YEAR.fullmatch(part)}
     return bool(years and _YEAR.fullmatch(example.source)) and example.source not in years
-
-
-def _narrow(candidates: list[Example], some: list[Example]) -> list[Example]:
-    return some or candidates
 
 
 def _in_folder(example: Example, name: PurePosixPath) -> bool:

@@ -52,10 +52,7 @@ def write_report(
     folder = Path(folder)
     curves_png, confusion_png = folder / "precision_recall.png", folder / "confusion.png"
     confusion = confusion_matrix(
-        dataset,
-        detections,
-        score_threshold=score_threshold,
-        iou_threshold=evaluation.iou_threshold,
+        dataset, detections, score_threshold=score_threshold, iou_threshold=evaluation.iou_threshold
     )
     save_precision_recall(evaluation, curves_png)
     save_confusion(confusion, confusion_png)

@@ -16,12 +16,7 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.run_config import RunConfig
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.feature_cache import (
-    CachePlan,
-    FeatureCache,
-    feature_shapes,
-    plan_cache,
-)
+from keras_frcnn.training.feature_cache import CachePlan, FeatureCache, feature_shapes, plan_cache
 from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.passes import fill_feature_cache

