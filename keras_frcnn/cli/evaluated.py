@@ -54,7 +54,9 @@ def data_of_run(
         UserError: something is wrong with the data, or the run was trained on them.
     """
     run = RunFolder(arguments.run)
-    whole = load_test_data(arguments, path, run.read_config().class_names, console)
+    config = run.read_config()
+    whole = load_test_data(arguments, path, config.class_names, console)
+    whole = whole.with_bits(config.data.bits)
     dataset = first_images(whole, arguments.images)
     check_not_trained_on(run.training_images_file, dataset)
     return whole, dataset
@@ -76,7 +78,6 @@ def evaluate_run(
     """
     choose_devices(arguments.gpu, deterministic=False)
     from keras_frcnn.data.bad_images import number_left_out
-    from keras_frcnn.data.images import read_image
     from keras_frcnn.data.pipeline import in_parallel
     from keras_frcnn.evaluation.final_filter import keep_best_per_class
     from keras_frcnn.inference import result_stage
@@ -89,9 +90,7 @@ def evaluate_run(
     chosen = filter_of.evaluation_filter
     precision = usable_precision(arguments.precision, console) or config.precision
     detect, about_proposals = load_detector(arguments, stage, dataset, chosen, precision)
-    images = in_parallel(
-        lambda example: read_image(example.path), dataset.examples, workers=2, ahead=8
-    )
+    images = in_parallel(Example.pixels, dataset.examples, workers=2, ahead=8)
 
     def best_of(found: dict[str, ImageDetections]) -> dict[str, ImageDetections]:
         """Those that the recipe keeps of all images together."""

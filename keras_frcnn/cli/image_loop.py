@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import functools
+import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,13 +19,20 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_frcnn.cli.common import counted
-from keras_frcnn.errors import UserError, doing
+from keras_frcnn.errors import UserError, doing, shown
 from keras_frcnn.evaluation.detection_files import ImageDetections
 from keras_frcnn.files import check_inside, user_path, written_whole
 from keras_frcnn.stopping import held_back
 
 # Images in memory at most, in batches: those that wait for others of their key, too.
 BATCHES_WAITING = 4
+
+# Of the files beside the pictures, which folders of images might have, too.
+RESULTS = tuple(f"detections{part}.{kind}" for part in ("", "-part") for kind in ("json", "csv"))
+# One picture cannot have its name; all others can have theirs.
+_NAME_ERRORS = (
+    *(errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,24 +87,31 @@ def in_batches(
 
 
 def run_on_images(
-    arguments: argparse.Namespace,
-    path: Path,
-    detector: Detector,
-    console: Console,
+    arguments: argparse.Namespace, path: Path, detector: Detector, console: Console, bits: int = 0
 ) -> None:
     """Detects, draws and writes; unreadable images are named at the end, the rest is done.
 
     Stopped by a signal or by an error of the disk, it keeps what it has found so far beside an
     earlier result, and says so.
+
+    Args:
+        bits: that 16-bit images of the training use; 0: as many as these images use.
     """
-    from keras_frcnn.data.images import find_images
+    from keras_frcnn.data.images import about_bits, about_skipped, bits_used, find_images
     from keras_frcnn.data.pipeline import in_parallel
 
-    images, others = find_images(path)
+    images, skipped = find_images(path)
     if not images:
-        raise UserError(f"There is no image in {path} ({others} other files).")
+        raise UserError(". ".join([f"There is no image in {path}", *about_skipped(skipped)]) + ".")
     out = user_path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:
+        if (out / name).is_dir():
+            raise UserError(f"{out / name} is a folder, and a file of that name is to be written.")
+    used = bits_used(images)
+    bits = bits or used or 16
+    if used and bits < 16:
+        console.print(about_bits(bits), soft_wrap=True)
     root = path if path.is_dir() else path.parent
     for folder in {file.relative_to(root).parent for file in images}:
         check_inside(out / folder, out)
@@ -104,13 +122,11 @@ def run_on_images(
     of_one_stem = Counter(file.stem for file in images)
     class_names = detector.class_names
     best = np.zeros(len(class_names))
-    pictures = in_parallel(_read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
+    read = functools.partial(_read, bits=bits)
+    renamed: list[str] = []
+    pictures = in_parallel(read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
     pictures = track(
-        pictures,
-        "detecting",
-        total=len(images),
-        console=console,
-        disable=not console.is_terminal,
+        pictures, "detecting", total=len(images), console=console, disable=not console.is_terminal
     )
     try:
         readable = _readable(pictures, unreadable)
@@ -126,12 +142,13 @@ def run_on_images(
                 name = picture.file.relative_to(root)
                 with doing(f"drawing {picture.file}"):
                     drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
-                target = (out / name).with_name(name.name + ".png")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _save(drawn, target)
+                target = _save(drawn, out, name)
+                if target.stem != name.name:
+                    renamed.append(f"the picture of {shown(name)} is {target.name}")
                 stem = picture.file.stem
                 image_id = stem if of_one_stem[stem] == 1 else name.as_posix()
                 found_in[picture.position] = (name.as_posix(), image_id, detections)
+        _write(out / "detections", found_in, class_names)
     except (KeyboardInterrupt, OSError):
         if found_in:
             finished = f"{len(found_in)} of {len(images)} images are finished, their detections"
@@ -143,7 +160,8 @@ def run_on_images(
             except OSError as error:
                 console.print(f"{finished} could not be kept: {error}", soft_wrap=True)
         raise
-    _write(out / "detections", found_in, class_names)
+    for sentence in renamed:
+        console.print(sentence, style="yellow", soft_wrap=True)
     scores = [detections.scores for _, _, detections in found_in.values()]
     report(
         console,
@@ -153,7 +171,7 @@ def run_on_images(
         detector,
         seconds,
         len(found_in),
-        others,
+        about_skipped(skipped),
         unreadable,
         arguments,
     )
@@ -173,18 +191,32 @@ def _write(
     write_csv(target.with_suffix(".csv"), in_order())
 
 
-def _save(drawn: Image.Image, target: Path) -> None:
-    """Writes a picture whole; an error of the disk names the file."""
-    with written_whole(target) as partial:
-        drawn.save(partial, "PNG")
+def _save(drawn: Image.Image, out: Path, name: Path) -> Path:
+    """Writes the picture of an image; one that cannot have the image's name gets one of its own.
+
+    Args:
+        name: of the image, relative to the folder of all.
+    """
+    start = os.fsencode(name.name)[:80].decode(errors="ignore")
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
+    targets = [out / name.parent / f"{name.name}.png", out / f"{start}-{digest}.png"]
+    for target in targets[name.parts[0] in RESULTS :]:
+        try:
+            with written_whole(target) as partial:
+                drawn.save(partial, "PNG")
+            break
+        except OSError as error:
+            if error.errno not in _NAME_ERRORS or target == targets[-1]:
+                raise
+    return target
 
 
-def _read(item: tuple[int, Path]) -> Picture:
+def _read(item: tuple[int, Path], bits: int) -> Picture:
     from keras_frcnn.data.images import read_image
 
     position, file = item
     try:
-        return Picture(position, file, read_image(file))
+        return Picture(position, file, read_image(file, bits))
     except UserError as error:
         return Picture(position, file, str(error))
 
@@ -220,7 +252,7 @@ def report(
     detector: Detector,
     seconds: list[float],
     images: int,
-    others: int,
+    skipped: Sequence[str],
     unreadable: list[str],
     arguments: argparse.Namespace,
 ) -> None:
@@ -228,6 +260,7 @@ def report(
 
     Args:
         scores: of all detections.
+        skipped: sentences about files that were not read.
 
     Raises:
         UserError: not one image could be read.
@@ -239,8 +272,8 @@ def report(
         f"{arguments.score_thresh:g}, "
         f"{drawn} drawn from {lowest_drawn:g}"
     )
-    if others:
-        console.print(f"{others} files that are no images were skipped")
+    for sentence in skipped:
+        console.print(sentence, soft_wrap=True)
     for sentence in unreadable:
         console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)
     if unreadable:

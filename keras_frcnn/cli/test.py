@@ -160,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False, jit=arguments.jit)
     precision = usable_precision(arguments.precision, console)
-    run_on_images(arguments, path, load_detector(arguments, precision), console)
+    bits = 0 if arguments.run is None else RunFolder(arguments.run).read_config().data.bits
+    run_on_images(arguments, path, load_detector(arguments, precision), console, bits)
 
 
 def check(arguments: argparse.Namespace, path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from keras_frcnn.data.images import IMAGE_SUFFIXES, files_below
+from keras_frcnn.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, files_below
 
 # A name is compared with every other one for its nearest: so often only.
 _MOST_NEAREST = 20
@@ -56,9 +56,15 @@ class FilesOfFolder:
         self._exact: dict[str, Path] = {}
         self._loose: dict[str, set[Path]] = {}
         self._nearest_left = _MOST_NEAREST
+        files = list(files_below(folder)) if folder.is_dir() else []
+        self._unread = {
+            file.relative_to(folder).with_suffix("").as_posix(): file
+            for file in files
+            if file.suffix.lower() in UNREAD_SUFFIXES
+        }
         found = [
             (suffixes.index(file.suffix.lower()), str(file), file)
-            for file in (files_below(folder) if folder.is_dir() else ())
+            for file in files
             # macOS leaves "._1.xml" beside "1.xml" on foreign disks.
             if file.suffix.lower() in suffixes and not file.name.startswith("._")
         ]
@@ -82,7 +88,13 @@ class FilesOfFolder:
         return None
 
     def nearest(self, written: str) -> str:
-        """``"; the nearest is PATH"`` for a name that is not found, or ``""``."""
+        """``"; the nearest is PATH"`` for a name that is not found, or ``""``.
+
+        Or that there is a picture of a kind that is not read.
+        """
+        for name in _names(written):
+            if name in self._unread:
+                return f"; {self._unread[name]} is of a kind that is not read, convert it"
         self._nearest_left -= 1
         last = loose(_names(written)[-1].rpartition("/")[2])
         near = self._nearest_left >= 0 and difflib.get_close_matches(last, self._loose, n=1)

@@ -14,7 +14,7 @@ from keras_frcnn.paper.kept_proposals import external_proposals
 from keras_frcnn.paper.workshop import TRAINING_SETS, Absent, Workshop
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Compression, Recipe
-from keras_frcnn.run_config import DataSource, RunConfig, command_line
+from keras_frcnn.run_config import DataSource, RunConfig, command_line, stage_name
 from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.display import TrainingDisplay
@@ -183,5 +183,5 @@ def _fit(
             workshop.say(str(diverged))
             raise Absent(
                 f"the training {run.path.name} diverged: {diverged.what} at iteration "
-                f"{diverged.iteration:,} of stage {diverged.stage}"
+                f"{diverged.iteration:,} of {stage_name(diverged.stage)}"
             ) from diverged

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -184,3 +185,81 @@ def test_what_nobody_expected_names_the_image(tmp_path, monkeypatch, place):
             arguments, tmp_path / "a.png", Detector(detect, ("cat",)), Console(file=io.StringIO())
         )
     assert str(tmp_path / "a.png") in error.value.doing
+
+
+def outcome_of(photos: Path, out: Path, **more) -> tuple[str, list[str], list[int]]:
+    """What :func:`run_on_images` says, its pictures, and the brightest pixel of each image."""
+    seen = []
+
+    def detect(images, files):
+        seen.extend(int(image.max()) for image in images)
+        box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
+        return [(ImageDetections(box, score, np.array([1])), np.ones(1)) for _ in files]
+
+    arguments = Namespace(
+        out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6, saved_model=None, onnx=None
+    )
+    said = io.StringIO()
+    console = Console(file=said, width=1000)
+    run_on_images(arguments, photos, Detector(detect, ("cat",)), console, **more)
+    pictures = sorted(str(path.relative_to(out)) for path in out.rglob("*.png") if path.is_file())
+    return said.getvalue(), pictures, seen
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["l" * 248 + ".jpg", "é" * 124 + ".jpg", "detections.json/x.jpg", "a.jpg.png/x.jpg"],
+    ids=range(4),
+)
+def test_a_name_that_no_picture_can_have_stops_no_other(tmp_path, odd):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for name in ("a.jpg", odd, "z.jpg"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(photos / name)
+    said, pictures, _ = outcome_of(photos, out)
+    assert len(pictures) == 3
+    assert {"a.jpg.png", "z.jpg.png"} < set(pictures)
+    (other,) = set(pictures) - {"a.jpg.png", "z.jpg.png"}
+    assert f"picture of {odd} is {other}" in said
+    records = json.loads((out / "detections.json").read_text())
+    assert sorted(record["file_name"] for record in records) == sorted(["a.jpg", odd, "z.jpg"])
+    assert outcome_of(photos, out)[1] == pictures  # the second time they have the same names
+
+
+def test_a_folder_in_the_place_of_the_result_is_told_before_the_work(tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.new("RGB", (40, 30)).save(photos / "a.jpg")
+    (out / "detections.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"detections\.csv"):
+        outcome_of(photos, out)
+    assert not list(out.glob("*.png"))
+
+
+def test_a_result_that_cannot_be_written_is_kept_elsewhere(tmp_path, monkeypatch):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.new("RGB", (40, 30)).save(photos / "a.jpg")
+    replaced = os.replace
+
+    def replace(source, target):
+        if Path(target).name == "detections.json":
+            raise OSError(errno.EACCES, "Permission denied", str(target))
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="Permission"):
+        outcome_of(photos, out)
+    assert len(json.loads((out / "detections-part.json").read_text())) == 1
+
+
+def test_16_bit_images_are_read_as_in_training_else_by_their_own_range(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, brightest in (("a.png", 600), ("b.png", 1023)):
+        Image.fromarray(np.full((30, 40), brightest, np.uint16)).save(photos / name)
+    said, _, seen = outcome_of(photos, tmp_path / "out")
+    assert seen == [600 >> 2, 255]
+    assert "1023" in said
+    assert outcome_of(photos, tmp_path / "out", bits=12)[2] == [600 >> 4, 1023 >> 4]
+    assert outcome_of(photos, tmp_path / "out", bits=16)[2] == [600 >> 8, 1023 >> 8]
