@@ -38,18 +38,12 @@ def load_dataset(
         UserError: as :func:`load_voc` and :func:`load_simple`, or too much is bad.
     """
     dataset = _load(path, parser, sets, console, class_names, strict, default_split)
-    name_left_out(dataset, console)
+    sentences = [*about_problems(dataset), *filter(None, [allow_bad and dataset.doubt])]
+    for sentence in sentences:
+        console.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
     if not allow_bad:
         check_share_of_bad(dataset)
     return dataset
-
-
-def name_left_out(dataset: Dataset, console: Console) -> None:
-    """Names what was left out, mended or noted, in short."""
-    for sentence in about_problems(dataset):
-        console.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
-    if dataset.doubt:
-        console.print(dataset.doubt, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
 def _load(

@@ -128,14 +128,8 @@ def check_objects(
             box, problem = _check_box(written.corners, size, image.first_pixel, mend)
         else:
             known = _shortened(class_names)
-            box, problem = (
-                None,
-                (
-                    "class unknown",
-                    f"expected one of the classes {known}, found {written.class_name!r}",
-                    "object dropped",
-                ),
-            )
+            reason = f"expected one of the classes {known}, found {written.class_name!r}"
+            box, problem = None, ("class unknown", reason, "object dropped")
         if box is not None and (same := (written.class_name, *box.tolist())) in taken:
             reason = f"expected each {written.class_name} once, found this box before"
             box, problem = None, ("object repeated", reason, "used once")
@@ -227,15 +221,12 @@ def summary(dataset: Dataset) -> dict[str, int | dict[str, int]]:
 
 def without_objects(dataset: Dataset) -> list[DataProblem]:
     """A note on every image that has no object to train a detector on (recipe 4.9)."""
+    reason = (
+        "no object, or difficult ones only: the RPN learns from it, and by the paper's background "
+        "rule the detector does not"
+    )
     return [
-        DataProblem(
-            "no object",
-            str(example.path),
-            "",
-            "no object, or difficult ones only: the RPN learns from it, and by the paper's "
-            "background rule the detector does not",
-            "noted",
-        )
+        DataProblem("no object", str(example.path), "", reason, "noted")
         for example in dataset.examples
         if not len(example.without_difficult().classes)
     ]
