@@ -38,11 +38,10 @@ def load_dataset(
         UserError: as :func:`load_voc` and :func:`load_simple`, or too much is bad.
     """
     dataset = _load(path, parser, sets, console, class_names, strict, default_split)
-    sentences = [*about_problems(dataset), *filter(None, [allow_bad and dataset.doubt])]
-    for sentence in sentences:
-        console.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
     if not allow_bad:
         check_share_of_bad(dataset)
+    for sentence in about_problems(dataset):
+        console.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
     return dataset
 
 

@@ -55,7 +55,7 @@ def check_share_of_bad(dataset: Dataset) -> None:
 def about_problems(dataset: Dataset) -> Iterator[str]:
     """Sentences about all that was left out, mended or noted: the first of each kind, and numbers.
 
-    Nothing where there is no problem.
+    Last comes the doubt about the data as a whole.
     """
     in_kinds = sorted(dataset.problems, key=lambda problem: problem.kind)
     for kind, group in groupby(in_kinds, key=lambda problem: problem.kind):
@@ -73,6 +73,8 @@ def about_problems(dataset: Dataset) -> Iterator[str]:
     number = number_of(_with_action(dataset, "object dropped"))
     if number:
         yield f"{number} of the {dataset.number_of_objects + number} objects were left out"
+    if dataset.doubt:
+        yield shown(dataset.doubt)
 
 
 def _with_action(dataset: Dataset, action: str) -> list[DataProblem]:
