@@ -96,8 +96,8 @@ class _Group:
 
     def missing(self, list_path: Path) -> DataProblem:
         more = f" and {len(self.lines) - 1} more" if len(self.lines) > 1 else ""
-        tried = ", ".join(map(str, self.tried))
-        where, reason = f"line {self.lines[0]}{more}", f"expected the image {self.written}"
+        tried = ", ".join(f"{path!s:.500}" for path in self.tried)
+        where, reason = f"line {self.lines[0]}{more}", f"expected the image {self.written:.500}"
         reason += f", found no file; tried {tried}"
         return DataProblem("image missing", str(list_path), where, reason, "image dropped")
 
@@ -154,7 +154,7 @@ def _group_lines(
         group = groups[resolved[written]]
         group.lines.append(number)
         if any(corners) or class_name:
-            where = f"line {number} ({class_name})" if class_name else f"line {number}"
+            where = f"line {number} ({class_name:.80})" if class_name else f"line {number}"
             group.objects.append(WrittenObject(where, class_name, tuple(corners)))
     return list(groups.values()), problems
 

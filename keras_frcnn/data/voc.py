@@ -203,7 +203,7 @@ def _objects(root: Element, file: Path, problems: Problems) -> Iterator[WrittenO
     """
     for number, element in enumerate(root.findall("object"), start=1):
         name = _text(element, "name")
-        of = f"object {number} ({name})" if name else f"object {number}"
+        of = f"object {number} ({name:.80})" if name else f"object {number}"
         fault = ""
         if "\n" in name:
             name, fault = "", f"expected one name without elements in it, found {name!r:.80}"
@@ -212,7 +212,7 @@ def _objects(root: Element, file: Path, problems: Problems) -> Iterator[WrittenO
             reason = f"expected difficult to be 0 or 1, found {flag[:40]!r}"
             problems.append(DataProblem("flag unreadable", str(file), of, reason, "taken as 0"))
         boxes = element.findall("bndbox")
-        aside = ", ".join(_left_aside(element))
+        aside = ", ".join(dict.fromkeys(_left_aside(element)))[:80]
         if aside and boxes:
             reason = f"found {aside} beside the bndbox, which is read as an upright box"
             problems.append(DataProblem("shape left aside", str(file), of, reason, "noted"))
@@ -221,9 +221,11 @@ def _objects(root: Element, file: Path, problems: Problems) -> Iterator[WrittenO
         for place, box in enumerate(boxes or [Element("bndbox")], start=1):
             where = f"{of}, box {place}" if len(boxes) > 1 else of
             corners = tuple(_text(box, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
-            if box.attrib and not any(corners) and not fault:
-                fault = f"expected elements such as <xmin>, found the attributes {box.attrib!s:.80}"
-            yield WrittenObject(where, name, corners, flag in ("1", "true"), fault)
+            parts = ", ".join(box.attrib) + " as attributes" * bool(box.attrib)
+            parts = parts or ", ".join(part.tag for part in box)
+            missing = f"expected xmin, ymin, xmax, ymax in its bndbox, found {parts:.80}"
+            reason = fault or (missing if parts and not any(corners) else "")
+            yield WrittenObject(where, name, corners, flag in ("1", "true"), reason)
 
 
 def _left_aside(element: Element) -> Iterator[str]:
