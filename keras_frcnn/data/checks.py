@@ -128,16 +128,10 @@ def check_objects(
             box, problem = _check_box(written.corners, size, image.first_pixel, mend)
         else:
             known = _shortened(class_names)
-            box, problem = (
-                None,
-                (
-                    "class unknown",
-                    f"expected one of the classes {known}, found {written.class_name!r}",
-                    "object dropped",
-                ),
-            )
+            reason = f"expected one of the classes {known}, found {written.class_name!r:.80}"
+            box, problem = None, ("class unknown", reason, "object dropped")
         if box is not None and (same := (written.class_name, *box.tolist())) in taken:
-            reason = f"expected each {written.class_name} once, found this box before"
+            reason = f"expected each {written.class_name:.80} once, found this box before"
             box, problem = None, ("object repeated", reason, "used once")
         elif box is not None:
             taken.add(same)
@@ -227,15 +221,12 @@ def summary(dataset: Dataset) -> dict[str, int | dict[str, int]]:
 
 def without_objects(dataset: Dataset) -> list[DataProblem]:
     """A note on every image that has no object to train a detector on (recipe 4.9)."""
+    reason = (
+        "no object, or difficult ones only: the RPN learns from it, and by the paper's background "
+        "rule the detector does not"
+    )
     return [
-        DataProblem(
-            "no object",
-            str(example.path),
-            "",
-            "no object, or difficult ones only: the RPN learns from it, and by the paper's "
-            "background rule the detector does not",
-            "noted",
-        )
+        DataProblem("no object", str(example.path), "", reason, "noted")
         for example in dataset.examples
         if not len(example.without_difficult().classes)
     ]
@@ -308,16 +299,20 @@ def _names_in_doubt(images: Sequence[WrittenImage]) -> Iterator[DataProblem]:
         key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
         reason = ""
         if key.strip("_") in ("bg", "background"):
-            reason = f"expected objects only, found the class {name!r}: it is trained as any other"
+            reason = (
+                f"expected objects only, found the class {name!r:.80}: it is trained as any other"
+            )
         elif alike.setdefault(key, name) != name:
-            reason = f"expected one spelling of a class, found {name!r} beside {alike[key]!r}"
+            reason = (
+                f"expected one spelling of a class, found {name!r:.80} beside {alike[key]!r:.80}"
+            )
         if reason:
             yield DataProblem("class name doubtful", file, where, reason, "noted")
 
 
 def _shortened(names: Sequence[str]) -> str:
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more
+    return ", ".join(f"{name:.80}" for name in names[:20]) + more
 
 
 def _kinds(problems: Sequence[DataProblem]) -> dict[str, int]:

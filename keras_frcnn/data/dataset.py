@@ -64,10 +64,9 @@ class Problems:
     def append(self, problem: DataProblem) -> None:
         """Counts one more, or as many as it stands for."""
         kind, file = (problem.kind, problem.action), problem.file
-        if problem.number > 1 or self._counts[kind] >= MOST_OF_A_KIND:
-            self._more[(*kind, file if problem.number > 1 else "")] += problem.number
-        elif self._counts[(*kind, file)] >= MOST_OF_A_FILE:
-            self._more[(*kind, file)] += 1
+        full = self._counts[(*kind, file)] >= MOST_OF_A_FILE or problem.number > 1
+        if full or self._counts[kind] >= MOST_OF_A_KIND:
+            self._more[(*kind, file if full else "")] += problem.number
         else:
             self._counts.update([kind, (*kind, file)])
             self._named.append(problem)

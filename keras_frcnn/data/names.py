@@ -56,25 +56,25 @@ class FilesOfFolder:
         self._exact: dict[str, Path] = {}
         self._loose: dict[str, set[Path]] = {}
         self._nearest_left = _MOST_NEAREST
-        files = list(files_below(folder)) if folder.is_dir() else []
+        there = list(files_below(folder)) if folder.is_dir() else []
         self._unread = {
             file.relative_to(folder).with_suffix("").as_posix(): file
-            for file in files
+            for file in there
             if file.suffix.lower() in UNREAD_SUFFIXES
         }
-        found = [
-            (suffixes.index(file.suffix.lower()), str(file), file)
-            for file in files
-            # macOS leaves "._1.xml" beside "1.xml" on foreign disks.
+        # macOS leaves "._1.xml" beside "1.xml" on foreign disks.
+        files = [
+            file
+            for file in there
             if file.suffix.lower() in suffixes and not file.name.startswith("._")
         ]
+        files.sort(key=lambda file: (suffixes.index(file.suffix.lower()), str(file)))
         # All names without suffixes first: "a.jpg" is first of all what "a.jpg.xml" belongs to.
-        for whole in (False, True):
-            for _, _, file in sorted(found):
-                relative = file.relative_to(folder)
-                name = (relative if whole else relative.with_suffix("")).as_posix()
-                if self._exact.setdefault(name, file) == file:
-                    self._loose.setdefault(loose(name), set()).add(file)
+        names = [(file.relative_to(folder).with_suffix(""), file) for file in files]
+        names += [(file.relative_to(folder), file) for file in files]
+        for name, file in names:
+            if self._exact.setdefault(name.as_posix(), file) == file:
+                self._loose.setdefault(loose(name.as_posix()), set()).add(file)
 
     def find(self, written: str) -> Path | None:
         """The file of a name, if there is just one."""

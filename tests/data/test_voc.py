@@ -252,6 +252,7 @@ def test_each_bndbox_of_an_object_is_one(devkit):
         object_xml(box="<polygon><x1>1</x1><y1>1</y1></polygon>"),
         object_xml(box="<robndbox><cx>9</cx><cy>9</cy><w>5</w><h>4</h></robndbox>"),
         object_xml(box='<bndbox xmin="1" ymin="1" xmax="5" ymax="5"/>'),
+        object_xml(box="<bndbox><x>1</x><y>1</y><w>5</w><h>5</h></bndbox>"),
     ],
 )
 def test_objects_of_which_only_a_part_could_be_read_are_named(devkit, parts):
