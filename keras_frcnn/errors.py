@@ -9,6 +9,7 @@ from pathlib import Path
 
 # Before what happened TensorFlow names its own operation, and lists lines of its own program.
 _OPERATION = re.compile(r"^(\{\{[^}]*\}\} )+")
+_ADDRESS = re.compile(r"<[^>]* object at 0x[0-9a-f]+>")  # no two reports would be equal
 _OF_GRAPH = re.compile(r"\s|$|Graph execution error:|Detected at node |<stack traces")
 # Control characters, line ends of any kind, marks that turn the direction of text, and surrogates.
 _UNPRINTABLE = re.compile(
@@ -37,7 +38,7 @@ def reason_of(error: BaseException) -> str:
     lines = [line for line in str(text).strip().splitlines() if not _OF_GRAPH.match(line)]
     if not lines:
         return type(error).__name__ + (f" {error}" if isinstance(error, KeyError) else "")
-    return _OPERATION.sub("", lines[0])[:_MOST_SHOWN]
+    return _ADDRESS.sub("the data", _OPERATION.sub("", lines[0]))[:_MOST_SHOWN]
 
 
 @contextmanager

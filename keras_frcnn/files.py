@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -9,16 +10,20 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.stopping import held_back
 
 PARTIAL = ".partial"
 BLOCK_BYTES = 1 << 20
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
+# Surrogates that are no byte of a file's name: nothing can be written of them.
+_LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _PARTIAL_NAME = re.compile(r"\..+\.\d+" + re.escape(PARTIAL))
 
 
@@ -120,11 +125,38 @@ def write_text(path: Path | str, text: str) -> None:
     Raises:
         OSError: as :func:`written_whole`.
     """
+    with _text_file(path) as stream:
+        stream.write(_writable(text))
+
+
+def write_table(path: Path | str, rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a CSV file whole; texts that a spreadsheet would take for formulas get an apostrophe.
+
+    Raises:
+        OSError: as :func:`written_whole`.
+    """
+    with _text_file(path) as stream:
+        csv.writer(stream, lineterminator="\n").writerows([*map(_cell, row)] for row in rows)
+
+
+@contextmanager
+def _text_file(path: Path | str) -> Iterator[TextIO]:
     with (
         written_whole(path) as partial,
         open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
-        stream.write(text)
+        yield stream
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", "\\r")  # the writer would not quote it, and readers end a line there
+    return _writable(f"'{text}" if text.startswith(_FORMULA) else text)
+
+
+def _writable(text: str) -> str:
+    return _LONE_SURROGATE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def reserve(path: Path, size: int) -> None:

@@ -11,6 +11,7 @@ A  anchors of one position; G  objects of the data set.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.files import written_whole
+from keras_frcnn.fonts import font_for
 from keras_frcnn.metrics import read_records
+from keras_frcnn.run_config import stage_title
 
-STAGE_TITLES = {
-    0: "joint training",
-    1: "stage 1: RPN",
-    2: "stage 2: detector",
-    3: "stage 3: RPN on shared features",
-    4: "stage 4: detector, shared",
-}
 LOSSES = {
     "loss": ("total", "black"),
     "rpn_class_loss": ("RPN class", "tab:blue"),
@@ -44,8 +40,11 @@ IOU_BANDS = (
     (-math.inf, 0.5, "tab:red", "below 0.5"),
 )
 
+# Smaller letters are not read, in points.
+LEAST_LETTERS = 6
 
-def save_curves(metrics_path: Path | str, png: Path | str) -> None:
+
+def save_curves(metrics_path: Path | str, png: Path | str, mode: str = "alternating") -> None:
     """Draws the losses of ``metrics.jsonl`` over the iterations, one panel a stage.
 
     The raw values are pale, their moving average is drawn over them; a dashed line marks where
@@ -62,7 +61,7 @@ def save_curves(metrics_path: Path | str, png: Path | str) -> None:
     figure = Figure(figsize=(4.6 * panels + 1, 4.4), dpi=110, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for axis, (stage, records) in zip(axes, stages.items(), strict=False):
-        _draw_stage(axis, stage, [records[iteration] for iteration in sorted(records)])
+        _draw_stage(axis, stage, mode, [records[iteration] for iteration in sorted(records)])
     if not stages:
         axes[0].set_title("no iteration finished yet")
     axes[0].set_ylabel("loss")
@@ -97,10 +96,10 @@ def save_label_statistics(
     heights, widths = shapes.T
     every_class = np.concatenate([np.zeros(0, int), *(e.classes for e in dataset.examples)])
     counts = np.bincount(every_class.astype(int), minlength=len(dataset.class_names) + 1)[1:]
-    bar_height = max(6.0, 0.26 * len(counts) + 1.5)
-    figure = Figure(figsize=(12.5, min(bar_height, 30)), dpi=110, layout="constrained")
+    height = min(max(6.0, 0.26 * len(counts) + 1.5), 20.0)
+    figure = Figure(figsize=(12.5, height), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw_class_counts(left, dataset, counts)
+    _draw_class_counts(left, dataset, counts, height - 1.5)
     _draw_sizes(right, widths, heights, np.asarray(best_ious), anchors_input)
     title = "no boxes"
     if len(best_ious):
@@ -149,7 +148,7 @@ def save_anchor_clusters(
     save_figure(figure, Path(png))
 
 
-def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
+def _draw_stage(axis: Axes, stage: int, mode: str, records: list[dict[str, Any]]) -> None:
     highest = 0.0
     for name, (label, colour) in LOSSES.items():
         points = [(r["iteration"], r[name]) for r in records if _is_finite(r.get(name))]
@@ -167,16 +166,10 @@ def _draw_stage(axis: Axes, stage: Any, records: list[dict[str, Any]]) -> None:
             axis.axvline(after["iteration"], color="gray", linestyle="--", linewidth=1)
             place = {"transform": axis.get_xaxis_transform(), "rotation": 90}
             style = {"va": "top", "ha": "right", "fontsize": 8, "color": "gray"}
-            axis.text(
-                after["iteration"],
-                0.98,
-                f"learning rate {rates[1]:g}",
-                **place,
-                **style,
-            )
+            axis.text(after["iteration"], 0.98, f"learning rate {rates[1]:g}", **place, **style)
     if highest > 0:
         axis.set_ylim(0, 1.08 * highest)
-    axis.set_title(STAGE_TITLES.get(stage, str(stage)))
+    axis.set_title(stage_title(stage, mode))
     axis.set_xlabel("iteration")
     axis.grid(alpha=0.25)
     if axis.get_legend_handles_labels()[0]:
@@ -197,15 +190,34 @@ def _moving_average(values: np.ndarray, window: int) -> np.ndarray:
     return np.convolve(values, weights, mode="same") / counts
 
 
-def literal(name: str) -> str:
-    """A name for a picture: matplotlib takes what stands between two dollar signs for a formula."""
-    return name.replace("$", r"\$")
+def drawable(names: Sequence[str]) -> tuple[list[str], dict[str, Path]]:
+    """Names as a figure can show them, and the font for them as a keyword of matplotlib.
+
+    What stands between two dollar signs would be a formula.
+    """
+    font = font_for("".join(names))
+    return [font.readable(name).replace("$", r"\$") for name in names], {"font": font.file}
 
 
-def _draw_class_counts(axis: Axes, dataset: Dataset, counts: np.ndarray) -> None:
-    names = [literal(name) for name in dataset.class_names]
-    bars = axis.barh(names, counts, min(0.8, 0.2 + 0.1 * len(counts)))
-    axis.bar_label(bars, padding=3, fontsize=9)
+def named_ticks(names: Sequence[str], inches: float) -> tuple[range, list[str], dict[str, Any]]:
+    """Places, names and style of the ticks of classes along an axis, of many only some.
+
+    Args:
+        inches: length of the axis, roughly.
+    """
+    texts, font = drawable(names)
+    points = 0.8 * 72 * inches / max(len(texts), 1)
+    step = math.ceil(LEAST_LETTERS / points)
+    style = {**font, "fontsize": min(10, points * step)}
+    return range(0, len(texts), step), texts[::step], style
+
+
+def _draw_class_counts(axis: Axes, dataset: Dataset, counts: np.ndarray, inches: float) -> None:
+    places, names, style = named_ticks(dataset.class_names, inches)
+    bars = axis.barh(range(len(counts)), counts, min(0.8, 0.2 + 0.1 * len(counts)))
+    axis.set_yticks(places, names, **style)
+    if places.step == 1:
+        axis.bar_label(bars, padding=3, fontsize=min(9, style["fontsize"]))
     axis.invert_yaxis()
     axis.margins(x=0.12, y=0.02)
     axis.set_xlabel("objects")
@@ -222,14 +234,7 @@ def _draw_sizes(
     alpha = float(np.clip(300 / max(len(widths), 1), 0.08, 0.7))
     for low, high, colour, label in IOU_BANDS:
         of_band = (best_ious >= low) & (best_ious < high)
-        axis.scatter(
-            widths[of_band],
-            heights[of_band],
-            s=9,
-            color=colour,
-            alpha=alpha,
-            linewidth=0,
-        )
+        axis.scatter(widths[of_band], heights[of_band], s=9, color=colour, alpha=alpha, linewidth=0)
         axis.scatter([], [], s=30, color=colour, label=f"{label} ({of_band.sum()})")
     anchor_heights, anchor_widths = (anchors_input[:, 2:] - anchors_input[:, :2]).T
     if len(anchors_input):
@@ -238,10 +243,7 @@ def _draw_sizes(
     if not len(every_side):
         every_side = np.array([16.0, 512.0])
     low, high = max(0.5, every_side.min()), every_side.max()
-    limits = (
-        0.8 * low,
-        high * (high / low) ** 0.17,
-    )  # room for the sizes beside the anchors
+    limits = (0.8 * low, high * (high / low) ** 0.17)  # room for the sizes beside the anchors
     axis.set(xscale="log", yscale="log", xlim=limits, ylim=limits, box_aspect=1)
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -255,21 +257,10 @@ def _draw_sizes(
 
 
 def _draw_anchors(axis: Axes, anchor_widths: np.ndarray, anchor_heights: np.ndarray) -> None:
-    style = {
-        "marker": "P",
-        "s": 90,
-        "color": "black",
-        "edgecolor": "white",
-        "zorder": 3,
-    }
+    style = {"marker": "P", "s": 90, "color": "black", "edgecolor": "white", "zorder": 3}
     axis.scatter(anchor_widths, anchor_heights, label="anchors", **style)
     plate = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
-    style = {
-        "xytext": (7, 5),
-        "textcoords": "offset points",
-        "fontsize": 8,
-        "bbox": plate,
-    }
+    style = {"xytext": (7, 5), "textcoords": "offset points", "fontsize": 8, "bbox": plate}
     for width, height in zip(anchor_widths, anchor_heights, strict=True):
         axis.annotate(f"{width:.0f} x {height:.0f}", (width, height), zorder=2.9, **style)
 

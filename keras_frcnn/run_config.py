@@ -33,6 +33,24 @@ _ABOUT = ("format", "versions", "computing", "command", "name", "run")
 # Of a recipe, what weights do not depend on.
 _OF_TESTING = ("test_proposals", "test_filter", "evaluation_filter", "evaluation_strictly_greater")
 _NAMED_WEIGHTS = ("imagenet", "random")
+_TRAINED = {
+    1: "RPN",
+    2: "Fast R-CNN",
+    3: "RPN on shared convolutions",
+    4: "Fast R-CNN on shared convolutions",
+}
+
+
+def stage_name(stage: int) -> str:
+    """What a stage is called in messages: 0 is joint training."""
+    return f"stage {stage}" if stage else "joint training"
+
+
+def stage_title(stage: int, mode: str) -> str:
+    """What a stage is called over its losses, with what is trained."""
+    if mode == "fast-rcnn":
+        return "Fast R-CNN on given proposals"
+    return f"{stage_name(stage)}/4, {_TRAINED[stage]}" if stage in _TRAINED else stage_name(stage)
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,7 @@ class DataSource(Settings):
         parser: ``pascal_voc`` or ``simple``.
         sets: such as ``2007:trainval``.
         images: their number.
+        bits: that those with 16 bits use; 0 where there are none.
         proposals: those that were given, in the mode ``fast-rcnn``.
     """
 
@@ -63,6 +82,7 @@ class DataSource(Settings):
     parser: str = "pascal_voc"
     sets: tuple[str, ...] = ()
     images: Annotated[int, Range(0, 10**9)] = 0
+    bits: Literal[0, 8, 10, 12, 14, 16] = 0
     proposals: GivenSource | None = None
 
 

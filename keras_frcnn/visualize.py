@@ -15,11 +15,15 @@ colour  (red, green, blue), each 0 to 255.
 from __future__ import annotations
 
 import colorsys
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from keras_frcnn.fonts import font_for
 
 Colour = tuple[int, int, int]
 
@@ -88,7 +92,7 @@ def draw_detections(
     texts: list[tuple[str, ImageFont.FreeTypeFont]] = []
     for index in ranking:
         text = labels[index] if scores is None else f"{labels[index]} {scores[index]:.2f}"
-        font = _fitting_font(text, max(11, round(unit / 32)), picture.width)
+        text, font = _fitting(text, max(11, round(unit / 32)), picture.width)
         texts.append((text, font))
         plates.append(_place_plate(text, font, boxes_image[index], picture.size, plates))
     for index, plate, (text, font) in reversed(list(zip(ranking, plates, texts, strict=True))):
@@ -134,7 +138,7 @@ def draw_samples(
         drawn, colour = list(kinds).count(kind), SAMPLE_COLOURS[kind]
         total = (totals or {}).get(kind, drawn)
         text = f"{word} {drawn}" if total == drawn else f"{word} {drawn} of {total}"
-        font = _fitting_font(text, max(11, round(unit / 36)), picture.width // 3)
+        text, font = _fitting(text, max(11, round(unit / 36)), picture.width // 3)
         width, height = _plate_size(text, font)
         _draw_plate(draw, (x, 0, x + width, height), text, font, colour)
         x += width
@@ -169,9 +173,9 @@ def draw_outcomes(
     plates: list[tuple[int, int, int, int]] = []
     for index in reversed(drawing):
         if labels[index]:
-            font = _fitting_font(labels[index], max(11, round(unit / 34)), picture.width)
-            plates.append(_place_plate(labels[index], font, boxes[index], picture.size, plates))
-            _draw_plate(draw, plates[-1], labels[index], font, OUTCOMES[outcomes[index]][0])
+            text, font = _fitting(labels[index], max(11, round(unit / 34)), picture.width)
+            plates.append(_place_plate(text, font, boxes[index], picture.size, plates))
+            _draw_plate(draw, plates[-1], text, font, OUTCOMES[outcomes[index]][0])
     return picture
 
 
@@ -231,13 +235,23 @@ def _inclusive(box: np.ndarray) -> tuple[int, int, int, int]:
     return x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
 
 
-def _fitting_font(text: str, size: int, room: int) -> ImageFont.FreeTypeFont:
-    """The default font, smaller than asked where the plate would be wider than ``room``."""
-    font = ImageFont.load_default(size=size)
+def _fitting(text: str, size: int, room: int) -> tuple[str, ImageFont.FreeTypeFont]:
+    """The text as it can be drawn, and its font.
+
+    Smaller than asked where the plate would be wider than ``room``.
+    """
+    shown_by = font_for(text)
+    text = shown_by.readable(text)
+    font = _truetype(shown_by.file, size)
     while size > 8 and _plate_size(text, font)[0] > room:
         size -= max(1, size // 10)
-        font = ImageFont.load_default(size=size)
-    return font
+        font = _truetype(shown_by.file, size)
+    return text, font
+
+
+@functools.lru_cache(maxsize=64)
+def _truetype(file: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size)
 
 
 def _plate_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:

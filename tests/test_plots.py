@@ -12,6 +12,7 @@ from PIL import Image
 from keras_frcnn import plots
 from keras_frcnn.errors import UserError
 from keras_frcnn.plots import save_anchor_clusters, save_curves, save_label_statistics
+from keras_frcnn.run_config import stage_title
 
 
 @pytest.fixture
@@ -53,8 +54,8 @@ def test_curves_have_one_panel_a_stage(tmp_path, figures):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["curves.png"]
     first, second = figures["curves.png"].axes
     assert (first.get_title(), second.get_title()) == (
-        "stage 1: RPN",
-        "stage 2: detector",
+        "stage 1/4, RPN",
+        "stage 2/4, Fast R-CNN",
     )
     assert first.get_xlabel() == "iteration" and first.get_ylabel() == "loss"
     labels = first.get_legend_handles_labels()[1]
@@ -69,6 +70,15 @@ def test_curves_have_one_panel_a_stage(tmp_path, figures):
     assert first.texts[0].get_text() == "learning rate 0.0001"
     np.testing.assert_allclose(second.lines[1].get_ydata(), 2.0)  # the mean of equals, ends too
     assert len(second.texts) == 0
+
+
+@pytest.mark.parametrize(("mode", "stage"), [("joint", 0), ("fast-rcnn", 2)])
+def test_what_is_no_stage_of_four_has_no_number(tmp_path, figures, mode, stage):
+    path = write_metrics(tmp_path / "metrics.jsonl", [metrics(stage, 12, 0.5)])
+    save_curves(path, tmp_path / "curves.png", mode)
+    (axis,) = figures["curves.png"].axes
+    assert "stage" not in axis.get_title()
+    assert axis.get_title() == stage_title(stage, mode)
 
 
 def test_a_stage_of_one_record_has_points(tmp_path, figures):

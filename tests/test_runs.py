@@ -56,11 +56,6 @@ def test_configuration_round_trip(run, config):
         ({"flips": 1}, r"config\.json\.flips should be of type bool"),
         ({"class_names": "cat"}, r"config\.json\.class_names should be a list"),
         ({"class_names": ["cat", 3]}, r"config\.json\.class_names\[1\] should be of type str"),
-        ({"class_names": []}, r"config\.json: class_names should be a list of 1 to"),
-        ({"class_names": ["cat", "\ud800"]}, r"config\.json: class_names\[1\] should be"),
-        ({"class_names": ["cat", " "]}, r"config\.json: class_names\[1\] should be"),
-        ({"class_names": ["cat", "dog", "cat"]}, r"class_names should differ, 'cat' is"),
-        ({"class_names": [str(i) for i in range(10**5)]}, r"config\.json: class_names should be"),
         ({"recipe": {"name": "paper"}}, r"config\.json\.recipe lacks the field 'image'"),
         (
             {"precision": "float64"},

@@ -46,30 +46,8 @@ def load_dataset(
     Raises:
         UserError: as :func:`load_voc` and :func:`load_simple`, or too much is bad.
     """
-    dataset = _load(path, parser, sets, console, class_names, strict, default_split)
-    name_left_out(dataset, console)
-    if not allow_bad:
-        check_share_of_bad(dataset)
-    return dataset
-
-
-def name_left_out(dataset: Dataset, console: Console) -> None:
-    """Names what was left out, mended or noted, in short."""
-    for sentence in about_problems(dataset):
-        console.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
-    if dataset.doubt:
-        console.print(dataset.doubt, style="yellow", soft_wrap=True, markup=False, highlight=False)
-
-
-def _load(
-    path: Path,
-    parser: str,
-    sets: str | None,
-    console: Console,
-    class_names: Sequence[str] | None,
-    strict: bool,
-    default_split: str,
-) -> Dataset:
+    if parser == "simple" and sets is not None:
+        raise UserError("Image sets belong to VOC devkits; with -o simple leave them out.")
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -83,18 +61,14 @@ def _load(
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        if parser == "simple":
-            if sets is not None:
-                raise UserError("Image sets belong to VOC devkits; with -o simple leave them out.")
-            return load_simple(path, class_names=class_names, strict=strict, progress=progress)
-        return load_voc(
-            path,
-            sets,
-            class_names=class_names,
-            strict=strict,
-            default_split=default_split,
-            progress=progress,
-        )
+        of_devkit = {} if parser == "simple" else {"sets": sets, "default_split": default_split}
+        load = load_simple if parser == "simple" else load_voc
+        dataset = load(path, class_names=class_names, strict=strict, progress=progress, **of_devkit)
+    if not allow_bad:
+        check_share_of_bad(dataset)
+    for sentence in about_problems(dataset):
+        console.print(sentence, style="yellow", soft_wrap=True, markup=False, highlight=False)
+    return dataset
 
 
 def load_test_data(

@@ -75,14 +75,15 @@ def int8_examples(
     """
     from keras_frcnn.cli.data import load_dataset
 
+    config = RunFolder(arguments.run).read_config()
     dataset = load_dataset(
         user_path(arguments.path),
         arguments.parser,
         arguments.set,
         console=console,
-        class_names=RunFolder(arguments.run).read_config().class_names,
+        class_names=config.class_names,
         allow_bad=arguments.allow_bad,
-    )
+    ).with_bits(config.data.bits)
     asked = arguments.calibration_images or CALIBRATION_IMAGES
     if len(dataset) < asked:
         console.print(
@@ -103,14 +104,13 @@ def spread(number: int, asked: int) -> list[int]:
 
 def quantised(arguments: argparse.Namespace, model, examples: Sequence[Example], console: Console):
     """The model in int8."""
-    from keras_frcnn.data.images import read_image
     from keras_frcnn.onnx_format.quantise import needs_seven_bits, quantise
 
     bits = arguments.weight_bits or (7 if needs_seven_bits() else 8)
     why = "as asked" if arguments.weight_bits else "for this CPU; --weight_bits says otherwise"
     console.print(f"int8: calibrated on {len(examples)} images, weights of {bits} bits ({why})")
     seen = track(examples, "calibrating", console=console, disable=not console.is_terminal)
-    images = (read_image(example.path) for example in seen)
+    images = (example.pixels() for example in seen)
     return quantise(model, images, seven_bit_weights=bits == 7)
 
 
@@ -123,10 +123,8 @@ def compare_int8(
         examples: at most :data:`COMPARED` of them are taken, evenly spread.
         calibrated: whether they are those that int8 was calibrated on, which flatters it.
     """
-    from keras_frcnn.data.images import read_image
-
     taken = [examples[place] for place in spread(len(examples), COMPARED)]
-    images = {example.key: read_image(example.path) for example in taken}
+    images = {example.key: example.pixels() for example in taken}
     kept = agreement(
         *(
             {key: detector.find([image])[0] for key, image in images.items()}

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import functools
+import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,12 +20,17 @@ from rich.progress import track
 
 from keras_frcnn.cli.common import counted
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.errors import UserError, doing
+from keras_frcnn.detection.detector import Detector
+from keras_frcnn.errors import UserError, doing, shown
 from keras_frcnn.files import check_inside, user_path, written_whole
 from keras_frcnn.stopping import held_back
 
-# Images in memory at most, in batches: those that wait for others of their key, too.
-BATCHES_WAITING = 4
+# Of the files beside the pictures, which folders of images might have, too.
+RESULTS = tuple(f"detections{part}.{kind}" for part in ("", "-part") for kind in ("json", "csv"))
+# One picture cannot have its name; all others can have theirs.
+_NAME_ERRORS = (
+    *(errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,62 +47,37 @@ class Picture:
     pixels: np.ndarray | str
 
 
-@dataclass(frozen=True, eq=False)
-class Detector:
-    """What finds objects.
-
-    Attributes:
-        detect: ``(images, files) -> found``, of images of one key.
-        class_names: foreground classes in order.
-        traces: how often its function was traced so far; ``None``: it came traced from a file.
-        key: ``(height, width) -> key``; default: these themselves.
-    """
-
-    detect: Callable[[list[np.ndarray], list[Path]], list]
-    class_names: tuple[str, ...]
-    traces: Callable[[], int] | None = None
-    key: Callable[[int, int], tuple] = lambda height, width: (height, width)
-
-
-def in_batches(
-    pictures: Iterable[Picture], size: int, key: Callable[[int, int], tuple]
-) -> Iterator[list[Picture]]:
-    """Groups of at most ``size`` readable pictures with equal ``key(height, width)``.
-
-    Pictures wait until their group is full, or until :data:`BATCHES_WAITING` times ``size`` of them
-    wait in all: then the group that waited longest goes as it is.
-    """
-    waiting: dict[tuple, list[Picture]] = {}
-    for picture in pictures:
-        common = key(*picture.pixels.shape[:2])
-        group = waiting.setdefault(common, [])
-        group.append(picture)
-        if len(group) == size:
-            yield waiting.pop(common)
-        elif sum(map(len, waiting.values())) >= BATCHES_WAITING * size:
-            yield waiting.pop(next(iter(waiting)))
-    yield from waiting.values()
-
-
 def run_on_images(
     arguments: argparse.Namespace,
     path: Path,
     detector: Detector,
     console: Console,
+    boxes_of: Callable[[Path, np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Detects, draws and writes; unreadable images are named at the end, the rest is done.
 
     Stopped by a signal or by an error of the disk, it keeps what it has found so far beside an
     earlier result, and says so.
-    """
-    from keras_frcnn.data.images import find_images
-    from keras_frcnn.data.pipeline import in_parallel
 
-    images, others = find_images(path)
+    Args:
+        boxes_of: file and pixels of an image to the boxes to classify in it.
+    """
+    from keras_frcnn.data.images import about_bits, about_skipped, bits_used, find_images
+    from keras_frcnn.data.pipeline import in_parallel
+    from keras_frcnn.detection.loops import in_batches
+
+    images, skipped = find_images(path)
     if not images:
-        raise UserError(f"There is no image in {path} ({others} other files).")
+        raise UserError(". ".join([f"There is no image in {path}", *about_skipped(skipped)]) + ".")
     out = user_path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:
+        if (out / name).is_dir():
+            raise UserError(f"{out / name} is a folder, and a file of that name is to be written.")
+    used = bits_used(images)
+    bits = detector.bits or used or 16
+    if used and bits < 16:
+        console.print(about_bits(bits), soft_wrap=True)
     root = path if path.is_dir() else path.parent
     for folder in {file.relative_to(root).parent for file in images}:
         check_inside(out / folder, out)
@@ -103,35 +87,38 @@ def run_on_images(
     seconds = []
     of_one_stem = Counter(file.stem for file in images)
     class_names = detector.class_names
-    best = np.zeros(len(class_names))
-    pictures = in_parallel(_read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
+    read = functools.partial(_read, bits=bits)
+    renamed: list[str] = []
+    pictures = in_parallel(read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
     pictures = track(
-        pictures,
-        "detecting",
-        total=len(images),
-        console=console,
-        disable=not console.is_terminal,
+        pictures, "detecting", total=len(images), console=console, disable=not console.is_terminal
     )
     try:
         readable = _readable(pictures, unreadable)
-        for group in in_batches(readable, arguments.batch, detector.key):
+        groups = in_batches(
+            readable, arguments.batch, lambda picture: detector.key(*picture.pixels.shape[:2])
+        )
+        for group in groups:
+            images_of_group = [picture.pixels for picture in group]
+            boxes = (
+                None if boxes_of is None else [boxes_of(each.file, each.pixels) for each in group]
+            )
             start = time.perf_counter()
-            files = [picture.file for picture in group]
-            with doing(f"detecting in {', '.join(map(str, files))}"):
-                found = detector.detect([picture.pixels for picture in group], files)
+            with doing(f"detecting in {', '.join(str(picture.file) for picture in group)}"):
+                found = detector.find(images_of_group, boxes)
             seconds.append((time.perf_counter() - start) / len(group))
-            for picture, (detections, best_of_image) in zip(group, found, strict=True):
-                best = np.maximum(best, best_of_image)
+            for picture, detections in zip(group, found, strict=True):
                 detections = detections.at_least(arguments.score_thresh)
                 name = picture.file.relative_to(root)
                 with doing(f"drawing {picture.file}"):
                     drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
-                target = (out / name).with_name(name.name + ".png")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _save(drawn, target)
+                target = _save(drawn, out, name)
+                if target.stem != name.name:
+                    renamed.append(f"the picture of {shown(name)} is {target.name}")
                 stem = picture.file.stem
                 image_id = stem if of_one_stem[stem] == 1 else name.as_posix()
                 found_in[picture.position] = (name.as_posix(), image_id, detections)
+        _write(out / "detections", found_in, class_names)
     except (KeyboardInterrupt, OSError):
         if found_in:
             finished = f"{len(found_in)} of {len(images)} images are finished, their detections"
@@ -143,17 +130,15 @@ def run_on_images(
             except OSError as error:
                 console.print(f"{finished} could not be kept: {error}", soft_wrap=True)
         raise
-    _write(out / "detections", found_in, class_names)
-    scores = [detections.scores for _, _, detections in found_in.values()]
+    for sentence in renamed:
+        console.print(sentence, style="yellow", soft_wrap=True)
     report(
         console,
         out,
-        np.concatenate([*scores, np.zeros(0, np.float32)]),
-        best,
-        detector,
+        [detections for _, _, detections in found_in.values()],
+        class_names,
         seconds,
-        len(found_in),
-        others,
+        about_skipped(skipped),
         unreadable,
         arguments,
     )
@@ -173,18 +158,32 @@ def _write(
     write_csv(target.with_suffix(".csv"), in_order())
 
 
-def _save(drawn: Image.Image, target: Path) -> None:
-    """Writes a picture whole; an error of the disk names the file."""
-    with written_whole(target) as partial:
-        drawn.save(partial, "PNG")
+def _save(drawn: Image.Image, out: Path, name: Path) -> Path:
+    """Writes the picture of an image; one that cannot have the image's name gets one of its own.
+
+    Args:
+        name: of the image, relative to the folder of all.
+    """
+    start = os.fsencode(name.name)[:80].decode(errors="ignore")
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=6).hexdigest()
+    targets = [out / name.parent / f"{name.name}.png", out / f"{start}-{digest}.png"]
+    for target in targets[name.parts[0] in RESULTS :]:
+        try:
+            with written_whole(target) as partial:
+                drawn.save(partial, "PNG")
+            break
+        except OSError as error:
+            if error.errno not in _NAME_ERRORS or target == targets[-1]:
+                raise
+    return target
 
 
-def _read(item: tuple[int, Path]) -> Picture:
+def _read(item: tuple[int, Path], bits: int) -> Picture:
     from keras_frcnn.data.images import read_image
 
     position, file = item
     try:
-        return Picture(position, file, read_image(file))
+        return Picture(position, file, read_image(file, bits))
     except UserError as error:
         return Picture(position, file, str(error))
 
@@ -215,54 +214,60 @@ def draw(image: np.ndarray, detections, class_names: Sequence[str], threshold: f
 def report(
     console: Console,
     out: Path,
-    scores: np.ndarray,
-    best: np.ndarray,
-    detector: Detector,
+    found: Sequence[ImageDetections],
+    class_names: Sequence[str],
     seconds: list[float],
-    images: int,
-    others: int,
+    skipped: Sequence[str],
     unreadable: list[str],
     arguments: argparse.Namespace,
 ) -> None:
     """What was done, on the screen.
 
     Args:
-        scores: of all detections.
+        found: in each image.
+        skipped: sentences about files that were not read.
 
     Raises:
         UserError: not one image could be read.
     """
+    scores = np.concatenate([np.zeros(0, np.float32), *(each.scores for each in found)])
     drawn = int(np.sum(scores >= np.float32(arguments.draw_thresh)))
     lowest_drawn = max(arguments.draw_thresh, arguments.score_thresh)
     console.print(
-        f"{counted(images, 'image')}, {counted(len(scores), 'detection')} from score "
+        f"{counted(len(found), 'image')}, {counted(len(scores), 'detection')} from score "
         f"{arguments.score_thresh:g}, "
         f"{drawn} drawn from {lowest_drawn:g}"
     )
-    if others:
-        console.print(f"{others} files that are no images were skipped")
+    for sentence in skipped:
+        console.print(sentence, soft_wrap=True)
     for sentence in unreadable:
         console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)
+    images = len(found) + len(unreadable)
     if unreadable:
-        console.print(f"{len(unreadable)} of the {images + len(unreadable)} images were left out")
-    if not images:
+        console.print(f"{len(unreadable)} of the {images} images were left out")
+    if not found:
         raise UserError(f"None of the {len(unreadable)} images could be read.")
     if not drawn:
-        order = np.argsort(-best)
-        text = ", ".join(f"{detector.class_names[index]} {best[index]:.3f}" for index in order)
-        exported = arguments.saved_model or arguments.onnx
-        note = " (0: none that the exported model returns)" if exported else ""
+        best = best_scores(found, len(class_names))
+        text = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in np.argsort(-best))
         console.print(
-            f"nothing passed --draw_thresh; best score per class{note}: {text}", soft_wrap=True
+            f"nothing passed --draw_thresh; best score per class (0: none from "
+            f"{arguments.score_thresh:g}): {text}",
+            soft_wrap=True,
         )
     # The first image is traced and compiled with the function.
     first, steady = seconds[0], seconds[1:]
     console.print(
-        (
-            f"{np.median(steady):.3f} s an image (median; first {first:.1f} s)"
-            if steady
-            else f"{first:.1f} s an image, start-up included"
-        )
-        + (f"; traces for all image sizes: {detector.traces()}" if detector.traces else "")
+        f"{np.median(steady):.3f} s an image (median; first {first:.1f} s)"
+        if steady
+        else f"{first:.1f} s an image, start-up included"
     )
     console.print(f"pictures, detections.json and detections.csv are in {out}", soft_wrap=True)
+
+
+def best_scores(found: Iterable[ImageDetections], classes: int) -> np.ndarray:
+    """(C - 1,) the highest score of each class in any image; 0 where it was not detected."""
+    best = np.zeros(classes)
+    for each in found:
+        np.maximum.at(best, each.classes - 1, each.scores)
+    return best

@@ -170,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset = load_dataset(
         path, arguments.parser, arguments.set, console=console, allow_bad=arguments.allow_bad
     )
+    if is_rpn:
+        dataset = dataset.with_bits(RunFolder(arguments.run).read_config().data.bits)
     processes = None if is_rpn else arguments.workers or os.cpu_count()
     compute(arguments, dataset, method, out, processes, console)
 

@@ -31,7 +31,7 @@ def add_allow_bad_flag(group) -> None:
     group.add_argument(
         "--allow_bad",
         action="store_true",
-        help="go on where more than a tenth of the images is missing or unreadable\n"
+        help="go on where more than a tenth of the images or objects cannot be used\n"
         "default: stop then; below, leave them out and report them (ours)",
     )
 

@@ -8,7 +8,6 @@ boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the image, EXIF orie
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,8 +24,15 @@ from keras_frcnn.cli.common import (
     run_main,
     whole_number,
 )
+from keras_frcnn.cli.detectors import (
+    add_detector_flags,
+    add_proposals_flag,
+    add_stage_flag,
+    load_detector,
+    place_of,
+)
 from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.image_loop import Detector, run_on_images
+from keras_frcnn.cli.image_loop import run_on_images
 from keras_frcnn.cli.shared_flags import (
     add_filter_flags,
     add_gpu_flag,
@@ -34,14 +40,11 @@ from keras_frcnn.cli.shared_flags import (
     add_precision_flag,
     add_scales_flag,
     short_sides,
-    usable_precision,
 )
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path
-from keras_frcnn.onnx_format.packages import TO_RUN, check_available
-from keras_frcnn.proposals.given import GivenProposals, fit_to_image
+from keras_frcnn.proposals.given import NUMBER_OF_BOXES, fit_to_image
 from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.runs import RunFolder, find_run
 
 EPILOG = f"""\
 {ORIGINS}
@@ -71,35 +74,15 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "-p", "--path", required=True, metavar="PATH", help="image or folder, read recursively"
     )
-    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
-    group.add_argument("--saved_model", metavar="DIR", help="an exported model, instead of --run")
-    group.add_argument(
-        "--onnx",
-        metavar="FILE",
-        help="an exported ONNX file, instead of --run; needs onnxruntime (requirements-onnx.txt)",
-    )
+    add_detector_flags(group)
     group.add_argument(
         "--config_filename",
         metavar="FILE",
         help="config.json of a run, or the copy that train_frcnn.py --config_filename wrote, "
         "instead of --run (lineage)",
     )
-    group.add_argument(
-        "--stage",
-        type=int,
-        choices=(2, 4),
-        metavar="2|4",
-        help="2: the unshared variant, which is there while stages 3 and 4 are trained\n"
-        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
-    )
-    group.add_argument(
-        "--proposals",
-        nargs="+",
-        metavar="FILE",
-        help="classify these boxes, found by the image's name without suffix, instead of the "
-        "RPN's: files of python -m keras_frcnn proposals, or .mat files of Selective Search\n"
-        "default: the RPN's; must be given for a run that was trained so",
-    )
+    add_stage_flag(group)
+    add_proposals_flag(group)
     group.add_argument(
         "--out",
         metavar="DIR",
@@ -159,8 +142,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False, jit=arguments.jit)
-    precision = usable_precision(arguments.precision, console)
-    run_on_images(arguments, path, load_detector(arguments, precision), console)
+    detector = load_detector(arguments, filter_of(arguments), console)
+    arguments.score_thresh = detector.score_threshold or 0.0
+    run_on_images(arguments, path, detector, console, given_boxes(arguments))
 
 
 def check(arguments: argparse.Namespace, path: Path) -> None:
@@ -169,41 +153,17 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
     Raises:
         UserError: see above.
     """
-    exported = arguments.saved_model is not None or arguments.onnx is not None
-    given = [arguments.run, arguments.saved_model, arguments.onnx, arguments.config_filename]
-    if sum(value is not None for value in given) != 1:
+    if place_of(arguments) is None:
         raise UserError(
             "Give one of --run DIR (made by train_frcnn.py), --saved_model DIR and --onnx FILE "
             "(made by export) and --config_filename FILE (of a run)."
         )
     short_sides(arguments.scales)
-    if exported:
-        if arguments.proposals is not None:
-            raise UserError("--proposals belongs to --run; an exported model makes its own.")
-        if arguments.scales is not None:
-            raise UserError("--scales needs --run: an exported model has its one scale inside.")
-        if arguments.stage is not None:
-            raise UserError("--stage belongs to --run: an exported model is of one stage.")
-        if arguments.precision is not None:
-            raise UserError("--precision is fixed in an exported model; give it to export.")
-        if arguments.num_rois is not None:
-            raise UserError("--num_rois belongs to --run: an exported model takes all at once.")
-        for flag in ("nms_thresh", "num_proposals"):
-            if getattr(arguments, flag) is not None:
-                raise UserError(
-                    f"--{flag} is fixed in an exported model; give it to export, or use --run."
-                )
-    if arguments.onnx is not None:
-        if arguments.jit:
-            raise UserError("--jit compiles TensorFlow's graphs; onnxruntime runs an ONNX file.")
-        check_available(TO_RUN)
-        existing_path(arguments.onnx, "--onnx")
-    if arguments.config_filename is not None:
-        file = existing_path(arguments.config_filename, "--config_filename")
-        arguments.run = str(find_run(file).path)
-    if arguments.run is not None:
-        run = RunFolder(arguments.run)
-        run.read_config() if arguments.proposals else run.check_makes_proposals()
+    exported = arguments.saved_model is not None or arguments.onnx is not None
+    if exported and arguments.nms_thresh is not None:
+        raise UserError("--nms_thresh is fixed in an exported model; give it to export.")
+    if arguments.onnx is not None and arguments.jit:
+        raise UserError("--jit compiles TensorFlow's graphs; onnxruntime runs an ONNX file.")
     folder, out = path.resolve(), user_path(arguments.out).resolve()
     if not path.is_dir() and out == folder.parent:
         raise UserError(
@@ -219,109 +179,29 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
         )
 
 
-def load_detector(arguments: argparse.Namespace, precision: str | None) -> Detector:
-    """What the flags name: a run, or an exported model."""
-    from keras_frcnn.batches import BatchPredictor
-    from keras_frcnn.inference import load_predictor
-
-    if arguments.onnx:
-        from keras_frcnn.onnx_format.detector import OnnxDetector
-
-        model = OnnxDetector(user_path(arguments.onnx))
-        set_score_threshold(arguments, model.score_threshold, arguments.onnx)
-        return Detector(one_by_one(model), model.class_names)
-    if arguments.saved_model:
-        from keras_frcnn.export import load_exported
-
-        exported = load_exported(arguments.saved_model)
-        set_score_threshold(arguments, exported.score_threshold, arguments.saved_model)
-        return Detector(
-            lambda images, files: exported.detect_batch(np.stack(images)), exported.class_names
-        )
-    set_score_threshold(arguments)
-    chosen = DetectionFilter(score_threshold=arguments.score_thresh)
-    if arguments.nms_thresh is not None:
-        chosen = dataclasses.replace(chosen, nms_iou=arguments.nms_thresh)
-    given, chunk = load_given(arguments.proposals, None), arguments.num_rois
-    if given is not None:
-        return classify_given(arguments, chosen, given, precision)
-    predictor = load_predictor(
-        arguments.run,
-        chosen,
-        stage=arguments.stage,
-        number_of_proposals=arguments.num_proposals,
-        head_chunk=chunk,
-        short_sides=short_sides(arguments.scales),
-        precision=precision,
-        stage_flag="--stage",
-    )
-    if arguments.batch == 1:
-        return Detector(one_by_one(predictor), predictor.class_names, lambda: predictor.traces)
-    batched = BatchPredictor(predictor)
-    return Detector(
-        lambda images, files: batched.detect(images),
-        predictor.class_names,
-        lambda: batched.traces,
-        batched.key,
-    )
+def filter_of(arguments: argparse.Namespace) -> DetectionFilter | None:
+    """What ``--score_thresh`` and ``--nms_thresh`` ask for; None: the detector's own."""
+    asked = {"score_threshold": arguments.score_thresh, "nms_iou": arguments.nms_thresh}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return DetectionFilter(**given) if given else None
 
 
-def set_score_threshold(
-    arguments: argparse.Namespace, own: float | None = None, export: str | None = None
-) -> None:
-    """Fills in ``--score_thresh`` where it was not typed: the default, or a higher ``own``.
-
-    Args:
-        own: of an exported model, which returns nothing below it; None of one that does not say
-            so, and of a run.
-        export: the exported model.
+def given_boxes(arguments: argparse.Namespace) -> Callable[[Path, np.ndarray], np.ndarray] | None:
+    """File and pixels of an image to its boxes of ``--proposals``; None without the flag.
 
     Raises:
-        UserError: a lower one was typed than the exported model has inside.
+        UserError: the files cannot be read, or lack an image.
     """
-    if arguments.score_thresh is None:
-        arguments.score_thresh = max(DetectionFilter().score_threshold, own or 0.0)
-    elif own is not None and arguments.score_thresh < own:
-        raise UserError(
-            f"--score_thresh {arguments.score_thresh:g} is below {own:g}, the lowest score that "
-            f"{export} returns; give it to export, or use --run."
-        )
-
-
-def one_by_one(model) -> Callable[[list[np.ndarray], list[Path]], list]:
-    """For a :class:`Detector`, what finds objects in one image at a time."""
-    return lambda images, files: [model.detect(image) for image in images]
-
-
-def classify_given(
-    arguments: argparse.Namespace,
-    chosen: DetectionFilter,
-    given: GivenProposals,
-    precision: str | None,
-) -> Detector:
-    """As :func:`load_detector`, on given proposals."""
+    given = load_given(arguments.proposals, None)
+    if given is None:
+        return None
     from keras_frcnn.data.images import find_images
-    from keras_frcnn.given_boxes import NUMBER_OF_BOXES, load_classifier
 
-    boxes_of = given.of_files(find_images(user_path(arguments.path))[0])
-    classifier = load_classifier(
-        arguments.run,
-        chosen,
-        stage=arguments.stage,
-        head_chunk=arguments.num_rois,
-        short_sides=short_sides(arguments.scales),
-        precision=precision,
-        stage_flag="--stage",
-    )
     most = arguments.num_proposals or NUMBER_OF_BOXES
+    boxes_of = given.of_files(find_images(user_path(arguments.path))[0])
 
-    def detect_one(image: np.ndarray, file: Path):
-        boxes = boxes_of[file].best(most).boxes_image
-        boxes = fit_to_image(boxes, *image.shape[:2], f"{file.name} in {given.source}")
-        return classifier.detect(image, boxes)
+    def boxes(file: Path, image: np.ndarray) -> np.ndarray:
+        best = boxes_of[file].best(most).boxes_image
+        return fit_to_image(best, *image.shape[:2], f"{file.name} in {given.source}")
 
-    def detect(images: list[np.ndarray], files: list[Path]):
-        # Each image has another number of boxes.
-        return [detect_one(image, file) for image, file in zip(images, files, strict=True)]
-
-    return Detector(detect, classifier.class_names, lambda: classifier.traces)
+    return boxes

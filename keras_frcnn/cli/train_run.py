@@ -59,6 +59,7 @@ def run_config(
             parser=arguments.parser,
             sets=dataset.sets,
             images=len(dataset),
+            bits=dataset.bits,
             **given_record(arguments.proposals, given),
         ),
         recipe=recipe,

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.run_config import RunConfig, versions
+from keras_frcnn.run_config import RunConfig, stage_name, versions
 from keras_frcnn.runs import RunFolder
 
 
@@ -60,7 +60,7 @@ def show_start(
     )
     for stage, schedule in config.schedules.items():
         table.add_row(
-            f"stage {stage}" if stage else "joint",
+            "Fast R-CNN" if config.mode == "fast-rcnn" else stage_name(stage),
             f"{schedule.iterations} iterations, learning rate {schedule.learning_rate:g}, a tenth "
             f"after {schedule.drop_at}",
         )

@@ -28,34 +28,32 @@ def check_share_of_bad(dataset: Dataset) -> None:
         UserError: more than :data:`MOST_BAD` of the images, lines or objects were left out, or the
             sizes of so many images are not the written ones.
     """
-    lines = _with_action(dataset, "line dropped")
-    bad_lines = number_of(lines)
+    lines, images = (_with_action(dataset, f"{what} dropped") for what in ("line", "image"))
+    bad = number_of(lines)
     read = sum(max(1, len(example.classes)) for example in dataset.examples)
     read += number_of(_with_action(dataset, "object dropped"))
-    if bad_lines > MOST_BAD * (read + bad_lines):
+    if bad > MOST_BAD * (read + bad):
         raise UserError(
-            f"{bad_lines} lines of {lines[0].file} cannot be read, more than {MOST_BAD:.0%}, and "
-            f"{read} can. The first: "
-            f"{lines[0].where}: {lines[0].reason}. Mend the list, or go on without these lines by "
-            "--allow_bad."
+            f"{bad} lines of {lines[0].file} cannot be read, more than {MOST_BAD:.0%}, and {read} "
+            f"can. The first: {lines[0].where}: {lines[0].reason}. Mend the list, or go on without "
+            "these lines by --allow_bad."
         )
     if dataset.doubt:
         raise UserError(f"{dataset.doubt}. Mend the data, or go on as they are by --allow_bad.")
-    number = number_left_out(dataset)
-    listed = len(dataset) + number
-    if number > MOST_BAD * listed:
-        first = _with_action(dataset, "image dropped")[0]
+    bad = number_of(images)
+    listed = len(dataset) + bad
+    if bad > MOST_BAD * listed:
         raise UserError(
-            f"{number} of the {listed} images in {' + '.join(dataset.sets)} cannot be used, more "
-            f"than {MOST_BAD:.0%}. The first: {first.file}: {first.reason}. Mend the data, or go "
-            "on without these images by --allow_bad."
+            f"{bad} of the {listed} images in {' + '.join(dataset.sets)} cannot be used, more than "
+            f"{MOST_BAD:.0%}. The first: {images[0].file}: {images[0].reason}. Mend the data, or "
+            "go on without these images by --allow_bad."
         )
 
 
 def about_problems(dataset: Dataset) -> Iterator[str]:
     """Sentences about all that was left out, mended or noted: the first of each kind, and numbers.
 
-    Nothing where there is no problem.
+    Last comes the doubt about the data as a whole.
     """
     in_kinds = sorted(dataset.problems, key=lambda problem: problem.kind)
     for kind, group in groupby(in_kinds, key=lambda problem: problem.kind):
@@ -73,6 +71,8 @@ def about_problems(dataset: Dataset) -> Iterator[str]:
     number = number_of(_with_action(dataset, "object dropped"))
     if number:
         yield f"{number} of the {dataset.number_of_objects + number} objects were left out"
+    if dataset.doubt:
+        yield shown(dataset.doubt)
 
 
 def _with_action(dataset: Dataset, action: str) -> list[DataProblem]:

@@ -35,7 +35,7 @@ from keras_frcnn.data.dataset import (
     number_of,
 )
 from keras_frcnn.data.doubts import Mend, doubt_about_objects, is_normalised, judge_sizes
-from keras_frcnn.data.images import read_image
+from keras_frcnn.data.images import about_bits, bits_of, read_samples
 from keras_frcnn.errors import UserError, shown
 from keras_frcnn.files import write_text
 
@@ -71,7 +71,7 @@ def build_dataset(
         UserError: no image is left, or ``strict`` and there is a problem.
     """
     found = Problems(problems)
-    measured = _measure([image.path for image in images], progress)
+    measured, bits = _measure([image.path for image in images], progress)
     sound, sizes = [], []
     for image, size in zip(images, measured, strict=True):
         if isinstance(size, str):
@@ -96,14 +96,14 @@ def build_dataset(
         raise UserError(_strict_message(problems))
     if not examples:
         raise UserError(_nothing_left_message(sets, problems))
-    return Dataset(tuple(class_names), tuple(examples), tuple(sets), problems, doubt)
+    if 0 < bits < 16:  # no problem for --strict
+        problems += (DataProblem("16-bit images", "", "", about_bits(bits), "noted"),)
+    dataset = Dataset(tuple(class_names), tuple(examples), tuple(sets), problems, doubt)
+    return dataset.with_bits(bits)
 
 
 def check_objects(
-    image: WrittenImage,
-    size: tuple[int, int],
-    class_names: Sequence[str],
-    mend: Mend | None = None,
+    image: WrittenImage, size: tuple[int, int], class_names: Sequence[str], mend: Mend | None = None
 ) -> tuple[Example, list[DataProblem]]:
     """The sound objects of one image.
 
@@ -128,16 +128,10 @@ def check_objects(
             box, problem = _check_box(written.corners, size, image.first_pixel, mend)
         else:
             known = _shortened(class_names)
-            box, problem = (
-                None,
-                (
-                    "class unknown",
-                    f"expected one of the classes {known}, found {written.class_name!r}",
-                    "object dropped",
-                ),
-            )
+            reason = f"expected one of the classes {known}, found {written.class_name!r:.80}"
+            box, problem = None, ("class unknown", reason, "object dropped")
         if box is not None and (same := (written.class_name, *box.tolist())) in taken:
-            reason = f"expected each {written.class_name} once, found this box before"
+            reason = f"expected each {written.class_name:.80} once, found this box before"
             box, problem = None, ("object repeated", reason, "used once")
         elif box is not None:
             taken.add(same)
@@ -227,15 +221,12 @@ def summary(dataset: Dataset) -> dict[str, int | dict[str, int]]:
 
 def without_objects(dataset: Dataset) -> list[DataProblem]:
     """A note on every image that has no object to train a detector on (recipe 4.9)."""
+    reason = (
+        "no object, or difficult ones only: the RPN learns from it, and by the paper's background "
+        "rule the detector does not"
+    )
     return [
-        DataProblem(
-            "no object",
-            str(example.path),
-            "",
-            "no object, or difficult ones only: the RPN learns from it, and by the paper's "
-            "background rule the detector does not",
-            "noted",
-        )
+        DataProblem("no object", str(example.path), "", reason, "noted")
         for example in dataset.examples
         if not len(example.without_difficult().classes)
     ]
@@ -255,26 +246,33 @@ def write_report(problems: Sequence[DataProblem], path: Path) -> None:
     write_text(path, report_text(problems))
 
 
-def _measure(paths: Sequence[Path], progress: Progress | None) -> list[tuple[int, int] | str]:
-    """(height, width) of each image, or why it cannot be read; every image is fully decoded."""
+def _measure(
+    paths: Sequence[Path], progress: Progress | None
+) -> tuple[list[tuple[int, int] | str], int]:
+    """(height, width) of each image, or why it cannot be read; every image is fully decoded.
+
+    And how many bits 16-bit images use, all together, as of ``bits_of``.
+    """
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
-        measured = []
-        for result in pool.map(_measure_one, paths):  # in order; Pillow decodes without the GIL
+        measured, bits = [], 0
+        # In order; Pillow decodes without the GIL.
+        for result, bits_of_image in pool.map(_measure_one, paths):
             measured.append(result)
+            bits = max(bits, bits_of_image)
             if progress is not None:
                 progress(len(measured), len(paths))
-        return measured
+        return measured, bits
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the images not yet begun
 
 
-def _measure_one(path: Path) -> tuple[int, int] | str:
+def _measure_one(path: Path) -> tuple[tuple[int, int] | str, int]:
     try:
-        height, width, _ = read_image(path).shape
+        samples = read_samples(path)
     except UserError as error:
-        return str(error)
-    return height, width
+        return str(error), 0
+    return samples.shape[:2], bits_of(samples)
 
 
 def _size_problem(image: WrittenImage, size: tuple[int, int], mend: Mend | None) -> DataProblem:
@@ -301,16 +299,20 @@ def _names_in_doubt(images: Sequence[WrittenImage]) -> Iterator[DataProblem]:
         key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
         reason = ""
         if key.strip("_") in ("bg", "background"):
-            reason = f"expected objects only, found the class {name!r}: it is trained as any other"
+            reason = (
+                f"expected objects only, found the class {name!r:.80}: it is trained as any other"
+            )
         elif alike.setdefault(key, name) != name:
-            reason = f"expected one spelling of a class, found {name!r} beside {alike[key]!r}"
+            reason = (
+                f"expected one spelling of a class, found {name!r:.80} beside {alike[key]!r:.80}"
+            )
         if reason:
             yield DataProblem("class name doubtful", file, where, reason, "noted")
 
 
 def _shortened(names: Sequence[str]) -> str:
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more
+    return ", ".join(f"{name:.80}" for name in names[:20]) + more
 
 
 def _kinds(problems: Sequence[DataProblem]) -> dict[str, int]:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_frcnn.data.images import read_image
+
 # Python's own float would also read 1_0, 1e1, inf and digits of other scripts.
 _DECIMAL = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", re.ASCII)
 
@@ -62,10 +64,9 @@ class Problems:
     def append(self, problem: DataProblem) -> None:
         """Counts one more, or as many as it stands for."""
         kind, file = (problem.kind, problem.action), problem.file
-        if problem.number > 1 or self._counts[kind] >= MOST_OF_A_KIND:
-            self._more[(*kind, file if problem.number > 1 else "")] += problem.number
-        elif self._counts[(*kind, file)] >= MOST_OF_A_FILE:
-            self._more[(*kind, file)] += 1
+        full = self._counts[(*kind, file)] >= MOST_OF_A_FILE or problem.number > 1
+        if full or self._counts[kind] >= MOST_OF_A_KIND:
+            self._more[(*kind, file if full else "")] += problem.number
         else:
             self._counts.update([kind, (*kind, file)])
             self._named.append(problem)
@@ -147,6 +148,7 @@ class Example:
         boxes_image: (G, 4) float32.
         classes: (G,) int32.
         difficult: (G,) bool.
+        bits: that the data set's 16-bit images use, as of :func:`read_image`.
     """
 
     image_id: str
@@ -157,11 +159,20 @@ class Example:
     boxes_image: np.ndarray
     classes: np.ndarray
     difficult: np.ndarray
+    bits: int = 16
 
     @property
     def key(self) -> str:
         """Unique over years: ``"VOC2007/000005"``."""
         return f"{self.source}/{self.image_id}"
+
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) uint8 pixels of the image.
+
+        Raises:
+            UserError: as :func:`read_image`.
+        """
+        return read_image(self.path, self.bits)
 
     def without_difficult(self) -> Example:
         """The same image without its difficult objects, as training sees it (recipe 4.4)."""
@@ -184,6 +195,7 @@ class Dataset:
         sets: where they come from (``("2007:trainval", "2012:trainval")``).
         problems: everything that the checks found.
         doubt: why the data as a whole are likely wrong, a sentence without its end, or ``""``.
+        bits: that 16-bit images use, the same for all of them; 0 where there are none.
     """
 
     class_names: tuple[str, ...]
@@ -191,9 +203,17 @@ class Dataset:
     sets: tuple[str, ...]
     problems: tuple[DataProblem, ...] = field(default=())
     doubt: str = ""
+    bits: int = 0
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def with_bits(self, bits: int) -> Dataset:
+        """The same images, of which 16-bit ones are read with so many bits; 0: as they are."""
+        if not bits:
+            return self
+        examples = tuple(replace(example, bits=bits) for example in self.examples)
+        return replace(self, examples=examples, bits=bits)
 
     @property
     def ids_hash(self) -> str:

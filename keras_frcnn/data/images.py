@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import struct
-import zlib
-from collections import deque
-from collections.abc import Iterator
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import check_bounded
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# fmt: off
+IMAGE_SUFFIXES = (
+    ".bmp", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
+)
+# Pictures of other kinds, which are named where they lie among images: nobody should miss them.
+UNREAD_SUFFIXES = (
+    ".avif", ".heic", ".heif", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr",
+    ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2",
+    ".dcm", ".dds", ".exr", ".fits", ".hdr", ".ico", ".npy", ".nii", ".pcx", ".pbm", ".pgm",
+    ".pnm", ".ppm", ".psd", ".svg", ".tga",
+)
+# fmt: on
 
 # Only what the suffixes stand for: Pillow would also start Ghostscript on an EPS file.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -31,33 +42,26 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # Some decoders take a file as a whole; Pillow's largest image, uncompressed in 16 bits, is half.
 MOST_IMAGE_BYTES = 2**31
 
-# What Pillow's decoders raise on damaged files (and on an image too large to be honest).
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+# Pillow's error guards against bombs, from twice as many pixels on; large photos are none. Not
+# around each call: the filters of threads would get into each other's way.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# Ranges of the cameras whose samples are stored in 16 bits.
+RANGES = (8, 10, 12, 14, 16)
 
 
-def read_image(source: Path | str | bytes) -> np.ndarray:
+def read_image(source: Path | str | bytes, bits: int = 16) -> np.ndarray:
     """Decode an image of any common kind to what a viewer would show, as 8-bit RGB.
 
     EXIF orientation is applied. Greyscale is repeated over the channels, palettes are looked up,
-    alpha is dropped (the colours under it are kept), 16-bit samples give their high byte, CMYK is
-    multiplied out, all as TensorFlow's decoders do; of an animation or a multi-page file the first
-    frame is read. Greyscale in 32-bit integers or floats has no agreed range, see ``_to_bytes``.
+    alpha is dropped (the colours under it are kept), CMYK is multiplied out, all as TensorFlow's
+    decoders do; of an animation or a multi-page file the first frame is read. Greyscale in 32-bit
+    integers or floats has no agreed range, see ``_to_bytes``.
 
     Args:
         source: a file, or the contents of one.
+        bits: of samples of 16 bits so many are used, the higher ones are 0, see :func:`bits_used`;
+            the highest eight of them are read.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -66,37 +70,65 @@ def read_image(source: Path | str | bytes) -> np.ndarray:
         UserError: the file is missing, damaged, truncated, of another kind, or has more than twice
             ``PIL.Image.MAX_IMAGE_PIXELS`` pixels (Pillow's guard against decompression bombs).
     """
-    try:
-        with _open(source) as image:
-            image.load()
-            pixels = _to_rgb(image)
-            orientation = _orientation(image)
-    except _DECODING_ERRORS as error:
-        raise _unreadable(source, error) from error
-    return np.ascontiguousarray(_upright(pixels, orientation))
+    samples = read_samples(source)
+    if samples.dtype == np.uint16:
+        samples = np.minimum(samples >> (bits - 8), 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(samples, (*samples.shape[:2], 3)))
 
 
-def image_size(path: Path | str | bytes) -> tuple[int, int]:
-    """Height and width in pixels that ``read_image`` would give, from the file's header.
+def read_samples(source: Path | str | bytes) -> np.ndarray:
+    """As :func:`read_image`, with what 16 bits hold as it is.
 
-    The pixels are not decoded, except of a PNG without EXIF data before its pixels: the standard
-    allows them after the pixels too, and only then is the orientation known.
+    Returns:
+        (H, W, 3) uint8, RGB; or (H, W, 1) uint16 of greyscale in 16 bits; or (H, W, 3) uint16 of
+        colours in 16 bits, of which Pillow reads the high byte, so that the low one is 0.
 
     Raises:
-        UserError: the file is missing or its header cannot be read.
+        UserError: as :func:`read_image`.
     """
-    try:
-        with _open(path) as image:
-            orientation = _orientation(image)
-            if image.format == "TIFF":
-                # Whether Pillow has turned the size of a TIFF before its pixels are loaded depends
-                # on its version; the file's own tags do not.
-                width, height = (image.tag_v2[tag] for tag in (256, 257))
-            else:
-                width, height = image.size
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
-    return (width, height) if orientation >= 5 else (height, width)
+    with _open(source) as image:
+        has_16_bits = _has_16_bits(image)
+        image.load()
+        samples = _to_rgb(image)
+        orientation = _orientation(image)
+    if has_16_bits and samples.dtype == np.uint8:
+        samples = samples.astype(np.uint16) << 8
+    return _upright(samples, orientation)
+
+
+def bits_of(samples: np.ndarray) -> int:
+    """How many bits the samples of :func:`read_samples` use: 8, 10, 12, 14 or 16; 0 of uint8."""
+    if samples.dtype == np.uint8:
+        return 0
+    return next(bits for bits in RANGES if int(samples.max()) < 2**bits)
+
+
+def bits_used(files: Iterable[Path]) -> int:
+    """How many bits the files with 16-bit samples use, all together; 0 where there are none.
+
+    Only such files are decoded, and none after the first that uses all; what cannot be read counts
+    for nothing.
+    """
+    bits = 0
+    for file in files:
+        try:
+            with _open(file) as image:
+                if not _has_16_bits(image):
+                    continue
+            bits = max(bits, bits_of(read_samples(file)))
+        except UserError:
+            continue
+        if bits == max(RANGES):
+            break
+    return bits
+
+
+def about_bits(bits: int) -> str:
+    """What became of 16-bit images that use fewer bits, for the screen and the data report."""
+    return (
+        f"the samples in 16 bits use {bits} of them: 0 to {2**bits - 1} are read as black to white "
+        "(of colours in 16 bits the high byte)"
+    )
 
 
 def exif_orientation(path: Path | str) -> int:
@@ -105,14 +137,11 @@ def exif_orientation(path: Path | str) -> int:
     Raises:
         UserError: the file is missing or its header cannot be read.
     """
-    try:
-        with _open(path) as image:
-            return _orientation(image)
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
+    with _open(path) as image:
+        return _orientation(image)
 
 
-def find_images(path: Path | str) -> tuple[list[Path], int]:
+def find_images(path: Path | str) -> tuple[list[Path], Counter[str]]:
     """Image files of a folder and all folders below it, by suffix in upper or lower case.
 
     Symbolic links are followed, each folder is visited once. A file given by itself is taken
@@ -122,53 +151,66 @@ def find_images(path: Path | str) -> tuple[list[Path], int]:
         path: a file or a folder.
 
     Returns:
-        the files, sorted by their path, and how many other files there were. Both may be none.
+        the files, sorted by their path, and how many other files there were, by suffix. Both may
+        be none.
 
     Raises:
         UserError: nothing is there, or a folder may not be listed.
     """
     path = Path(path)
     if path.is_file():
-        return [path], 0
+        return [path], Counter()
     if not path.is_dir():
         raise UserError(
             f"Expected an image or a folder of images, but {path} does not exist; "
             "check the path (relative paths start from the current folder, "
             f"{Path.cwd()})."
         )
-    images, skipped = [], 0
+    images: list[Path] = []
+    skipped: Counter[str] = Counter()
     for file in files_below(path):
         # macOS leaves "._photo.jpg" beside "photo.jpg" on foreign disks; it holds no image.
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("._"):
+        suffix = "" if file.name.startswith("._") else file.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
             images.append(file)
         else:
-            skipped += 1
+            skipped[suffix] += 1
     return sorted(images), skipped
 
 
-def _open(source: Path | str | bytes) -> Image.Image:
-    """An opened but not yet decoded image."""
-    if isinstance(source, bytes):
-        return Image.open(io.BytesIO(source), formats=_FORMATS)
-    check_bounded(source, MOST_IMAGE_BYTES)
-    return Image.open(source, formats=_FORMATS)
+def about_skipped(skipped: Mapping[str, int]) -> list[str]:
+    """Sentences about the files that :func:`find_images` left out: pictures by their kind."""
+    kinds = [f"{skipped[kind]} {kind}" for kind in UNREAD_SUFFIXES if kind in skipped]
+    others = sum(number for kind, number in skipped.items() if kind not in UNREAD_SUFFIXES)
+    sentences = []
+    if kinds:
+        sentences.append(f"not read: {', '.join(kinds)}; convert them to JPEG or PNG")
+    if others:
+        sentences.append(f"{others} files that are no images were skipped")
+    return sentences
 
 
-def _unreadable(source: Path | str | bytes, error: Exception) -> UserError:
-    """The sentence for a file that is no readable image."""
-    name = f"{len(source)} bytes of image data" if isinstance(source, bytes) else str(source)
-    if isinstance(error, FileNotFoundError):
-        reason = "there is no such file"
-    elif isinstance(error, Image.UnidentifiedImageError):
-        reason = "its contents are of no such kind"
-    else:
-        # Some of Pillow's messages carry the address of an object: no two reports would be equal.
-        reason = re.sub(r"<[^>]* object at 0x[0-9a-f]+>", "the data", str(error))
-        reason = reason or type(error).__name__
-    return UserError(
-        f"Expected a whole image (BMP, GIF, JPEG, PNG, TIFF or WebP) in {name}, but {reason}; "
-        "replace it or take it out."
-    )
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether samples have (up to) 16 bits.
+
+    Args:
+        image: not decoded yet: its tiles then name the layout of the samples.
+    """
+    if image.format not in ("PNG", "TIFF") or image.mode in ("I", "F"):
+        return False
+    return image.mode.startswith("I;16") or ";16" in str(image.tile)
+
+
+@contextmanager
+def _open(source: Path | str | bytes) -> Iterator[Image.Image]:
+    """An opened but not yet decoded image; what goes wrong with it in the context is a sentence."""
+    name = f"{len(source)} bytes of data" if isinstance(source, bytes) else source
+    with reading(name, "an image (BMP, GIF, JPEG, PNG, TIFF, WebP)", "replace it or take it out"):
+        if not isinstance(source, bytes):
+            check_bounded(source, MOST_IMAGE_BYTES)
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=_FORMATS) as image:
+            yield image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -192,19 +234,21 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 of a decoded image of any of Pillow's modes, as stored (not turned)."""
+    """(H, W, 3) uint8 of a decoded image of any of Pillow's modes, as stored (not turned).
+
+    (H, W, 1) uint16 where there are 16 bits of greyscale.
+    """
     if image.mode == "CMYK" and image.format in ("JPEG", "MPO"):
         return _cmyk_jpeg_to_rgb(np.asarray(image), adobe="adobe" in image.info)
     if image.mode.startswith("I;16"):
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-    elif image.mode in ("I", "F"):
+        return np.asarray(image).astype(np.uint16)[..., np.newaxis]
+    if image.mode in ("I", "F"):
         grey = _to_bytes(np.asarray(image, np.float64))
-    elif image.mode == "P":
+        return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    if image.mode == "P":
         # Through RGBA: Pillow warns when it has to drop the transparency of a palette.
         return np.asarray(image.convert("RGBA"))[..., :3]
-    else:
-        return np.asarray(image.convert("RGB"))
-    return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    return np.asarray(image.convert("RGB"))
 
 
 def _cmyk_jpeg_to_rgb(cmyk: np.ndarray, *, adobe: bool) -> np.ndarray:

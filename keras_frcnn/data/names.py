@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from keras_frcnn.data.images import IMAGE_SUFFIXES, files_below
+from keras_frcnn.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, files_below
 
 # A name is compared with every other one for its nearest: so often only.
 _MOST_NEAREST = 20
@@ -56,19 +56,25 @@ class FilesOfFolder:
         self._exact: dict[str, Path] = {}
         self._loose: dict[str, set[Path]] = {}
         self._nearest_left = _MOST_NEAREST
-        found = [
-            (suffixes.index(file.suffix.lower()), str(file), file)
-            for file in (files_below(folder) if folder.is_dir() else ())
-            # macOS leaves "._1.xml" beside "1.xml" on foreign disks.
+        there = list(files_below(folder)) if folder.is_dir() else []
+        self._unread = {
+            file.relative_to(folder).with_suffix("").as_posix(): file
+            for file in there
+            if file.suffix.lower() in UNREAD_SUFFIXES
+        }
+        # macOS leaves "._1.xml" beside "1.xml" on foreign disks.
+        files = [
+            file
+            for file in there
             if file.suffix.lower() in suffixes and not file.name.startswith("._")
         ]
+        files.sort(key=lambda file: (suffixes.index(file.suffix.lower()), str(file)))
         # All names without suffixes first: "a.jpg" is first of all what "a.jpg.xml" belongs to.
-        for whole in (False, True):
-            for _, _, file in sorted(found):
-                relative = file.relative_to(folder)
-                name = (relative if whole else relative.with_suffix("")).as_posix()
-                if self._exact.setdefault(name, file) == file:
-                    self._loose.setdefault(loose(name), set()).add(file)
+        names = [(file.relative_to(folder).with_suffix(""), file) for file in files]
+        names += [(file.relative_to(folder), file) for file in files]
+        for name, file in names:
+            if self._exact.setdefault(name.as_posix(), file) == file:
+                self._loose.setdefault(loose(name.as_posix()), set()).add(file)
 
     def find(self, written: str) -> Path | None:
         """The file of a name, if there is just one."""
@@ -82,7 +88,13 @@ class FilesOfFolder:
         return None
 
     def nearest(self, written: str) -> str:
-        """``"; the nearest is PATH"`` for a name that is not found, or ``""``."""
+        """``"; the nearest is PATH"`` for a name that is not found, or ``""``.
+
+        Or that there is a picture of a kind that is not read.
+        """
+        for name in _names(written):
+            if name in self._unread:
+                return f"; {self._unread[name]} is of a kind that is not read, convert it"
         self._nearest_left -= 1
         last = loose(_names(written)[-1].rpartition("/")[2])
         near = self._nearest_left >= 0 and difflib.get_close_matches(last, self._loose, n=1)

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.images import read_image
+from keras_frcnn.data.dataset import Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.network.network_input import input_size, prepare_image
@@ -41,11 +40,7 @@ BATCH_SIGNATURE = {
 
 
 def in_parallel(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    workers: int,
-    ahead: int,
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
 ) -> Iterator[Result]:
     """``map`` over threads, in order, never more than ``ahead`` results early.
 
@@ -67,9 +62,9 @@ def image_scale(height: int, width: int, config: ImageConfig) -> tuple[np.ndarra
     return size, (size / np.array((height, width))).astype(np.float32)
 
 
-def decode_unit(unit, read: Callable[[Path], np.ndarray] = read_image) -> np.ndarray:
+def decode_unit(unit, read: Callable[[Example], np.ndarray] = Example.pixels) -> np.ndarray:
     """(H, W, 3) uint8 pixels of a training unit, mirrored where it is."""
-    image = read(unit.example.path)
+    image = read(unit.example)
     return np.ascontiguousarray(image[:, ::-1]) if unit.flipped else image
 
 
@@ -80,7 +75,7 @@ def unit_record(
     *,
     proposals_image: np.ndarray | None,
     features: np.ndarray | None,
-    read: Callable[[Path], np.ndarray] = read_image,
+    read: Callable[[Example], np.ndarray] = Example.pixels,
 ) -> dict[str, Any]:
     """Everything about one unit but its final pixels, as NumPy arrays.
 
@@ -90,7 +85,7 @@ def unit_record(
         config: the input size.
         proposals_image: (P, 4) float32 in pixels of the image as the unit shows it, or ``None``.
         features: (h, w, F) 16-bit floats as uint16; ``None`` reads the image.
-        read: file to pixels, of a cache, say.
+        read: image to pixels, of a cache, say.
     """
     size, scale = image_scale(unit.example.height, unit.example.width, config)
     if proposals_image is None:

@@ -1,10 +1,7 @@
 """The annotation list of the keras-frcnn lineage: ``path,x1,y1,x2,y2,class``, one object a line.
 
-Shapes and names
-----------------
-x1, y1, x2, y2  corners in pixels of the upright image, counted from 0, half-open.
-list  the text file; paths in it start from its own folder, else from the current one.
-problem  one thing that was wrong and what was done about it (``DataProblem``).
+Corners are in pixels of the upright image, counted from 0, half-open; paths start from the folder
+of the list, else from the current one.
 """
 
 from __future__ import annotations
@@ -94,26 +91,15 @@ class _Group:
     objects: list[WrittenObject] = field(default_factory=list)
 
     def image(self, list_path: Path) -> WrittenImage:
-        return WrittenImage(
-            image_id=self.written,
-            source=list_path.name,
-            path=self.file,
-            annotation=list_path,
-            objects=tuple(self.objects),
-            size=None,
-            first_pixel=0,
-        )
+        objects = tuple(self.objects)
+        return WrittenImage(self.written, list_path.name, self.file, list_path, objects, None, 0)
 
     def missing(self, list_path: Path) -> DataProblem:
         more = f" and {len(self.lines) - 1} more" if len(self.lines) > 1 else ""
-        tried = ", ".join(map(str, self.tried))
-        return DataProblem(
-            "image missing",
-            str(list_path),
-            f"line {self.lines[0]}{more}",
-            f"expected the image {self.written}, found no file; tried {tried}",
-            "image dropped",
-        )
+        tried = ", ".join(f"{path!s:.500}" for path in self.tried)
+        where, reason = f"line {self.lines[0]}{more}", f"expected the image {self.written:.500}"
+        reason += f", found no file; tried {tried}"
+        return DataProblem("image missing", str(list_path), where, reason, "image dropped")
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -168,7 +154,7 @@ def _group_lines(
         group = groups[resolved[written]]
         group.lines.append(number)
         if any(corners) or class_name:
-            where = f"line {number} ({class_name})" if class_name else f"line {number}"
+            where = f"line {number} ({class_name:.80})" if class_name else f"line {number}"
             group.objects.append(WrittenObject(where, class_name, tuple(corners)))
     return list(groups.values()), problems
 
@@ -177,13 +163,8 @@ def _bad_line(list_path: Path, number: int, fields: Sequence[str]) -> DataProble
     found = f"{len(fields)} fields" if len(fields) != 6 else "an empty path"
     if len(fields) == 10:
         found += ": decimal commas?"
-    return DataProblem(
-        "line unreadable",
-        str(list_path),
-        f"line {number}",
-        f"expected {_FORM}, found {found} (a path with a comma needs quotes)",
-        "line dropped",
-    )
+    reason = f"expected {_FORM}, found {found} (a path with a comma needs quotes)"
+    return DataProblem("line unreadable", str(list_path), f"line {number}", reason, "line dropped")
 
 
 def _is_header(list_path: Path, fields: Sequence[str]) -> bool:

@@ -8,8 +8,6 @@ Only ids listed in ``ImageSets/Main`` are used. Nothing is ever written there.
 
 Shapes and names
 ----------------
-devkit  the folder that holds VOC2007, VOC2012, ...; the path of one of these is taken too.
-set  a (year, split) pair, ``("2007", "trainval")``, written ``2007:trainval``.
 xmin, ymin, xmax, ymax  as written: counted from 1, the last pixel included. They become the
     half-open (ymin - 1, xmin - 1, ymax, xmax), float32.
 """
@@ -96,11 +94,7 @@ def load_voc(
     for year in dict.fromkeys(year for year, _ in chosen):
         lists = [list_file(folders[year], split) for each, split in chosen if each == year]
         files = FilesOfFolder(folders[year] / "JPEGImages", _SUFFIXES)
-        for image_id, annotation in unique_ids(folders[year], lists, problems).items():
-            root = annotation and _read_annotation(annotation, problems)
-            if root is None:
-                continue
-            written = tuple(_objects(root, annotation, problems))
+        for image_id, annotation, root, written in _annotated(folders[year], lists, problems):
             objects += written
             image_path = _image_path(folders[year], image_id, root, files, problems)
             if image_path is not None:
@@ -140,10 +134,8 @@ def read_class_names(devkit: Path | str) -> tuple[str, ...]:
     objects: list[WrittenObject] = []
     for year, split in available_sets(devkit):
         lists = [list_file(folders[year], split)]
-        for annotation in unique_ids(folders[year], lists, problems).values():
-            root = annotation and _read_annotation(annotation, problems)
-            if root is not None:
-                objects += _objects(root, annotation, problems)
+        for *_, written in _annotated(folders[year], lists, problems):
+            objects += written
     return _class_list(names_found(objects), set(folders))
 
 
@@ -170,6 +162,16 @@ def check_test_lists(devkit: Path | str, train: Dataset) -> None:
                 f"{year}:test, found {len(both)}: {', '.join(both[:5])}{more}; take them out of "
                 f"one of the lists in {file.parent}."
             )
+
+
+def _annotated(
+    folder: Path, lists: Sequence[Path], problems: Problems
+) -> Iterator[tuple[str, Path, Element, tuple[WrittenObject, ...]]]:
+    """Id, annotation, its root and its objects, of every id of the lists that can be read."""
+    for image_id, annotation in unique_ids(folder, lists, problems).items():
+        root = annotation and _read_annotation(annotation, problems)
+        if root is not None:
+            yield image_id, annotation, root, tuple(_objects(root, annotation, problems))
 
 
 def _read_annotation(file: Path, problems: Problems) -> Element | None:
@@ -201,7 +203,7 @@ def _objects(root: Element, file: Path, problems: Problems) -> Iterator[WrittenO
     """
     for number, element in enumerate(root.findall("object"), start=1):
         name = _text(element, "name")
-        of = f"object {number} ({name})" if name else f"object {number}"
+        of = f"object {number} ({name:.80})" if name else f"object {number}"
         fault = ""
         if "\n" in name:
             name, fault = "", f"expected one name without elements in it, found {name!r:.80}"
@@ -210,7 +212,7 @@ def _objects(root: Element, file: Path, problems: Problems) -> Iterator[WrittenO
             reason = f"expected difficult to be 0 or 1, found {flag[:40]!r}"
             problems.append(DataProblem("flag unreadable", str(file), of, reason, "taken as 0"))
         boxes = element.findall("bndbox")
-        aside = ", ".join(_left_aside(element))
+        aside = ", ".join(dict.fromkeys(_left_aside(element)))[:80]
         if aside and boxes:
             reason = f"found {aside} beside the bndbox, which is read as an upright box"
             problems.append(DataProblem("shape left aside", str(file), of, reason, "noted"))
@@ -219,9 +221,11 @@ def _objects(root: Element, file: Path, problems: Problems) -> Iterator[WrittenO
         for place, box in enumerate(boxes or [Element("bndbox")], start=1):
             where = f"{of}, box {place}" if len(boxes) > 1 else of
             corners = tuple(_text(box, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
-            if box.attrib and not any(corners) and not fault:
-                fault = f"expected elements such as <xmin>, found the attributes {box.attrib!s:.80}"
-            yield WrittenObject(where, name, corners, flag in ("1", "true"), fault)
+            parts = ", ".join(box.attrib) + " as attributes" * bool(box.attrib)
+            parts = parts or ", ".join(part.tag for part in box)
+            missing = f"expected xmin, ymin, xmax, ymax in its bndbox, found {parts:.80}"
+            reason = fault or (missing if parts and not any(corners) else "")
+            yield WrittenObject(where, name, corners, flag in ("1", "true"), reason)
 
 
 def _left_aside(element: Element) -> Iterator[str]:

@@ -49,9 +49,9 @@ class ImageDetections:
         return len(self.scores)
 
     @classmethod
-    def from_rows(cls, rows: Sequence[tuple[float, ...]]) -> ImageDetections:
-        """The detections of rows ``(y1, x1, y2, x2, score, class)``, at least one; float64."""
-        values = np.array(rows, np.float64)
+    def from_numbers(cls, numbers: Sequence[float]) -> ImageDetections:
+        """The detections of ``y1, x1, y2, x2, score, class``, one after the other; float64."""
+        values = np.array(numbers, np.float64).reshape(-1, 6)
         return cls(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
 
     def at_least(self, score: float) -> ImageDetections:

@@ -22,6 +22,7 @@ class Detector:
         class_names: foreground classes in order.
         score_threshold: the lowest score that it returns; None where it is not known.
         source: where it was loaded from, for messages.
+        bits: that 16-bit images of its training use; 0: not known.
         mean_per_class: when it is evaluated, this many times the number of images are kept of each
             class; None: all (recipe 4.8).
         strictly_greater: whether its recipe's evaluation asks for more than the IoU threshold.
@@ -30,6 +31,7 @@ class Detector:
     class_names: tuple[str, ...]
     score_threshold: float | None
     source: str
+    bits: int = 0
     mean_per_class: int | None = None
     strictly_greater: bool = False
 
@@ -54,7 +56,7 @@ class Detector:
             raise UserError(
                 f"Expected boxes for each of the {len(images)} images, received {len(boxes)}."
             )
-        arrays = [pixels_of(image) for image in images]
+        arrays = [pixels_of(image, self.bits or 16) for image in images]
         found: list[Detections] = []
         for index, pixels in enumerate(arrays):
             given = None if boxes is None else [boxes[index]]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from keras_frcnn.data.dataset import Dataset, Example
-from keras_frcnn.data.images import read_image
 from keras_frcnn.data.pipeline import in_parallel
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector, Key
@@ -56,9 +55,7 @@ def detect_dataset(
     Raises:
         UserError: an image cannot be read, or the proposals lack one.
     """
-    images = in_parallel(
-        lambda example: read_image(example.path), dataset.examples, workers=workers, ahead=8
-    )
+    images = in_parallel(Example.pixels, dataset.examples, workers=workers, ahead=8)
     for example, image in zip(dataset.examples, images, strict=True):
         boxes = None if given is None else [given.of_example(example).boxes_image]
         with doing(f"detecting in {example.path}"):

@@ -96,6 +96,7 @@ class NetworkDetector(Detector):
         self.strictly_greater = recipe.evaluation_strictly_greater
         self.mean_per_class = self.detection_filter.mean_per_class
         self.run = run
+        self.bits = 0 if run is None else run.read_config().data.bits
         self.source = "the network" if run is None else str(run.path)
 
     def about(self) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class NetworkDetector(Detector):
     def prepared(self, data: Dataset) -> Dataset:
         if self.run is not None:
             check_not_trained_on(self.run.training_images_file, data)
-        return data
+        return data.with_bits(self.bits)
 
     def for_evaluation(self) -> NetworkDetector:
         """With the recipe's filter for evaluation, unless another one was asked for."""

@@ -17,26 +17,28 @@ from PIL import Image
 
 from keras_frcnn.data.images import read_image
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import user_path
 
 
-def pixels_of(image: Any) -> np.ndarray:
+def pixels_of(image: Any, bits: int = 16) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an image in any common form.
 
     Args:
         image: a path; encoded bytes; a PIL image (EXIF orientation is applied); or an array, or
             what becomes one, of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of which alpha is
-            dropped: bool; uint8; uint16, whose high byte counts; or floats, all in 0..1 (stretched
-            to 0..255) or all in 0..255.
+            dropped: bool; uint8; uint16; or floats, all in 0..1 (stretched to 0..255) or all in
+            0..255.
+        bits: that 16-bit images use, see :func:`read_image`.
 
     Raises:
         UserError: a file that is no image, another shape, or values that are neither.
     """
     if isinstance(image, (str, Path)):
-        return read_image(Path(image).expanduser())
+        return read_image(user_path(image), bits)
     if isinstance(image, (bytes, bytearray)):
-        return read_image(bytes(image))
+        return read_image(bytes(image), bits)
     if isinstance(image, Image.Image):
-        return _of_pil(image)
+        return _of_pil(image, bits)
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[..., None]
@@ -45,11 +47,11 @@ def pixels_of(image: Any) -> np.ndarray:
             "Expected an image of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), received "
             f"{np.shape(image)}; give several images as a list."
         )
-    array = _as_bytes(array[..., :3])
+    array = _as_bytes(array[..., :3], bits)
     return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array)
 
 
-def _of_pil(image: Image.Image) -> np.ndarray:
+def _of_pil(image: Image.Image, bits: int) -> np.ndarray:
     """As the same image in a file: TIFF has every mode of Pillow, and its EXIF data."""
     stream = io.BytesIO()
     exif = image.getexif()
@@ -57,17 +59,17 @@ def _of_pil(image: Image.Image) -> np.ndarray:
         return pixels_of(np.asarray(image))
     mode = image.mode if image.mode in ("1", "I", "F", "I;16", "CMYK") else "RGBA"
     image.convert(mode).save(stream, "TIFF", exif=exif)
-    return read_image(stream.getvalue())
+    return read_image(stream.getvalue(), bits)
 
 
-def _as_bytes(array: np.ndarray) -> np.ndarray:
+def _as_bytes(array: np.ndarray, bits: int) -> np.ndarray:
     """Values of an array as uint8, where what they mean is certain."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
     if array.dtype == np.uint16:
-        return (array >> 8).astype(np.uint8)
+        return np.minimum(array >> (bits - 8), 255).astype(np.uint8)
     if array.dtype.kind not in "fiu":
         raise UserError(f"Expected an image of numbers, received an array of {array.dtype}.")
     low, high = float(array.min()), float(array.max())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from keras_frcnn.data.dataset import Dataset
@@ -148,7 +148,7 @@ class CocoNames:
             result.append({**record, **names, "image_id": image.get("key")})
         return result
 
-    def _by_id(self, content: Any, what: str, field: str) -> dict[Any, dict[str, Any]]:
+    def _by_id(self, content: Any, what: str, field: str) -> dict[str, dict[str, Any]]:
         entries = content.get(what) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(
             isinstance(entry, dict)
@@ -160,15 +160,19 @@ class CocoNames:
                 f"{self.path} is no COCO annotations file: it should be an object whose "
                 f"{what!r} are a list of objects with id and {field}."
             )
-        return {entry["id"]: entry for entry in entries}
+        # By name, too, for programs that write names where numbers belong; numbers come first.
+        by_name = {PurePath(entry[field]).name: entry for entry in entries}
+        return by_name | {str(entry["id"]): entry for entry in entries}
 
     def _find(
-        self, entries: dict[Any, dict[str, Any]], record: dict[str, Any], field: str, where: str
+        self, entries: dict[str, dict[str, Any]], record: dict[str, Any], field: str, where: str
     ) -> dict[str, Any]:
         value = record.get(field)
-        if not isinstance(value, (int, str, float)) or value not in entries:
+        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        entry = entries.get(text) or entries.get(PurePath(text).name)
+        if entry is None:
             raise UserError(
                 f"{where} has the {field} {value!r:.80}, which {self.path} does not list: give the "
                 "annotations file that the detections were made for."
             )
-        return entries[value]
+        return entry

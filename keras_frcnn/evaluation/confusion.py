@@ -9,8 +9,6 @@ counts  (C + 1, C + 1) int64; rows: class of the object, the last one background
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,8 @@ from matplotlib.figure import Figure
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import box_overlaps
-from keras_frcnn.files import write_text
-from keras_frcnn.plots import literal, save_figure
+from keras_frcnn.files import write_table
+from keras_frcnn.plots import named_ticks, save_figure
 
 BACKGROUND, MISSED = "background", "missed"
 
@@ -89,12 +87,10 @@ def write_confusion_csv(path: Path | str, confusion: ConfusionMatrix) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["object \\ detection", *confusion.class_names, MISSED])
-    for name, row in zip((*confusion.class_names, BACKGROUND), confusion.counts, strict=True):
-        writer.writerow([name, *row.tolist()])
-    write_text(path, buffer.getvalue())
+    heads = (*confusion.class_names, BACKGROUND)
+    counts = zip(heads, confusion.counts.tolist(), strict=True)
+    heading = ["object \\ detection", *confusion.class_names, MISSED]
+    write_table(path, [heading, *([name, *row] for name, row in counts)])
 
 
 def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
@@ -106,17 +102,19 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
     counts = confusion.counts
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = len(counts)
-    side = min(max(5.5, 0.5 * number + 2.5), 40)
+    side = min(max(5.5, 0.5 * number + 2.5), 30)
     figure = Figure(figsize=(side + 1, side), dpi=100, layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(counts):
+    columns, texts, style = named_ticks([*confusion.class_names, MISSED], side - 2.5)
+    # Numbers in every cell of hundreds of classes would neither be read nor drawn in time.
+    for row, column in np.argwhere(counts) if columns.step == 1 else ():
         colour = "white" if shares[row, column] > 0.55 else "black"
-        style = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
-        axis.text(column, row, str(counts[row, column]), **style)
-    names = [literal(name) for name in confusion.class_names]
-    axis.set_xticks(range(number), [*names, MISSED], rotation=90)
-    axis.set_yticks(range(number), [*names, BACKGROUND])
+        centred = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
+        axis.text(column, row, str(counts[row, column]), **centred)
+    axis.set_xticks(columns, texts, rotation=90, **style)
+    rows, texts, style = named_ticks([*confusion.class_names, BACKGROUND], side - 2.5)
+    axis.set_yticks(rows, texts, **style)
     axis.axhline(number - 1.5, color="grey", linewidth=1)
     axis.axvline(number - 1.5, color="grey", linewidth=1)
     axis.set_xlabel("class of the detection")
@@ -129,11 +127,7 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
 
 
 def _pairs(
-    example: Example,
-    boxes: np.ndarray,
-    classes: np.ndarray,
-    iou_threshold: float,
-    nothing: int,
+    example: Example, boxes: np.ndarray, classes: np.ndarray, iou_threshold: float, nothing: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Classes of objects and detections of one image, pair by pair, 1-based.
 

@@ -15,37 +15,51 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from keras_frcnn.evaluation.voc import ClassEvaluation, VocEvaluation, decimal, monotone
-from keras_frcnn.plots import literal, save_figure
+from keras_frcnn.plots import drawable, save_figure
 
 # The curve of a class with half a million detections need not hold half a million points.
 MOST_POINTS = 2000
+# More panels are not looked at, and take minutes to draw.
+MOST_PANELS = 60
+
+
+def classes_shown(evaluation: VocEvaluation) -> list[str]:
+    """The classes that get a picture, in their order: all, or those with the lowest area AP."""
+    names = list(evaluation.per_class)
+    order = sorted(names, key=lambda name: _worth(evaluation.per_class[name]))
+    return sorted(order[:MOST_PANELS], key=names.index)
+
+
+def _worth(result: ClassEvaluation) -> float:
+    return 2.0 if result.ap_area is None else result.ap_area
 
 
 def save_precision_recall(evaluation: VocEvaluation, png: Path | str) -> None:
-    """Draws precision over recall of every class, what the area AP sums, and the best F1.
+    """Draws precision over recall, what the area AP sums, and the best F1 of ``classes_shown``.
 
     Raises:
         OSError: the file cannot be written.
     """
-    names = list(evaluation.per_class)
+    names = classes_shown(evaluation)
     columns = min(len(names), 5) if len(names) > 4 else max(1, min(len(names), 2))
     rows = max(1, math.ceil(len(names) / columns))
     width, height = 2.9 * columns + 0.8, 2.8 * rows + 1.2
     figure = Figure(figsize=(width, height), dpi=100)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    # Not shared: the time that matplotlib takes for shared axes grows with their square.
+    axes = figure.subplots(rows, columns, squeeze=False)
     # By hand: the layout engines take seconds for 20 panels.
     margins = {"left": 0.7 / width, "right": 1 - 0.15 / width, "wspace": 0.1, "hspace": 0.22}
     figure.subplots_adjust(bottom=0.6 / height, top=1 - 0.75 / height, **margins)
     panels = axes.ravel()
-    for axis, name in zip(panels, names, strict=False):
-        axis.set_title(literal(name), fontsize=11)
+    titles, font = drawable(names)
+    for index, (axis, title, name) in enumerate(zip(panels, titles, names, strict=False)):
+        axis.set_title(title, **font, fontsize=11)
         _draw_class(axis, evaluation.per_class[name])
+        # The lowest panel of each column carries the numbers, also where the last row is not full.
+        is_lowest = index + columns >= len(names)
+        axis.tick_params(labelleft=index % columns == 0, labelbottom=is_lowest)
     for axis in panels[len(names) :]:
         axis.set_visible(False)
-    # The lowest panel of each column carries the numbers, also where the last row is not full.
-    for column in range(columns):
-        lowest = (len(names) - 1 - column) // columns if names else 0
-        axes[lowest, column].tick_params(labelbottom=True)
     figure.supxlabel("recall", y=0.15 / height, va="bottom")
     figure.supylabel("precision", x=0.12 / width, ha="left")
     rule = ">" if evaluation.strictly_greater else ">="
@@ -53,6 +67,10 @@ def save_precision_recall(evaluation: VocEvaluation, png: Path | str) -> None:
         f"mean AP {decimal(evaluation.map_area)} area, {decimal(evaluation.map_11point)} 11-point"
     )
     title = f"{mean}; IoU {rule} {evaluation.iou_threshold:g}"
+    if len(names) < len(evaluation.per_class):
+        title += (
+            f"; the {len(names)} of {len(evaluation.per_class)} classes with the lowest area AP"
+        )
     figure.suptitle(title, y=1 - 0.12 / height, va="top", fontsize=12 if columns > 1 else 9)
     save_figure(figure, Path(png))
 

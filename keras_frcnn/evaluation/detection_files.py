@@ -15,9 +15,10 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 
 from __future__ import annotations
 
-import csv
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ import numpy as np
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.evaluation.image_index import ImageIndex
-from keras_frcnn.files import parse_json, written_whole
+from keras_frcnn.files import parse_json, read_text_bounded, write_table, written_whole
+
+# Some four million records, more than any test set gives.
+MOST_DETECTION_BYTES = 2**29
 
 CSV_COLUMNS = (
     *("image_id", "file_name", "class_name", "category_id"),
@@ -36,10 +40,7 @@ CSV_COLUMNS = (
 
 
 def detection_records(
-    file_name: str,
-    image_id: str,
-    detections: ImageDetections,
-    class_names: Sequence[str],
+    file_name: str, image_id: str, detections: ImageDetections, class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The detections of one image as records of the file, in their order.
 
@@ -107,24 +108,8 @@ def write_csv(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with (
-        written_whole(path) as partial,
-        open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for record in records:
-            names = (record[name] for name in CSV_COLUMNS[:4])
-            writer.writerow([*names, *record["bbox"], record["score"]])
-
-
-def read_json(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
-    """Reads detections made by any program; see :func:`from_records`.
-
-    Raises:
-        UserError: the file is no JSON list, or as :func:`from_records`.
-    """
-    return from_records(read_list(path), path, dataset)
+    rows = ([*map(r.get, CSV_COLUMNS[:4]), *r["bbox"], r["score"]] for r in records)
+    write_table(path, chain([CSV_COLUMNS], rows))
 
 
 def from_records(
@@ -151,7 +136,7 @@ def from_records(
     """
     images = ImageIndex(dataset.examples)
     class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
-    rows: dict[str, list[tuple[float, ...]]] = {}
+    numbers: dict[str, array[float]] = {}
     for index, record in enumerate(records):
         where = f"Record {index} (counted from 0) of {path}"
         if not isinstance(record, dict):
@@ -161,8 +146,9 @@ def from_records(
         example = images.find(file_name, image_id, where)
         class_index = _class_index(record, class_indices, where)
         score = _number(record.get("score"), "score", where)
-        rows.setdefault(example.key, []).append((*_box(record, where), score, class_index))
-    detections = {key: ImageDetections.from_rows(values) for key, values in rows.items()}
+        values = (*_box(record, where), score, class_index)
+        numbers.setdefault(example.key, array("d")).extend(values)
+    detections = {key: ImageDetections.from_numbers(values) for key, values in numbers.items()}
     notes = []
     if images.found_by_id:
         notes.append(f"{images.found_by_id} detections were matched to their image by image_id.")
@@ -196,12 +182,8 @@ def load_json(path: Path | str, what: str) -> Any:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        return parse_json(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # JSON or UTF-8 that does not parse
-        raise UserError(f"The {what} {path} are not valid JSON: {error}.") from error
+    with reading(path, f"{what} in JSON", "give the file that your detector wrote"):
+        return parse_json(read_text_bounded(path, MOST_DETECTION_BYTES))
 
 
 def _image_id(value: Any, where: str) -> str:
@@ -234,7 +216,10 @@ def _box(record: dict[str, Any], where: str) -> tuple[float, float, float, float
         raise UserError(f"{where} needs a bbox [x, y, width, height], it has {box!r:.80}.")
     x, y, width, height = (_number(value, "bbox", where) for value in box)
     if width < 0 or height < 0:
-        raise UserError(f"{where} has a negative width or height in its bbox {box}.")
+        raise UserError(
+            f"{where} has a negative width or height in its bbox {box}: expected x, y, width, "
+            "height; are they corners in another order?"
+        )
     return y, x, y + height, x + width
 
 

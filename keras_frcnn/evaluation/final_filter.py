@@ -19,9 +19,7 @@ from keras_frcnn.detection.detections import ImageDetections
 
 
 def keep_best_per_class(
-    detections: Mapping[str, ImageDetections],
-    number_of_classes: int,
-    limit_per_class: int,
+    detections: Mapping[str, ImageDetections], number_of_classes: int, limit_per_class: int
 ) -> dict[str, ImageDetections]:
     """Keeps the ``limit_per_class`` best detections of each class over the whole data set.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from keras_frcnn.data.dataset import Example
+from keras_frcnn.data.images import IMAGE_SUFFIXES
 from keras_frcnn.errors import UserError
 
 _YEAR = re.compile(r"VOC\d{4}")
@@ -35,16 +36,18 @@ class ImageIndex:
         """The one image that a record is about.
 
         Args:
-            file_name, image_id: either may be ``""``.
+            file_name, image_id: either may be ``""``; an id may be the name of a file, too.
             where: names the record in messages.
 
         Raises:
             UserError: there is no such image, or several.
         """
+        of_this_id = self._by_id.get(image_id) or self._by_id.get(plain_id(image_id), [])
+        if not (file_name or of_this_id) and image_id.lower().endswith(IMAGE_SUFFIXES):
+            file_name = image_id
         name = PurePosixPath(file_name.replace("\\", "/"))
         if not (file_name or image_id):
             raise UserError(f"{where} needs a file_name or an image_id, it has neither.")
-        of_this_id = self._by_id.get(image_id) or self._by_id.get(plain_id(image_id), [])
         candidates = self._by_stem.get(name.stem, []) if file_name else []
         candidates = [e for e in candidates if not _is_of_another_year(e, image_id)]
         if not candidates:
@@ -52,12 +55,13 @@ class ImageIndex:
             self.found_by_id += 1
         if len(candidates) > 1:
             exact = [e for e in candidates if image_id in (e.image_id, e.key)]
-            candidates = _narrow(candidates, exact or [e for e in candidates if e in of_this_id])
-            candidates = _narrow(candidates, [e for e in candidates if _in_folder(e, name)])
-            candidates = _narrow(candidates, [e for e in candidates if e.path.name == name.name])
+            candidates = exact or [e for e in candidates if e in of_this_id] or candidates
+            candidates = [e for e in candidates if _in_folder(e, name)] or candidates
+            candidates = [e for e in candidates if e.path.name == name.name] or candidates
         if len(candidates) == 1:
             return candidates[0]
-        received = f"file_name {file_name!r:.80}, image_id {image_id!r:.80}"
+        given = (("file_name", file_name), ("image_id", image_id))
+        received = ", ".join(f"{field} {text!r:.80}" for field, text in given if text)
         if candidates:
             keys = ", ".join(example.key for example in candidates[:4])
             raise UserError(
@@ -89,10 +93,6 @@ def _is_of_another_year(example: Example, image_id: str) -> bool:
     """
     years = {part for part in PurePosixPath(image_id).parts if _YEAR.fullmatch(part)}
     return bool(years and _YEAR.fullmatch(example.source)) and example.source not in years
-
-
-def _narrow(candidates: list[Example], some: list[Example]) -> list[Example]:
-    return some or candidates
 
 
 def _in_folder(example: Example, name: PurePosixPath) -> bool:

@@ -15,7 +15,7 @@ from keras_frcnn.evaluation.confusion import (
     save_confusion,
     write_confusion_csv,
 )
-from keras_frcnn.evaluation.curves import save_precision_recall
+from keras_frcnn.evaluation.curves import classes_shown, save_precision_recall
 from keras_frcnn.evaluation.voc import VocEvaluation, decimal
 from keras_frcnn.evaluation.worst_images import draw_image, worst_images
 from keras_frcnn.files import write_text
@@ -52,10 +52,7 @@ def write_report(
     folder = Path(folder)
     curves_png, confusion_png = folder / "precision_recall.png", folder / "confusion.png"
     confusion = confusion_matrix(
-        dataset,
-        detections,
-        score_threshold=score_threshold,
-        iou_threshold=evaluation.iou_threshold,
+        dataset, detections, score_threshold=score_threshold, iou_threshold=evaluation.iou_threshold
     )
     save_precision_recall(evaluation, curves_png)
     save_confusion(confusion, confusion_png)
@@ -89,15 +86,15 @@ def _head(title: str, evaluation: VocEvaluation) -> list[str]:
 
 
 def _class_table(evaluation: VocEvaluation) -> list[str]:
-    rows = []
+    rows, shown = [], set(classes_shown(evaluation))
     for index, (name, result) in enumerate(evaluation.per_class.items(), start=1):
-        best = result.best
+        best, text = result.best, markup.escape(name)
         point = (None,) * 4
         if best is not None:
             point = (best.f1, best.score_threshold, best.precision, best.recall)
         rows.append(
             [
-                f'<a href="#class-{index}">{markup.escape(name)}</a>',
+                f'<a href="#class-{index}">{text}</a>' if name in shown else text,
                 str(result.ground_truth),
                 str(result.detections),
                 *map(decimal, (result.ap_area, result.ap_11point, result.final_recall, *point)),
@@ -190,11 +187,12 @@ def _worst(
             f"Of one class at a time: objects (dashed), and detections with a score of at least "
             f"{score_threshold:g} (solid, with their score). For a false detection it says why: "
             "duplicate of a better detection, an object of another class, badly placed on an "
-            "object of its class, or background.",
+            "object of its class, or background. Of many classes those with the lowest area AP.",
         ),
         _legend(),
     ]
-    for index, name in enumerate(dataset.class_names, start=1):
+    for name in classes_shown(evaluation):
+        index = dataset.class_names.index(name) + 1
         heading = f'{markup.escape(name)} <a href="#classes">&uarr;</a>'
         parts.append(markup.wrap("h3", heading, id=f"class-{index}"))
         worst = worst_images(

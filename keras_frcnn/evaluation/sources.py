@@ -9,6 +9,7 @@ from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.coco_files import CocoNames
 from keras_frcnn.evaluation.detection_files import from_records, read_list
+from keras_frcnn.evaluation.likely_cause import CORNERS, SIZES, check_plausible
 from keras_frcnn.evaluation.voc_files import is_voc_detections, read_voc
 
 
@@ -25,14 +26,16 @@ def read_detections(
         The detections by key, and remarks for the screen.
 
     Raises:
-        UserError: as :func:`read_voc`, :func:`from_records` and :class:`CocoNames`, or VOC text
-            files with ``coco_annotations``.
+        UserError: as :func:`read_voc`, :func:`from_records`, :class:`CocoNames` and
+            :func:`check_plausible`, or VOC text files with ``coco_annotations``.
     """
     if not is_voc_detections(path):
         records = read_list(path)
         if coco_annotations is not None:
             records = CocoNames(coco_annotations).named(records)
-        return from_records(records, path, dataset)
+        detections, notes = from_records(records, path, dataset)
+        return detections, notes + check_plausible(dataset, detections, SIZES, path)
     if coco_annotations is not None:
         raise UserError(f"COCO annotations belong to a JSON file, {path} holds VOC text files.")
-    return read_voc(path, dataset)
+    detections, notes = read_voc(path, dataset)
+    return detections, notes + check_plausible(dataset, detections, CORNERS, path)

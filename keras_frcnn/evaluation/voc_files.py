@@ -12,25 +12,26 @@ key  ``Example.key``, such as ``"VOC2007/000005"``.
 
 from __future__ import annotations
 
-import errno
 import math
 import re
-import struct
 import tarfile
-import zlib
+from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
-from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.evaluation.detection_files import MOST_DETECTION_BYTES
+from keras_frcnn.evaluation.image_index import ImageIndex
+from keras_frcnn.files import read_text_bounded, write_text
 
 # comp4: trained with any data but the test set, which weights from ImageNet are (devkit 3.1).
 COMPETITION = "comp4"
-# A compressed archive may claim any size: 10 million lines of 50 letters are more than any test.
-MOST_MEMBER_BYTES = 2**29
+# Of all members: a small compressed archive may hold any size. Some five million lines.
+MOST_ARCHIVE_BYTES = 2**28
+# One after the other: as a list the lines would take three times the memory.
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|\Z)")
 
 
 def write_voc(
@@ -65,7 +66,8 @@ def write_voc(
 def is_voc_detections(path: Path | str) -> bool:
     """Whether a path is a folder or a tar archive, in which VOC text files are looked for."""
     path = Path(path)
-    return path.is_dir() or (path.is_file() and tarfile.is_tarfile(path))
+    with reading(path, "a file of detections", "give the file that your detector wrote"):
+        return path.is_dir() or (path.is_file() and tarfile.is_tarfile(path))
 
 
 def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetections], list[str]]:
@@ -79,13 +81,12 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
 
     Raises:
         UserError: there is no such file, two are of one class, one is of a class that is not in the
-            set, two images of the set have one id, or a line (named by its number) is not an id of
-            the set and five finite numbers.
-        OSError: the system does not let a file be read; it names the file.
+            set, a file cannot be read, or a line (named by its number) is not an id of one image of
+            the set and five finite numbers, of which the last four are a box.
     """
-    ids = _keys_by_id(dataset)
+    images, keys = ImageIndex(dataset.examples), {}
     class_indices = {name: index for index, name in enumerate(dataset.class_names, start=1)}
-    rows: dict[str, list[tuple[float, ...]]] = {}
+    numbers: dict[str, array[float]] = {}
     seen: dict[str, str] = {}
     for name, class_name, text in _class_files(Path(path), _file_name_pattern(dataset)):
         if class_name not in class_indices:
@@ -100,10 +101,14 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
             )
         seen[class_name] = name
         index = class_indices[class_name]
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip():
-                key, values = _parse(line, ids, f"Line {number} of {name} in {path}")
-                rows.setdefault(key, []).append((*values, index))
+        for number, line in enumerate(map(re.Match.group, _LINE.finditer(text)), start=1):
+            if not line.strip():
+                continue
+            where = f"Line {number} of {name} in {path}"
+            image_id, values = _parse(line, where)
+            if image_id not in keys:
+                keys[image_id] = images.find("", image_id, where).key
+            numbers.setdefault(keys[image_id], array("d")).extend((*values, index))
     if not seen:
         raise UserError(
             f"{path} holds no file named like comp4_det_test_{dataset.class_names[0]}.txt: give "
@@ -113,10 +118,10 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     missing = [name for name in class_indices if name not in seen]
     if missing:
         notes.append(f"There is no file for {', '.join(missing)}: nothing was found of them.")
-    empty = len(dataset) - len(rows)
+    empty = len(dataset) - len(numbers)
     if empty:
         notes.append(f"{empty} of {len(dataset)} images have no detection in {path}.")
-    return {key: ImageDetections.from_rows(values) for key, values in rows.items()}, notes
+    return {key: ImageDetections.from_numbers(each) for key, each in numbers.items()}, notes
 
 
 def _splits(dataset: Dataset) -> set[str]:
@@ -139,56 +144,30 @@ def _class_files(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[str, st
         for file in sorted(path.rglob("*.txt")):
             if match := pattern.fullmatch(file.name):
                 name = str(file.relative_to(path))
-                yield name, match["class_name"], _decoded(file.read_bytes(), f"{file}")
+                with reading(file, "UTF-8 text", "give the files that the devkit takes"):
+                    text = read_text_bounded(file, MOST_DETECTION_BYTES)
+                yield name, match["class_name"], text
         return
-    try:
-        with tarfile.open(path) as archive:
-            members = [member for member in archive if member.isfile()]
-            for member in sorted(members, key=lambda member: member.name):
-                if match := pattern.fullmatch(PurePosixPath(member.name).name):
-                    where = f"{member.name} in {path}"
-                    yield member.name, match["class_name"], _member_text(archive, member, where)
-    except UserError:
-        raise
-    except _damages() as error:
-        # The system's own errors have a number; EINVAL is a place beyond what a file can have.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            error.filename = error.filename or str(path)
-            raise
-        raise UserError(
-            f"{path} is a damaged archive: {error or type(error).__name__}; copy it again."
-        ) from error
+    with (
+        reading(path, "a whole archive", "copy it again, or unpack it and give the folder"),
+        tarfile.open(path) as archive,
+    ):
+        size, members = 0, []
+        for member in archive:  # the next one is looked for behind all bytes of this one
+            size += member.size
+            if not 0 <= size <= MOST_ARCHIVE_BYTES:
+                raise ValueError(f"{member.name} ends after {MOST_ARCHIVE_BYTES} bytes")
+            members += [member] if member.isfile() else []
+        for member in sorted(members, key=lambda member: member.name):
+            if match := pattern.fullmatch(PurePosixPath(member.name).name):
+                where = f"{member.name} in {path}"
+                with reading(where, "UTF-8 text", "give the files that the devkit takes"):
+                    text = archive.extractfile(member).read().decode("utf-8-sig")
+                yield member.name, match["class_name"], text
 
 
-def _damages() -> tuple[type[Exception], ...]:
-    """What damaged archives of each compression raise; ValueError: a member of 2^63 bytes."""
-    found = [tarfile.TarError, EOFError, OSError, ValueError, zlib.error, struct.error]
-    # Pythons are built without liblzma too; they open no archive of that kind.
-    with suppress(ImportError):
-        from lzma import LZMAError
-
-        found.append(LZMAError)
-    return tuple(found)
-
-
-def _member_text(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> str:
-    if member.size > MOST_MEMBER_BYTES:
-        raise UserError(
-            f"{where} claims {member.size} bytes, {MOST_MEMBER_BYTES} at most are read; unpack the "
-            "archive and give the folder."
-        )
-    return _decoded(archive.extractfile(member).read(), where)
-
-
-def _decoded(contents: bytes, where: str) -> str:
-    try:
-        return contents.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 text: {error.reason}.") from error
-
-
-def _parse(line: str, ids: Mapping[str, str], where: str) -> tuple[str, tuple[float, ...]]:
-    """Key of the image; y1, x1, y2, x2 and score."""
+def _parse(line: str, where: str) -> tuple[str, tuple[float, ...]]:
+    """Id of the image; y1, x1, y2, x2 and score."""
     words = line.split()
     try:
         score, xmin, ymin, xmax, ymax = map(float, words[1:])
@@ -199,12 +178,14 @@ def _parse(line: str, ids: Mapping[str, str], where: str) -> tuple[str, tuple[fl
             f"{where} should be 'image_id score xmin ymin xmax ymax' with finite numbers, it is "
             f"{line.strip()!r:.80}."
         )
-    if words[0] not in ids:
+    # A hundredth of a pixel: other programs round the corners of narrow boxes.
+    if xmax - (xmin - 1) < -0.01 or ymax - (ymin - 1) < -0.01:
+        cause = "the score last" if ymax <= 1 < score else "width and height for the last corner"
         raise UserError(
-            f"{where} is about the image {words[0]!r}, which is not in the set: evaluate on the "
-            "set that the detections were made on."
+            f"{where} should be 'image_id score xmin ymin xmax ymax', and has a last corner before "
+            f"the first, {line.strip()!r:.80}: does it have {cause}?"
         )
-    return ids[words[0]], (ymin - 1, xmin - 1, ymax, xmax, score)
+    return words[0], (ymin - 1, xmin - 1, ymax, xmax, score)
 
 
 def _keys_by_id(dataset: Dataset) -> dict[str, str]:

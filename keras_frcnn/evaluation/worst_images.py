@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from keras_frcnn.data.dataset import Dataset, Example
-from keras_frcnn.data.images import read_image
 from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import (
     FALSE_POSITIVE,
@@ -95,7 +94,7 @@ def draw_image(
         UserError: the image cannot be read.
     """
     example = dataset.examples[image]
-    pixels = read_image(example.path)
+    pixels = example.pixels()
     height, width = pixels.shape[:2]
     scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.data.dataset import Dataset, Example, Problems
-from keras_frcnn.data.images import image_size
+from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc_layout import list_file, unique_ids
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.evaluation.voc_files import write_voc
@@ -32,7 +32,7 @@ def load_unannotated(devkit: Path, sets: str, class_names: Sequence[str]) -> Dat
     examples = []
     for image_id in ids:
         path = folder / "JPEGImages" / f"{image_id}.jpg"
-        height, width = image_size(path)
+        height, width, _ = read_image(path).shape
         examples.append(
             Example(
                 image_id=image_id,

@@ -36,7 +36,8 @@ class EventFile:
             with self._writer.as_default(step=record["iteration"]):
                 for name, value in record.items():
                     if name not in ("stage", "iteration"):
-                        tf.summary.scalar(f"stage{record['stage']}/{name}", value)
+                        group = f"stage{record['stage']}" if record["stage"] else "joint"
+                        tf.summary.scalar(f"{group}/{name}", value)
         except tf.errors.OpError as error:
             self._end(error)
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.run_config import stage_name
 
 # A loss this many times the median of the last ones is none that an image could give,
 FACTOR = 100.0
@@ -52,8 +53,8 @@ class LossExploded(TrainingDiverged):
 
     def __init__(self, what: str, iteration: int, stage: int, details: str):
         super().__init__(
-            f"The loss {what} at iteration {iteration} of stage {stage}: {details} Look at their "
-            "boxes in data_report.txt; else start again with a lower --learning_rate or with "
+            f"The loss {what} at iteration {iteration} of {stage_name(stage)}: {details} Look at "
+            "their boxes in data_report.txt; else start again with a lower --learning_rate or with "
             "--clip_gradients.",
             f"its loss {what}",
             iteration,
@@ -73,10 +74,10 @@ class WeightsNotFinite(TrainingDiverged):
     def __init__(self, names: Sequence[str], iteration: int, stage: int):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         super().__init__(
-            f"The weights {names[0]}{more} are not finite after iteration {iteration} of stage "
-            f"{stage}, and nothing of them is kept: a gradient was not finite since the last "
-            "checkpoint, though the loss was. Go on from there with --resume; if it happens again, "
-            "start anew with a lower --learning_rate or with --clip_gradients.",
+            f"The weights {names[0]}{more} are not finite after iteration {iteration} of "
+            f"{stage_name(stage)}, and nothing of them is kept: a gradient was not finite since "
+            "the last checkpoint, though the loss was. Go on from there with --resume; if it "
+            "happens again, start anew with a lower --learning_rate or with --clip_gradients.",
             f"its weights are not finite ({names[0]}{more})",
             iteration,
             stage,

@@ -16,7 +16,7 @@ from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.plots import save_curves
 from keras_frcnn.provenance import record_of
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.run_config import RunConfig
+from keras_frcnn.run_config import RunConfig, stage_name, stage_title
 from keras_frcnn.runs import FINAL, RunFolder
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
@@ -31,16 +31,6 @@ from keras_frcnn.training.records import TrainingRecords
 from keras_frcnn.training.step import TrainingStep, variable_taken_last
 from keras_frcnn.training.units import training_units, unit_order
 from keras_frcnn.training.window import check_state
-
-TITLES = {
-    0: "joint training",
-    1: "stage 1/4, RPN",
-    2: "stage 2/4, Fast R-CNN",
-    3: "stage 3/4, RPN on shared convolutions",
-    4: "stage 4/4, Fast R-CNN on shared convolutions",
-}
-# Stage 2 alone.
-FAST_RCNN_TITLE = "Fast R-CNN on given proposals"
 
 
 class Fitting:
@@ -95,7 +85,7 @@ class Fitting:
         if left_out:
             more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
             self.display.say(
-                f"stage {stage}: images without objects give no RoI and are left out, "
+                f"{stage_name(stage)}: images without objects give no RoI and are left out, "
                 f"{len(left_out)} of them (named in data_report.txt): "
                 f"{', '.join(left_out[:5])}{more}"
             )
@@ -199,7 +189,7 @@ class Fitting:
             if done < schedule.iterations:
                 self._draw_curves()
 
-        title = FAST_RCNN_TITLE if self.config.mode == "fast-rcnn" else TITLES[stage]
+        title = stage_title(stage, self.config.mode)
         with self.display.stage(stage, title, schedule.iterations, first) as line:
             run_stage(
                 step,
@@ -222,7 +212,7 @@ class Fitting:
 
     def _draw_curves(self) -> None:
         if self.run.metrics_file.exists():
-            save_curves(self.run.metrics_file, self.run.path / "curves.png")
+            save_curves(self.run.metrics_file, self.run.path / "curves.png", self.config.mode)
 
     def _log(self, record: dict) -> None:
         append_record(self.run.metrics_file, record)

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.data.dataset import Example
-from keras_frcnn.data.images import read_image
 from keras_frcnn.files import reserve
 
 
@@ -48,17 +47,18 @@ class ImageCache:
         sizes = {example.path: example.height * example.width * 3 for example in examples}
         return sum(sizes.values())
 
-    def read(self, path: Path) -> np.ndarray:
+    def read(self, example: Example) -> np.ndarray:
         """(H, W, 3) uint8 pixels; do not write to them.
 
         Raises:
-            UserError: as :func:`read_image`, when the image is read for the first time.
+            UserError: as :meth:`Example.pixels`, when the image is read for the first time.
         """
+        path = example.path
         shape, start = self._shapes[path], self._starts[path]
         place = self._pixels[start : start + int(np.prod(shape))].reshape(shape)
         if path in self._present:
             return place
-        pixels = read_image(path)
+        pixels = example.pixels()
         if pixels.shape == shape:  # else the file was exchanged since it was checked
             place[:] = pixels
             self._present.add(path)

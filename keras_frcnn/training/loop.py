@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError, reason_of
 from keras_frcnn.recipes import StageSchedule
+from keras_frcnn.run_config import stage_name
 from keras_frcnn.stopping import GO_ON, StopRequest, TrainingStopped, signals_noted
 from keras_frcnn.training.display import StageDisplay
 from keras_frcnn.training.probe import out_of_memory
@@ -85,15 +86,15 @@ def run_stage(
             except tf.errors.ResourceExhaustedError as error:
                 raise UserError(
                     f"There is not enough memory to read the images of iteration {iteration + 1} "
-                    f"of stage {stage}; give a lower --short_side and --long_side, or fewer "
+                    f"of {stage_name(stage)}; give a lower --short_side and --long_side, or fewer "
                     "--workers."
                 ) from error
             except tf.errors.OpError as error:
                 # The generator's own exception is only in the text of TensorFlow's.
                 reason = reason_of(error)
                 raise UserError(
-                    f"A training image could not be read at iteration {iteration + 1} of stage "
-                    f"{stage}: {reason}. Mend the file; {GO_ON}."
+                    f"A training image could not be read at iteration {iteration + 1} of "
+                    f"{stage_name(stage)}: {reason}. Mend the file; {GO_ON}."
                 ) from error
             waited = time.monotonic() - before
             rate = schedule.rate_at(iteration)
@@ -121,5 +122,6 @@ def run_stage(
                 if request.received:
                     raise TrainingStopped(
                         request.received,
-                        f"stopped after iteration {done} of stage {stage}; a checkpoint is written",
+                        f"stopped after iteration {done} of {stage_name(stage)}; a checkpoint is "
+                        "written",
                     )

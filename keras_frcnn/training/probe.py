@@ -15,6 +15,7 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.recipes import ImageConfig
+from keras_frcnn.run_config import stage_name
 from keras_frcnn.training.objectives import detector_objective
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.proposal_store import ProposalStore
@@ -72,8 +73,9 @@ def out_of_memory(stage: int, images: str) -> UserError:
         images: of the step, in words.
     """
     return UserError(
-        f"Stage {stage} needs more memory than the device has with {images}. Give a lower "
-        "--short_side and --long_side, --precision bfloat16 or float16, or another --gpu."
+        f"{stage_name(stage).capitalize()} needs more memory than the device has with {images}. "
+        "Give a lower --short_side and --long_side, --precision bfloat16 or float16, or "
+        "another --gpu."
     )
 
 

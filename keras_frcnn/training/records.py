@@ -5,24 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.images import read_image
+from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.pipeline import unit_record
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.run_config import RunConfig
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.feature_cache import (
-    CachePlan,
-    FeatureCache,
-    feature_shapes,
-    plan_cache,
-)
+from keras_frcnn.training.feature_cache import CachePlan, FeatureCache, feature_shapes, plan_cache
 from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.passes import fill_feature_cache
@@ -88,7 +82,7 @@ class TrainingRecords:
         *,
         store: ProposalStore | None,
         features: FeatureCache | None,
-        read: Callable[[Path], np.ndarray],
+        read: Callable[[Example], np.ndarray],
     ) -> dict:
         return unit_record(
             index,
@@ -117,7 +111,7 @@ class TrainingRecords:
         dtype = tf.bfloat16 if self.config.precision == "bfloat16" else tf.float16
         # Of pixels. Where no image was needed yet, a cache of them would not be for long, and its
         # room has just been planned for the features.
-        read = read_image if self._images is None else self._images.read
+        read = Example.pixels if self._images is None else self._images.read
         make_record = functools.partial(self._record, store=None, features=None, read=read)
         self.features = FeatureCache(shapes, dtype, file)
         fill_feature_cache(model, self.units, make_record, self.features, self.display.passes)
@@ -155,11 +149,11 @@ class TrainingRecords:
                 style="yellow",
             )
 
-    def _read(self) -> Callable[[Path], np.ndarray]:
+    def _read(self) -> Callable[[Example], np.ndarray]:
         """How images are read: from their cache, made when the first is needed, or from files."""
         if self._images is None and self.features is None:
             self._images = self._image_cache()
-        return read_image if self._images is None else self._images.read
+        return Example.pixels if self._images is None else self._images.read
 
     @cached_property
     def _image_plan(self) -> CachePlan:

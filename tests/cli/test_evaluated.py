@@ -108,5 +108,5 @@ def test_a_devkit_of_other_classes_is_refused(trained, command, tmp_path, make_d
         file.write_bytes(file.read_bytes() + b"\0")
     outcome = command(evaluate.main, "--run", trained.path, "-p", mixed, "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
-    assert "3 problems in the data" in outcome.out
+    assert "3 of the 7 objects were left out" in outcome.out
     assert "expected one of the classes disc, square, found 'pear'" in outcome.out

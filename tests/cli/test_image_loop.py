@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -19,14 +20,10 @@ from PIL import Image
 from rich.console import Console
 
 from keras_frcnn.cli import image_loop
-from keras_frcnn.cli.image_loop import (
-    BATCHES_WAITING,
-    Detector,
-    Picture,
-    in_batches,
-    run_on_images,
-)
+from keras_frcnn.cli.image_loop import Picture, run_on_images
 from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.detector import Detector
+from keras_frcnn.detection.loops import BATCHES_WAITING, in_batches
 from keras_frcnn.errors import UserError
 from keras_frcnn.stopping import Terminated
 
@@ -40,8 +37,21 @@ def positions(groups):
     return [[picture.position for picture in group] for group in groups]
 
 
-def own_size(height, width):
-    return height, width
+def own_size(picture):
+    return picture.pixels.shape[:2]
+
+
+class MadeUp(Detector):
+    """A detector that finds what a function says of the images."""
+
+    score_threshold, source = 0.0, "made up"
+
+    def __init__(self, detect, class_names):
+        self.class_names = class_names
+        self._detect = detect
+
+    def find(self, images, boxes=None):
+        return self._detect(images)
 
 
 def test_one_by_one_in_order():
@@ -58,7 +68,11 @@ def test_height_and_width_are_not_exchanged():
 
 
 def test_the_key_says_which_go_together():
-    groups = in_batches(pictures([(2, 3), (6, 9), (5, 5), (4, 6)]), 2, lambda h, w: h * 3 == w * 2)
+    groups = in_batches(
+        pictures([(2, 3), (6, 9), (5, 5), (4, 6)]),
+        2,
+        lambda picture: picture.pixels.shape[0] * 3 == picture.pixels.shape[1] * 2,
+    )
     assert positions(groups) == [[0, 1], [2], [3]]
 
 
@@ -89,7 +103,7 @@ def test_a_full_disk_keeps_what_was_found_and_names_the_file(tmp_path, monkeypat
     for number in range(4):
         Image.new("RGB", (40, 30)).save(photos / f"{number}.png")
 
-    def detect(images, files):
+    def detect(images):
         found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
         return [(found, np.ones(1)) for _ in files]
 
@@ -104,7 +118,7 @@ def test_a_full_disk_keeps_what_was_found_and_names_the_file(tmp_path, monkeypat
     arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
     said = io.StringIO()
     with pytest.raises(OSError, match="No space left") as error:
-        run_on_images(arguments, photos, Detector(detect, ("cat",)), Console(file=said, width=1000))
+        run_on_images(arguments, photos, MadeUp(detect, ("cat",)), Console(file=said, width=1000))
     assert error.value.filename == str(out / "2.png.png")
     assert said.getvalue().startswith("2 of 4 images are finished, their detections are in")
     assert json.loads((out / "detections-part.json").read_text()) == []
@@ -118,19 +132,19 @@ def test_a_stopped_test_keeps_what_it_has_found(tmp_path, batch, finished):
         Image.new("RGB", (40, 30)).save(photos / f"{number}.png")
     seen = []
 
-    def detect(images, files):
+    def detect(images):
         seen.extend(files)
         if len(seen) > finished:
             raise Terminated
         box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
-        return [(ImageDetections(box, score, np.array([1])), np.ones(1)) for _ in files]
+        return [ImageDetections(box, score, np.array([1])) for _ in images]
 
     arguments = Namespace(out=str(out), batch=batch, score_thresh=0.05, draw_thresh=0.6)
     out.mkdir()
     (out / "detections.json").write_text("an earlier result")
     said = io.StringIO()
     with pytest.raises(Terminated):
-        detector = Detector(detect, ("cat",))
+        detector = MadeUp(detect, ("cat",))
         run_on_images(arguments, photos, detector, Console(file=said, width=1000))
     assert (out / "detections.json").read_text() == "an earlier result"
     if not finished:
@@ -156,7 +170,7 @@ def test_nothing_is_drawn_through_a_link(tmp_path):
     (other / "victim").write_text("precious")
     (out / "a.png.png").symlink_to(other / "victim")
     found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-    detector = Detector(lambda images, files: [(found, np.ones(1)) for _ in files], ("cat",))
+    detector = MadeUp(lambda images, files: [(found, np.ones(1)) for _ in files], ("cat",))
     arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
     arguments.saved_model = arguments.onnx = None
     (out / "sub").symlink_to(other)
@@ -177,10 +191,88 @@ def test_what_nobody_expected_names_the_image(tmp_path, monkeypatch, place):
 
     found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     monkeypatch.setattr(image_loop, "draw", fail)
-    detect = fail if place == "detect" else lambda *arguments: [(found, np.ones(1))]
+    detect = fail if place == "detect" else lambda *arguments: [found]
     arguments = Namespace(out=str(tmp_path / "out"), batch=1, score_thresh=0.05, draw_thresh=0.6)
     with pytest.raises(ZeroDivisionError) as error:
         run_on_images(
-            arguments, tmp_path / "a.png", Detector(detect, ("cat",)), Console(file=io.StringIO())
+            arguments, tmp_path / "a.png", MadeUp(detect, ("cat",)), Console(file=io.StringIO())
         )
     assert str(tmp_path / "a.png") in error.value.doing
+
+
+def outcome_of(photos: Path, out: Path, **more) -> tuple[str, list[str], list[int]]:
+    """What :func:`run_on_images` says, its pictures, and the brightest pixel of each image."""
+    seen = []
+
+    def detect(images):
+        seen.extend(int(image.max()) for image in images)
+        box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
+        return [ImageDetections(box, score, np.array([1])) for _ in images]
+
+    arguments = Namespace(
+        out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6, saved_model=None, onnx=None
+    )
+    said = io.StringIO()
+    console = Console(file=said, width=1000)
+    run_on_images(arguments, photos, MadeUp(detect, ("cat",)), console, **more)
+    pictures = sorted(str(path.relative_to(out)) for path in out.rglob("*.png") if path.is_file())
+    return said.getvalue(), pictures, seen
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["l" * 248 + ".jpg", "é" * 124 + ".jpg", "detections.json/x.jpg", "a.jpg.png/x.jpg"],
+    ids=range(4),
+)
+def test_a_name_that_no_picture_can_have_stops_no_other(tmp_path, odd):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for name in ("a.jpg", odd, "z.jpg"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(photos / name)
+    said, pictures, _ = outcome_of(photos, out)
+    assert len(pictures) == 3
+    assert {"a.jpg.png", "z.jpg.png"} < set(pictures)
+    (other,) = set(pictures) - {"a.jpg.png", "z.jpg.png"}
+    assert f"picture of {odd} is {other}" in said
+    records = json.loads((out / "detections.json").read_text())
+    assert sorted(record["file_name"] for record in records) == sorted(["a.jpg", odd, "z.jpg"])
+    assert outcome_of(photos, out)[1] == pictures  # the second time they have the same names
+
+
+def test_a_folder_in_the_place_of_the_result_is_told_before_the_work(tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.new("RGB", (40, 30)).save(photos / "a.jpg")
+    (out / "detections.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"detections\.csv"):
+        outcome_of(photos, out)
+    assert not list(out.glob("*.png"))
+
+
+def test_a_result_that_cannot_be_written_is_kept_elsewhere(tmp_path, monkeypatch):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.new("RGB", (40, 30)).save(photos / "a.jpg")
+    replaced = os.replace
+
+    def replace(source, target):
+        if Path(target).name == "detections.json":
+            raise OSError(errno.EACCES, "Permission denied", str(target))
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="Permission"):
+        outcome_of(photos, out)
+    assert len(json.loads((out / "detections-part.json").read_text())) == 1
+
+
+def test_16_bit_images_are_read_as_in_training_else_by_their_own_range(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, brightest in (("a.png", 600), ("b.png", 1023)):
+        Image.fromarray(np.full((30, 40), brightest, np.uint16)).save(photos / name)
+    said, _, seen = outcome_of(photos, tmp_path / "out")
+    assert seen == [600 >> 2, 255]
+    assert "1023" in said
+    assert outcome_of(photos, tmp_path / "out", bits=12)[2] == [600 >> 4, 1023 >> 4]
+    assert outcome_of(photos, tmp_path / "out", bits=16)[2] == [600 >> 8, 1023 >> 8]

@@ -17,7 +17,7 @@ from PIL import Image
 from keras_frcnn.cli import compress, evaluate, export
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.data.images import read_image
-from keras_frcnn.detection.network_detector import load_run
+from keras_frcnn.detection.network_detector import NetworkDetector, load_run
 from keras_frcnn.proposals.files import write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import DetectionFilter
@@ -188,11 +188,11 @@ def test_photos_of_several_cameras_are_one_batch(trained, command, tmp_path, mon
         image = Image.fromarray(picture()).resize((side, side * 5 // 6))
         image.save(photos / f"{side}.png")
     alone = rerun(command, photos, tmp_path / "alone", "--run", trained.path)
-    detect = BatchPredictor.detect
+    own = NetworkDetector.find
     monkeypatch.setattr(
-        BatchPredictor,
-        "detect",
-        lambda self, images: batches.append(len(images)) or detect(self, images),
+        NetworkDetector,
+        "find",
+        lambda self, images, boxes=None: batches.append(len(images)) or own(self, images, boxes),
     )
     found = rerun(command, photos, tmp_path / "out", "--run", trained.path, "--batch", "3")
     assert batches == [3]
@@ -247,16 +247,16 @@ def test_when_nothing_passes_the_best_score_of_each_class_is_told(
     photos, trained, exported, command, tmp_path
 ):
     flags = ("-p", photos / "plain.jpg", "--out", tmp_path, "--draw_thresh", "1")
-    predictor = load_run(trained.path)
-    _ = find(predictor, read_image(photos / "plain.jpg"))
+    found = find(load_run(trained.path), read_image(photos / "plain.jpg"))
+    best = [found.scores[found.classes == index].max(initial=0) for index in (1, 2)]
     outcome = command(test_command.main, *flags, "--run", trained.path)
     line = next(line for line in outcome.out.splitlines() if line.startswith("nothing passed"))
-    assert "nothing passed --draw_thresh; best score per class: " in line
+    assert "nothing passed --draw_thresh; best score per class (0: none from 0.05): " in line
     for name, score in zip(("disc", "square"), best, strict=True):
         assert f"{name} {score:.3f}" in line
     assert (line.index("disc") < line.index("square")) == bool(best[0] >= best[1])
     outcome = command(test_command.main, *flags, "--saved_model", exported.path)
-    assert "best score per class (0: none that the exported model returns): " in outcome.out
+    assert "best score per class (0: none from " in outcome.out
 
 
 def test_an_unshared_run_is_run_as_it_is(photos, trained, command, tmp_path):

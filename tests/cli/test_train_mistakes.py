@@ -132,7 +132,9 @@ def test_data_without_a_sound_object_are_refused(command, tmp_path, devkit, tiny
     boxes = tmp_path / "boxes.txt"
     boxes.write_text(f"{image},60,10,10,50,disc\n")
     out = tmp_path / "run"
-    outcome = command(train.main, "-p", boxes, "-o", "simple", "--out", out, *tiny_flags)
+    flags = ("-p", boxes, "-o", "simple", "--out", out, *tiny_flags)
+    assert command(train.main, *flags).refused("boxes.txt, line 1")
+    outcome = command(train.main, *flags, "--allow_bad")
     assert outcome.refused("nothing to learn", "xmin < xmax")
     assert not out.exists()
 

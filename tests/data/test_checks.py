@@ -50,6 +50,21 @@ def saved(path: Path, size: tuple[int, int] = SIZE, **options: object) -> Path:
     return path
 
 
+def test_16_bit_images_of_a_data_set_are_read_alike(tmp_path):
+    paths = [tmp_path / f"{name}.png" for name in "abc"]
+    for path, brightest in zip(paths, (1000, 4095), strict=False):
+        Image.fromarray(np.full(SIZE, brightest, np.uint16)).save(path)
+    saved(paths[2])
+    images = [image_of(path=path) for path in paths]
+    dataset = build_dataset(images, [], class_names=NAMES, sets=["s"], strict=True)
+    assert dataset.bits == 12
+    assert [int(example.pixels().max()) for example in dataset.examples] == [1000 >> 4, 255, 0]
+    assert [problem.kind for problem in dataset.problems] == ["16-bit images"]
+    assert "4095" in report_text(dataset.problems)
+    alone = build_dataset(images[2:], [], class_names=NAMES, sets=["s"], strict=True)
+    assert (alone.bits, alone.problems) == (0, ())
+
+
 def judged(*corners: object, first_pixel: int = 1) -> tuple[list, list]:
     example, problems = check_objects(
         image_of(written(*corners), first_pixel=first_pixel), SIZE, NAMES

@@ -113,6 +113,24 @@ def test_missing_annotation_and_image(devkit):
     assert any("1.jpg" in problem.reason for problem in dataset.problems)
 
 
+@pytest.mark.parametrize("suffix", [".heic", ".AVIF", ".jp2"])
+def test_a_picture_of_a_kind_that_is_not_read_is_named(devkit, suffix):
+    photo = devkit.file(2007, "JPEGImages", "1.jpg")
+    photo.rename(photo.with_suffix(suffix))
+    (problem,) = load_voc(devkit.root, "2007:train").problems
+    assert (problem.kind, problem.where) == ("image missing", "1")
+    assert f"1{suffix}" in problem.reason
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE"])
+def test_jpeg_files_of_all_names_are_read(devkit, suffix):
+    photo = devkit.file(2007, "JPEGImages", "1.jpg")
+    photo.rename(photo.with_suffix(suffix))
+    dataset = load_voc(devkit.root, "2007:train")
+    assert ids(dataset) == ["2", "1"]
+    assert dataset.problems == ()
+
+
 def test_the_image_is_found_by_id_first(devkit):
     folder = devkit.root / "VOC2007/JPEGImages"
     for name in ("1.jpg", "2.jpg", "3.jpg"):
@@ -234,6 +252,7 @@ def test_each_bndbox_of_an_object_is_one(devkit):
         object_xml(box="<polygon><x1>1</x1><y1>1</y1></polygon>"),
         object_xml(box="<robndbox><cx>9</cx><cy>9</cy><w>5</w><h>4</h></robndbox>"),
         object_xml(box='<bndbox xmin="1" ymin="1" xmax="5" ymax="5"/>'),
+        object_xml(box="<bndbox><x>1</x><y>1</y><w>5</w><h>5</h></bndbox>"),
     ],
 )
 def test_objects_of_which_only_a_part_could_be_read_are_named(devkit, parts):

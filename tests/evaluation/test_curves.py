@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.evaluation import curves
-from keras_frcnn.evaluation.curves import save_precision_recall
+from keras_frcnn.evaluation import confusion, curves
+from keras_frcnn.evaluation.confusion import confusion_matrix, save_confusion
+from keras_frcnn.evaluation.curves import classes_shown, save_precision_recall
 from keras_frcnn.evaluation.voc import evaluate_voc
 
 BOX, FAR = (10, 10, 20, 20), (50, 50, 60, 60)
@@ -69,3 +70,27 @@ def test_the_file_of_many_classes(make_dataset, tmp_path):
     save_precision_recall(evaluate_voc(data, {}), tmp_path / "new" / "curves.png")
     with Image.open(tmp_path / "new" / "curves.png") as picture:
         assert picture.width < 2000
+
+
+def test_hundreds_of_classes_are_the_worst_and_bounded(make_dataset, figures, monkeypatch):
+    """Panels that share axes take minutes: their time grows with their square."""
+    names = tuple(f"species {index:03d}" for index in range(300))
+    objects = [((0, 0, 10, 10), index + 1, False) for index in range(300)]
+    dataset = make_dataset(objects, class_names=names)
+    found = ImageDetections(
+        np.tile(np.float32([0, 0, 10, 10]), (290, 1)),
+        np.full(290, 0.9, np.float32),
+        np.arange(1, 291, dtype=np.int32),
+    )
+    evaluation = evaluate_voc(dataset, {dataset.examples[0].key: found})
+    shown = classes_shown(evaluation)
+    assert shown[-10:] == list(names[-10:])  # nothing is found of them
+    assert len(shown) <= 100
+    save_precision_recall(evaluation, "curves.png")
+    monkeypatch.setattr(confusion, "save_figure", lambda figure, png: figures.append(figure))
+    save_confusion(confusion_matrix(dataset, {}, score_threshold=0.5), "confusion.png")
+    assert [axis.get_title() for axis in figures[0].axes if axis.get_visible()] == shown
+    first = figures[0].axes[0]
+    assert first.get_shared_x_axes().get_siblings(first) == [first]
+    for figure in figures:
+        assert max(figure.get_size_inches() * figure.dpi) < 4000

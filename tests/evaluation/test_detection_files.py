@@ -13,7 +13,8 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import (
     dataset_records,
     detection_records,
-    read_json,
+    from_records,
+    read_list,
     write_csv,
     write_json,
 )
@@ -41,7 +42,8 @@ def read(tmp_path):
     def read_records(records, *examples):
         path = tmp_path / "detections.json"
         path.write_text(records if isinstance(records, str) else json.dumps(records))
-        return read_json(path, dataset(*(examples or (example("000005"), example("000007")))))
+        of_set = dataset(*(examples or (example("000005"), example("000007"))))
+        return from_records(read_list(path), path, of_set)
 
     return read_records
 
@@ -98,7 +100,7 @@ def test_json_gives_back_the_same_float32(tmp_path):
     path = tmp_path / "new" / "detections.json"
     found = ImageDetections(boxes, scores, classes)
     write_json(path, detection_records("000005.jpg", "000005", found, ("cat", "dog")))
-    read, notes = read_json(path, dataset(example("000005")))
+    read, notes = from_records(read_list(path), path, dataset(example("000005")))
     again = read["VOC2007/000005"]
     np.testing.assert_array_equal(again.boxes_image.astype(np.float32), boxes)
     np.testing.assert_array_equal(again.scores.astype(np.float32), scores)
@@ -119,7 +121,7 @@ def test_a_data_set_as_records(tmp_path):
     records = dataset_records(two_years, {"VOC2012/000005": found, "VOC2007/000005": found})
     path = tmp_path / "detections.json"
     write_json(path, records)
-    again, _ = read_json(path, two_years)
+    again, _ = from_records(read_list(path), path, two_years)
     assert list(again) == ["VOC2007/000005", "VOC2012/000005"]
 
 
@@ -152,6 +154,20 @@ def test_csv(tmp_path):
         ],
         ["5", name, "dog", "2", "1", "2", "3", "4", "0.5"],
     ]
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\ud800", "\udce9"]
+)
+def test_no_name_is_a_formula_and_any_can_be_written(tmp_path, name):
+    path = tmp_path / "detections.csv"
+    write_csv(path, [record(file_name=name, image_id="5", category_id=2, bbox=[-1, 2, 3, 4])])
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        _, (_, found, _, _, x, *_) = csv.reader(stream)
+    assert x == "-1"
+    # The last is a byte of a file's name and goes out as it came.
+    as_is = {"\r=1": "\\r=1", "\ud800": "\\ud800"}.get(name, f"'{name}")
+    assert found == (name if name == "\udce9" else as_is)
 
 
 def test_boxes_become_y1_x1_y2_x2(read):
@@ -247,7 +263,7 @@ def test_files_that_are_no_list_of_records(read, text):
 
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        read_json(tmp_path / "none.json", dataset())
+        from_records(read_list(tmp_path / "none.json"), tmp_path / "none.json", dataset())
 
 
 TWO_YEARS = (example("000005", "VOC2007"), example("000005", "VOC2012"))

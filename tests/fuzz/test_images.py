@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_frcnn.data.images import find_images, image_size, read_image
+from keras_frcnn.data.images import find_images, read_image
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
 from tests.fuzz.harness import damaged, is_reported, watched
@@ -183,7 +183,7 @@ def loaded(root: Path, file: Path) -> tuple[int, int] | None:
 
 
 def survive(root: Path, data: bytes, suffix: str = ".jpg") -> tuple[int, int] | None:
-    """As :func:`loaded`, with these contents; the two readers of images must agree."""
+    """As :func:`loaded`, with these contents."""
     file = root / "VOC2007" / "JPEGImages" / f"case{suffix}"
     file.write_bytes(data)
     try:
@@ -191,7 +191,6 @@ def survive(root: Path, data: bytes, suffix: str = ".jpg") -> tuple[int, int] | 
         if size is not None:
             pixels = read_image(file)
             assert pixels.dtype == np.uint8 and pixels.shape == (*size, 3)
-            assert image_size(file) == size
         else:
             with pytest.raises(UserError, match="case"):
                 read_image(file)
@@ -298,7 +297,7 @@ def test_names_of_images(tmp_path, name):
     file.write_bytes(KINDS["jpg"])
     with watched(tmp_path):
         (found,), others = find_images(tmp_path)
-        assert (found.name, others) == (name, 0)
+        assert (found.name, others) == (name, {})
         assert read_image(found).shape == (40, 60, 3)
     file.write_bytes(KINDS["jpg"][:200])
     with watched(tmp_path), pytest.raises(UserError) as error:
@@ -323,7 +322,7 @@ def test_loops_of_folders_and_what_is_no_image(tmp_path):
             if image.name != "good.jpg":
                 with pytest.raises(UserError, match=image.name):
                     read_image(image)
-    assert others == 1  # the link to itself
+    assert others.total() == 1  # the link to itself
 
 
 @pytest.mark.parametrize("seed", range(15))

@@ -30,6 +30,14 @@ def test_every_number_of_a_record_is_there(tmp_path):
     assert said == []
 
 
+def test_joint_training_has_no_stage(tmp_path):
+    events = EventFile(tmp_path, [].append)
+    events.add({**RECORD, "stage": 0})
+    events.close()
+    found = EventAccumulator(str(tmp_path)).Reload()
+    assert set(found.Tags()["tensors"]) == {"joint/loss", "joint/learning_rate"}
+
+
 def test_a_folder_that_cannot_be_made_is_told_once(tmp_path):
     (tmp_path / "run").write_text("a file")
     said = []

@@ -14,7 +14,12 @@ import tensorflow as tf
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.training import fitting
 from keras_frcnn.training.checkpoint import Checkpoints
-from keras_frcnn.training.explosion import ExplosionGuard, WeightsNotFinite, check_weights
+from keras_frcnn.training.explosion import (
+    ExplosionGuard,
+    LossExploded,
+    WeightsNotFinite,
+    check_weights,
+)
 from keras_frcnn.training.step import TrainingStep
 from tests.read_weights import read_layers
 
@@ -124,3 +129,10 @@ def test_a_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
     assert ("going on after iteration 2" in said.getvalue()) == bool(kept)
     for layer in read_layers(run.weights_file("stage1")).layers.values():
         assert all(np.isfinite(weight).all() for weight in layer.values())
+
+
+@pytest.mark.parametrize(("stage", "name"), [(0, "of joint training"), (3, "of stage 3")])
+def test_messages_name_joint_training(stage, name):
+    for error in (LossExploded("grew", 7, stage, "why."), WeightsNotFinite(["w"], 7, stage)):
+        assert name in str(error)
+        assert "stage 0" not in str(error)

@@ -83,7 +83,7 @@ def test_fast_rcnn_alone_and_exactly_resumed(run_config, demo_dataset, trainer_o
     for run in runs:
         run.create(config, [])
     trainer, said = train(runs[0])
-    assert fitting.FAST_RCNN_TITLE in said
+    assert "Fast R-CNN on given proposals" in said
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="killed"):
         interrupt(patch, 2, 2, "after saving")
         train(runs[1])

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from keras_frcnn.compress import compress_run
+from keras_frcnn.detection.network_detector import load_run
 from keras_frcnn.errors import UserError
-from keras_frcnn.inference import load_model, load_predictor
+from keras_frcnn.inference import load_model
 from keras_frcnn.proposals.region_proposal_network import load_rpn
 from keras_frcnn.provenance import check_parts, file_of
 from keras_frcnn.recipes import Compression
@@ -112,7 +113,7 @@ def test_weights_of_another_run_are_not_loaded(own, other, part, metadata):
         load(own)
     if part in ("stage1", "stage2"):
         with pytest.raises(UserError, match=rf"{part}\.weights\.h5 is of "):
-            load_predictor(own.path, stage=2)
+            load_run(own.path, stage=2)
 
 
 @pytest.mark.parametrize("source", ["other", "proposals1"])
