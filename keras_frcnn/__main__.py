@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from importlib import import_module
 
-from keras_frcnn.cli.common import run_main
+from keras_frcnn.cli.common import as_called, run_main
 from keras_frcnn.errors import UserError
 
 COMMANDS = {
@@ -47,7 +47,7 @@ def _run(words: Sequence[str]) -> None:
     """A command starts TensorFlow only after its flags are understood: help needs no seconds."""
     name = words[0] if words else ""
     if name in ("-h", "--help"):
-        print(usage())
+        print(as_called(usage()))
         return
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)

@@ -26,6 +26,11 @@ class UserError(ValueError):
     """
 
 
+def how_to_install(extra: str) -> str:
+    """How to get the packages of an extra, for the end of a sentence."""
+    return f'pip install "keras-frcnn[{extra}]", in a checkout ".[{extra}]"'
+
+
 def shown(text: object) -> str:
     """A name as it can be printed: what would move the cursor or forge a line as ``\\x1b``."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))

@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--onnx",
         action="store_true",
         help="testing by onnxruntime, too: the network as an ONNX file, float32 and int8; needs "
-        "requirements-onnx.txt\ndefault: off",
+        "the extra onnx\ndefault: off",
     )
     group.add_argument(
         "--compare",

@@ -86,6 +86,9 @@ class HelpfulParser(argparse.ArgumentParser):
 
     def __init__(self, *args, **kwargs):
         kwargs.setdefault("formatter_class", HelpFormatter)
+        for name in ("prog", "usage", "epilog"):
+            if name in kwargs:
+                kwargs[name] = as_called(kwargs[name])
         super().__init__(*args, allow_abbrev=False, **kwargs)
         # Taken by run_main, which has to know it where the parser itself fails.
         self.add_argument(
@@ -223,8 +226,17 @@ def run_main(
 
 
 def in_flags(text: str) -> str:
-    """A text in which the fields that the library names in backticks are the flags of commands."""
-    return _FIELD.sub(lambda found: _FLAGS.get(found[1], f"--{found[1]}"), text)
+    """A text in the words of the command line, for one in the words of the library.
+
+    Fields in backticks are flags, and commands are called as this one was.
+    """
+    return as_called(_FIELD.sub(lambda found: _FLAGS.get(found[1], f"--{found[1]}"), text))
+
+
+def as_called(text: str) -> str:
+    """A text with ``frcnn`` in place of ``python -m keras_frcnn`` where the user calls it so."""
+    is_installed = Path(sys.argv[0]).stem == "frcnn"
+    return text.replace("python -m keras_frcnn", "frcnn") if is_installed else text
 
 
 def _about_error(error: Exception, with_traceback: bool) -> tuple[str, int]:

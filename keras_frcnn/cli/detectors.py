@@ -10,8 +10,9 @@ from rich.console import Console
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.cli.shared_flags import short_sides, usable_precision
 from keras_frcnn.errors import UserError
-from keras_frcnn.loading import check_run, load
+from keras_frcnn.loading import MODEL_FILE, check_run, load
 from keras_frcnn.recipes import DetectionFilter
+from keras_frcnn.runs import find_run
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.detector import Detector
@@ -26,7 +27,7 @@ def add_detector_flags(group) -> None:
     group.add_argument(
         "--onnx",
         metavar="FILE",
-        help="an exported ONNX file, instead of --run; needs onnxruntime (requirements-onnx.txt)",
+        help="an exported ONNX file, instead of --run; needs onnxruntime (the extra onnx)",
     )
 
 
@@ -59,8 +60,8 @@ def place_of(arguments: argparse.Namespace) -> str | None:
     """The one place that was given; None without any.
 
     Raises:
-        UserError: several are given, or the one does not exist, or is a run without an RPN where
-            no proposals are given.
+        UserError: several are given, or the one is nothing of its kind, or a run without an RPN
+            where no proposals are given.
     """
     given = {name: getattr(arguments, name, None) for name in PLACES}
     given = {name: text for name, text in given.items() if text is not None}
@@ -68,10 +69,15 @@ def place_of(arguments: argparse.Namespace) -> str | None:
         names = " and ".join(f"--{name}" for name in given)
         raise UserError(f"{names} each name a detector; give one of them.")
     for name, text in given.items():
-        if name == "run":
+        if name == "config_filename":
+            text = str(find_run(existing_path(text, "--config_filename")).path)
+        if name in ("run", "config_filename"):
             check_run(text, boxes_given=bool(arguments.proposals))
-        else:
-            existing_path(text, f"--{name}")
+        elif name == "saved_model":
+            if not (existing_path(text, "--saved_model") / MODEL_FILE).is_file():
+                raise UserError(f"--saved_model {text} is no export: it has no {MODEL_FILE}.")
+        elif existing_path(text, "--onnx").is_dir():
+            raise UserError(f"--onnx {text} is a folder; give the file.")
         return text
     return None
 

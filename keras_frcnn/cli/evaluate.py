@@ -145,28 +145,31 @@ def run_detector(
     if given is not None:
         given = given.best(arguments.num_proposals or NUMBER_OF_BOXES)
 
-    try:
-        evaluated = evaluate(
-            detector,
-            dataset,
-            proposals=given,
-            iou_threshold=arguments.iou,
-            coco=arguments.coco,
-            kept_when_stopped=part,
-            passes=passes_of(console, len(dataset)),
+    def keep(finished: Dataset, found: dict[str, ImageDetections]) -> None:
+        from keras_frcnn.evaluation.detection_files import dataset_records, write_json
+
+        write_json(part, dataset_records(finished, found))
+        classes = f" --classes {arguments.run}" if arguments.run else ""
+        console.print(
+            f"{counted(len(finished), 'image')} finished, their detections are in {part}; evaluate "
+            f"takes them: --detections {part} --images {len(finished)}{classes}",
+            soft_wrap=True,
         )
-    except KeyboardInterrupt:
-        if part.exists():
-            console.print(
-                f"what was found is in {part}; evaluate takes it: --detections {part} --classes "
-                f"{detector.source}",
-                soft_wrap=True,
-            )
-        raise
+
+    evaluated = evaluate(
+        detector,
+        dataset,
+        proposals=given,
+        iou_threshold=arguments.iou,
+        coco=arguments.coco,
+        when_stopped=keep,
+        passes=passes_of(console, len(dataset)),
+    )
     seconds = evaluated.about["seconds_per_image"]
     console.print(f"{counted(len(dataset), 'image')}, {seconds:.2f} s an image")
     about = evaluated.about | given_record(arguments.proposals, given, "given")
-    about |= {"filter": arguments.filter} if arguments.filter else {}
+    if arguments.run:
+        about["filter"] = arguments.filter or about["recipe"]
     variant = " after stage 2" if arguments.stage == 2 else ""
     return dataclasses.replace(evaluated, about=about, subject=f"{detector.source}{variant}")
 
@@ -262,7 +265,7 @@ def kinds_of_detections(arguments: argparse.Namespace) -> tuple[str, ...]:
     """In which layouts detections are written: those of a file are there already."""
     if arguments.write is not None:
         return arguments.write
-    return ("json",) if arguments.run else ()
+    return ("json",) if arguments.detections is None else ()
 
 
 def write_detections(

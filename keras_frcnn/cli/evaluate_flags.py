@@ -155,7 +155,7 @@ def _add_outputs(group) -> None:
     group.add_argument(
         "--coco",
         action="store_true",
-        help="COCO's AP and AR too; needs requirements-paper.txt\ndefault: off (ours)",
+        help="COCO's AP and AR too; needs the extra paper\ndefault: off (ours)",
     )
     group.add_argument(
         "--write",
@@ -164,7 +164,7 @@ def _add_outputs(group) -> None:
         help="detections as json (detections.json), voc (voc_results/comp4_det_test_CLASS.txt), "
         "coco (coco_results/coco_results.json, and coco_annotations.json), such as voc,coco, or "
         "none\n"
-        "default: json with --run, to evaluate again without the network; else none (ours)",
+        "default: json, to evaluate again without the network; none with --detections (ours)",
     )
 
 
@@ -194,6 +194,8 @@ def check(arguments: argparse.Namespace) -> None:
             ours = user_path(arguments.out or ".") / name
             if arguments.write and ours.exists() and ours.samefile(file):
                 raise UserError(f"--write would replace --detections {file}: choose another --out.")
+    if arguments.filter is not None and not (arguments.run or arguments.detections):
+        raise UserError("--filter belongs to --run: an export has its own inside.")
     short_sides(arguments.scales)
     if arguments.against is not None:
         existing_path(arguments.against, "--against")

@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="new folder for the SavedModel; or a file that ends in .onnx, replaced where it is "
         "there: one image at a time, float32 whatever the precision of the run, for the CPU; "
-        "needs requirements-onnx.txt",
+        "needs the extra onnx",
     )
     group.add_argument(
         "--image",

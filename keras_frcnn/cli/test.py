@@ -143,7 +143,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False, jit=arguments.jit)
     detector = load_detector(arguments, filter_of(arguments), console)
-    arguments.score_thresh = detector.score_threshold or 0.0
+    if arguments.score_thresh is None:
+        own = detector.score_threshold or 0.0
+        arguments.score_thresh = max(DetectionFilter().score_threshold, own)
     run_on_images(arguments, path, detector, console, given_boxes(arguments))
 
 

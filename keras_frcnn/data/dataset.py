@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.data.images import read_image
+from keras_frcnn.errors import UserError
 
 # Python's own float would also read 1_0, 1e1, inf and digits of other scripts.
 _DECIMAL = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", re.ASCII)
@@ -196,6 +197,7 @@ class Dataset:
         problems: everything that the checks found.
         doubt: why the data as a whole are likely wrong, a sentence without its end, or ``""``.
         bits: that 16-bit images use, the same for all of them; 0 where there are none.
+        path, parser: where they were read from and as what; "" where nobody said.
     """
 
     class_names: tuple[str, ...]
@@ -204,6 +206,8 @@ class Dataset:
     problems: tuple[DataProblem, ...] = field(default=())
     doubt: str = ""
     bits: int = 0
+    path: str = ""
+    parser: str = ""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -214,6 +218,30 @@ class Dataset:
             return self
         examples = tuple(replace(example, bits=bits) for example in self.examples)
         return replace(self, examples=examples, bits=bits)
+
+    def with_classes(self, class_names: Sequence[str]) -> Dataset:
+        """The same objects, their classes numbered as in another list of names.
+
+        Raises:
+            UserError: an object is of a class that is not in the list.
+        """
+        if tuple(class_names) == self.class_names:
+            return self
+        number = {name: index for index, name in enumerate(class_names, start=1)}
+        used = {int(index) for example in self.examples for index in example.classes}
+        unknown = [
+            self.class_names[i - 1] for i in sorted(used) if self.class_names[i - 1] not in number
+        ]
+        if unknown:
+            raise UserError(
+                f"The data have objects of {', '.join(unknown[:5])}, expected those of "
+                f"{', '.join(class_names)} only; load the data with these `class_names`."
+            )
+        table = np.array([0, *(number.get(name, 0) for name in self.class_names)], np.int32)
+        examples = tuple(
+            replace(example, classes=table[example.classes]) for example in self.examples
+        )
+        return replace(self, class_names=tuple(class_names), examples=examples)
 
     @property
     def ids_hash(self) -> str:

@@ -90,10 +90,10 @@ class Detections:
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
-        best = ", ".join(
-            f"{name} {score:.2f}" for name, score in zip(self.class_names, self.scores, strict=True)
-        )
-        return f"<{len(self)} detections in {width} x {height} pixels: {best[:200]}>"
+        pairs = list(zip(self.class_names, self.scores, strict=True))
+        best = ", ".join(f"{name} {score:.2f}" for name, score in pairs[:5])
+        more = ", ..." if len(pairs) > 5 else ""
+        return f"<{len(self)} detections in {width} x {height} pixels: {best or 'none'}{more}>"
 
     @property
     def class_names(self) -> list[str]:

@@ -67,7 +67,7 @@ class NetworkDetector(Detector):
         short_sides: scales for the detector, see :mod:`keras_frcnn.network.multi_scale`; default:
             the recipe's own. Images of a batch are then of one size, as one size of the input does
             not make the other scales equal.
-        run: where it was loaded from.
+        run, stage: where it was loaded from.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class NetworkDetector(Detector):
         head_chunk: int | None = None,
         short_sides: Sequence[int] = (),
         run: RunFolder | None = None,
+        stage: int | None = None,
     ):
         recipe = model.recipe
         self.model = model
@@ -95,7 +96,7 @@ class NetworkDetector(Detector):
         self.score_threshold = self.detection_filter.score_threshold
         self.strictly_greater = recipe.evaluation_strictly_greater
         self.mean_per_class = self.detection_filter.mean_per_class
-        self.run = run
+        self.run, self.stage = run, stage
         self.bits = 0 if run is None else run.read_config().data.bits
         self.source = "the network" if run is None else str(run.path)
 
@@ -103,6 +104,7 @@ class NetworkDetector(Detector):
         recipe = self.model.recipe
         return {
             "run": self.source,
+            "stage": self.stage,
             "proposals": self.proposals.after_nms,
             "scales": list(self.short_sides or (recipe.image.short_side,)),
             "network": self.model.network,
@@ -128,6 +130,7 @@ class NetworkDetector(Detector):
             head_chunk=self.head_chunk,
             short_sides=self.short_sides,
             run=self.run,
+            stage=self.stage,
         )
 
     def key(self, height: int, width: int) -> Key:
@@ -327,4 +330,5 @@ def load_run(
         head_chunk=head_chunk,
         short_sides=short_sides,
         run=run,
+        stage=stage,
     )

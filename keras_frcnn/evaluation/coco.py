@@ -18,7 +18,7 @@ from rich.table import Table
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, how_to_install
 from keras_frcnn.evaluation.coco_files import DIFFICULT_RULE, coco_annotations, coco_results
 from keras_frcnn.evaluation.voc import decimal
 
@@ -78,8 +78,8 @@ def check_available() -> None:
         import faster_coco_eval  # noqa: F401
     except ImportError as error:
         raise UserError(
-            "COCO's metrics need the package faster-coco-eval, which is not installed: "
-            "pip install -r requirements-paper.txt, or leave out --coco."
+            "COCO's metrics (`coco`) need the package faster-coco-eval, which is not installed: "
+            f"{how_to_install('paper')}."
         ) from error
 
 

@@ -13,9 +13,7 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector
 from keras_frcnn.detection.loops import best_of_all, detect_dataset
-from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.coco import CocoEvaluation, evaluate_coco
-from keras_frcnn.evaluation.detection_files import dataset_records, write_json
 from keras_frcnn.evaluation.report import write_report
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc
 from keras_frcnn.proposals.given import GivenProposals
@@ -64,7 +62,7 @@ def evaluate(
     iou_threshold: float = 0.5,
     coco: bool = False,
     report: Path | str | None = None,
-    kept_when_stopped: Path | None = None,
+    when_stopped: Callable[[Dataset, dict[str, ImageDetections]], None] | None = None,
     passes: Passes = lambda entries, title: entries,
 ) -> Evaluation:
     """Runs a detector on every image of a data set and evaluates what it finds.
@@ -79,20 +77,16 @@ def evaluate(
         iou_threshold: least overlap of a true positive.
         coco: COCO's metrics, too; needs the extra ``paper``.
         report: folder of a page with curves, confusion and the worst images.
-        kept_when_stopped: where what was found is written when a signal stops the evaluation.
+        when_stopped: called when a signal stops the evaluation, with the images that are finished
+            and what was found in them.
         passes: shows progress: ``(entries, title) -> entries``.
 
     Raises:
-        UserError: the classes are not the detector's, the detector was trained on an image, or an
-            image cannot be read.
+        UserError: an object is of a class that the detector does not know, it was trained on an
+            image, or an image cannot be read.
     """
-    if tuple(data.class_names) != tuple(detector.class_names):
-        raise UserError(
-            f"{detector.source} knows the classes {', '.join(detector.class_names)}, the data have "
-            f"{', '.join(data.class_names)}: give the data the detector's `class_names`."
-        )
     detector = detector.for_evaluation()
-    data = detector.prepared(data)
+    data = detector.prepared(data.with_classes(detector.class_names))
     start = time.monotonic()
     detections: dict[str, ImageDetections] = {}
 
@@ -104,10 +98,10 @@ def evaluate(
         for example, each in passes(found, "detecting"):
             detections[example.key] = each
     except KeyboardInterrupt:
-        if detections and kept_when_stopped is not None:
+        if detections and when_stopped is not None:
             finished = dataclasses.replace(data, examples=data.examples[: len(detections)])
             with held_back():
-                write_json(kept_when_stopped, dataset_records(finished, best()))
+                when_stopped(finished, best())
         raise
     seconds = (time.monotonic() - start) / len(data)
     about = {**detector.about(), "seconds_per_image": seconds}

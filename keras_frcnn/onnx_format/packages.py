@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, how_to_install
 
 TO_RUN = ("onnxruntime",)
 TO_MAKE = ("onnx", "onnxruntime", "tf2onnx")
@@ -24,5 +24,5 @@ def check_available(names: tuple[str, ...] = TO_MAKE) -> None:
     if missing:
         raise UserError(
             f"ONNX files need {', '.join(names)}; not installed here: {', '.join(missing)}. "
-            "pip install -r requirements-onnx.txt."
+            f"{how_to_install('onnx')}."
         )

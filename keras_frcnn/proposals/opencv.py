@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, how_to_install
 
 
 def load_opencv() -> ModuleType:
@@ -17,13 +17,13 @@ def load_opencv() -> ModuleType:
         import cv2
     except ImportError as error:
         raise UserError(
-            "Selective Search and EdgeBoxes need OpenCV: pip install -r requirements-paper.txt."
+            f"Selective Search and EdgeBoxes need OpenCV: {how_to_install('paper')}."
         ) from error
     if not hasattr(cv2, "ximgproc"):
         raise UserError(
             f"The installed OpenCV {cv2.__version__} lacks its extra modules, which Selective "
-            "Search and EdgeBoxes are part of: pip uninstall opencv-python, then pip install -r "
-            "requirements-paper.txt."
+            "Search and EdgeBoxes are part of: pip uninstall opencv-python, then "
+            f"{how_to_install('paper')}."
         )
     cv2.setNumThreads(1)
     return cv2

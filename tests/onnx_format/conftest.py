@@ -26,7 +26,7 @@ def predictor(tiny_recipe):
 @pytest.fixture(scope="session")
 def model(predictor):
     """The float32 ONNX model."""
-    pytest.importorskip("tf2onnx", reason="needs requirements-onnx.txt")
+    pytest.importorskip("tf2onnx", reason="needs the extra onnx")
     from keras_frcnn.onnx_format.convert import to_onnx
 
     return to_onnx(predictor)

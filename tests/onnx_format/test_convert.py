@@ -14,8 +14,8 @@ from keras_frcnn.evaluation.agreement import paired
 from keras_frcnn.recipes import DetectionFilter
 from tests.random_networks import find, random_image, random_network
 
-onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
-pytest.importorskip("tf2onnx", reason="needs requirements-onnx.txt")
+onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("tf2onnx", reason="needs the extra onnx")
 
 from keras_frcnn.onnx_format.convert import to_onnx, write_onnx  # noqa: E402
 from keras_frcnn.onnx_format.detector import OnnxDetector  # noqa: E402

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.network.suppression import suppress
 
-pytest.importorskip("tf2onnx", reason="needs requirements-onnx.txt")
+pytest.importorskip("tf2onnx", reason="needs the extra onnx")
 import onnxruntime  # noqa: E402
 import tf2onnx  # noqa: E402
 

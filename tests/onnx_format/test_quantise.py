@@ -10,8 +10,8 @@ import pytest
 from keras_frcnn.evaluation.agreement import ROUGH, agreement
 from tests.random_networks import find, random_image
 
-onnx = pytest.importorskip("onnx", reason="needs requirements-onnx.txt")
-pytest.importorskip("tf2onnx", reason="needs requirements-onnx.txt")
+onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("tf2onnx", reason="needs the extra onnx")
 
 from keras_frcnn.onnx_format import quantise as module  # noqa: E402
 from keras_frcnn.onnx_format.detector import OnnxDetector  # noqa: E402
