@@ -284,13 +284,13 @@ class ExportedModel(Detector):
             UserError: the model fails on the images, or there are boxes.
         """
         check_no_boxes(boxes, self.source)
-        size = self._most or len(images)
+        size = self._most or max(len(images), 1)
         found: list[ImageDetections] = []
         for start in range(0, len(images), size):
             batch = np.stack(images[start : start + size])
             with reading(self.source, f"a detector of {batch.shape[1:3]} pixels", AGAIN):
                 found += found_in_outputs(self._outputs(batch), batch.shape, len(self.class_names))
-        return found
+        return [each.at_least(self.score_threshold or 0.0) for each in found]
 
 
 def found_in_outputs(

@@ -34,7 +34,7 @@ def load_model(
     if not file.exists():
         finished = sorted(path.name.split(".")[0] for path in file.parent.glob("*.weights.h5"))
         unshared = weights == FINAL and {"stage1", "stage2"} <= set(finished)
-        advice = ", or take `stage` 2" if unshared else ""
+        advice = "; until then `stage` 2 can be tested and evaluated" if unshared else ""
         raise UserError(
             f"{run.path} has no {weights} weights yet"
             + (f" (finished: {', '.join(finished)})" if finished else "")

@@ -11,7 +11,7 @@ from keras_frcnn.files import user_path
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs import RunFolder, find_run
 
-ONNX = ".onnx"
+ONNX, MODEL_FILE = ".onnx", "saved_model.pb"
 
 
 def load(
@@ -74,16 +74,19 @@ def load(
             )
     detector = _load_export(path)
     least = None if detection_filter is None else detection_filter.score_threshold
-    if least is not None and least < (detector.score_threshold or 0.0):
+    if least is None:
+        return detector
+    if least < (detector.score_threshold or 0.0):
         raise UserError(
             f"A `score_threshold` of {least:g} is below {detector.score_threshold:g}, the lowest "
             f"score that {path} returns; export the run with a lower one."
         )
+    detector.score_threshold = least
     return detector
 
 
 def _is_export(path: Path) -> bool:
-    return path.suffix == ONNX or path.is_file() or (path / "saved_model.pb").is_file()
+    return path.suffix == ONNX or path.is_file() or (path / MODEL_FILE).is_file()
 
 
 def _load_export(path: Path) -> Detector:
@@ -94,9 +97,9 @@ def _load_export(path: Path) -> Detector:
     from keras_frcnn.onnx_format.packages import TO_RUN, check_available
 
     check_available(TO_RUN)
-    from keras_frcnn.onnx_format.detector import load_onnx
+    from keras_frcnn.onnx_format.detector import OnnxDetector
 
-    return load_onnx(path)
+    return OnnxDetector(path)
 
 
 def check_run(place: Path | str, *, boxes_given: bool) -> RunFolder:

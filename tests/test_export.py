@@ -347,8 +347,8 @@ def outputs_with(**changes) -> dict[str, np.ndarray]:
 
 def test_outputs_of_an_export_are_taken():
     (found,) = found_in_outputs(outputs_with(), (1, 20, 30, 3), 3)
-    assert found.detections.boxes_image.tolist() == [[0, 0, 10, 30]]
-    assert found.best_scores.tolist() == [0, 0, 0.5]
+    assert found.boxes_image.tolist() == [[0, 0, 10, 30]]
+    assert (found.scores.tolist(), found.classes.tolist()) == ([0.5], [3])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
-from keras_frcnn.cli import evaluate, evaluated
+from keras_frcnn.cli import evaluate
+from keras_frcnn.detection.network_detector import NetworkDetector
 
 
 def write(path, *rows):
@@ -64,7 +65,7 @@ def test_what_is_wrong_is_told_before_anything_is_detected(
     def detect(*arguments):
         raise AssertionError("detected")
 
-    monkeypatch.setattr(evaluated, "load_detector", detect)
+    monkeypatch.setattr(NetworkDetector, "find", detect)
     flags = ("--run", trained.path, "-p", devkit, "--out", tmp_path)
     unknown = write(tmp_path / "unknown.json", ("999999", "disc", [0, 0, 5, 5], 0.4))
     assert command(evaluate.main, *flags, "--against", unknown).refused("not in the set")

@@ -9,11 +9,11 @@ import signal
 import numpy as np
 import pytest
 
-from keras_frcnn.cli import evaluate, evaluated
+from keras_frcnn.cli import evaluate
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.network_detector import load_run
+from keras_frcnn.detection.network_detector import NetworkDetector, load_run
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.recipes import RECIPES
 from keras_frcnn.stopping import Terminated
@@ -28,18 +28,19 @@ def test_a_stopped_evaluation_keeps_what_is_finished(
     scores = np.linspace(0.1, 0.9, 100, dtype=np.float32)
     seen = []
 
-    def detect(example, image):
-        seen.append(example.key)
+    def find(self, images, boxes_given=None):
+        seen.extend(images)
         if len(seen) == 3:
             raise Terminated(number)
-        return ImageDetections(boxes, scores, np.ones(100, np.int64))
+        return [ImageDetections(boxes, scores, np.ones(100, np.int64))]
 
-    monkeypatch.setattr(evaluated, "load_detector", lambda *arguments: (detect, {}))
+    monkeypatch.setattr(NetworkDetector, "find", find)
     flags = ("-p", devkit, "--set", "2007:test")
     outcome = command(evaluate.main, "--run", trained.path, *flags, "--out", tmp_path)
     assert (outcome.code, outcome.err) == (128 + number, f"{number.name} received: stopped.\n")
     file = tmp_path / "detections-part.json"
-    assert f"--detections {file} --images 2" in outcome.out.replace("\n", " ")
+    again = f"--detections {file} --images 2 --classes {trained.path}"
+    assert again in outcome.out.replace("\n", " ")
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     again = ("--detections", file, "--images", "2", "--out", tmp_path)
     assert command(evaluate.main, *flags, *again).code == 0

@@ -46,8 +46,8 @@ class MadeUp(Detector):
 
     score_threshold, source = 0.0, "made up"
 
-    def __init__(self, detect, class_names):
-        self.class_names = class_names
+    def __init__(self, detect, class_names=("cat",), bits=0):
+        self.class_names, self.bits = class_names, bits
         self._detect = detect
 
     def find(self, images, boxes=None):
@@ -105,7 +105,7 @@ def test_a_full_disk_keeps_what_was_found_and_names_the_file(tmp_path, monkeypat
 
     def detect(images):
         found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-        return [(found, np.ones(1)) for _ in files]
+        return [found for _ in images]
 
     saved = Image.Image.save
 
@@ -118,7 +118,7 @@ def test_a_full_disk_keeps_what_was_found_and_names_the_file(tmp_path, monkeypat
     arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
     said = io.StringIO()
     with pytest.raises(OSError, match="No space left") as error:
-        run_on_images(arguments, photos, MadeUp(detect, ("cat",)), Console(file=said, width=1000))
+        run_on_images(arguments, photos, MadeUp(detect), Console(file=said, width=1000))
     assert error.value.filename == str(out / "2.png.png")
     assert said.getvalue().startswith("2 of 4 images are finished, their detections are in")
     assert json.loads((out / "detections-part.json").read_text()) == []
@@ -133,7 +133,7 @@ def test_a_stopped_test_keeps_what_it_has_found(tmp_path, batch, finished):
     seen = []
 
     def detect(images):
-        seen.extend(files)
+        seen.extend(images)
         if len(seen) > finished:
             raise Terminated
         box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
@@ -144,7 +144,7 @@ def test_a_stopped_test_keeps_what_it_has_found(tmp_path, batch, finished):
     (out / "detections.json").write_text("an earlier result")
     said = io.StringIO()
     with pytest.raises(Terminated):
-        detector = MadeUp(detect, ("cat",))
+        detector = MadeUp(detect)
         run_on_images(arguments, photos, detector, Console(file=said, width=1000))
     assert (out / "detections.json").read_text() == "an earlier result"
     if not finished:
@@ -170,9 +170,8 @@ def test_nothing_is_drawn_through_a_link(tmp_path):
     (other / "victim").write_text("precious")
     (out / "a.png.png").symlink_to(other / "victim")
     found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-    detector = MadeUp(lambda images, files: [(found, np.ones(1)) for _ in files], ("cat",))
+    detector = MadeUp(lambda images: [found for _ in images])
     arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
-    arguments.saved_model = arguments.onnx = None
     (out / "sub").symlink_to(other)
     with pytest.raises(UserError, match="out/sub"):
         run_on_images(arguments, photos, detector, Console(file=io.StringIO()))
@@ -194,13 +193,11 @@ def test_what_nobody_expected_names_the_image(tmp_path, monkeypatch, place):
     detect = fail if place == "detect" else lambda *arguments: [found]
     arguments = Namespace(out=str(tmp_path / "out"), batch=1, score_thresh=0.05, draw_thresh=0.6)
     with pytest.raises(ZeroDivisionError) as error:
-        run_on_images(
-            arguments, tmp_path / "a.png", MadeUp(detect, ("cat",)), Console(file=io.StringIO())
-        )
+        run_on_images(arguments, tmp_path / "a.png", MadeUp(detect), Console(file=io.StringIO()))
     assert str(tmp_path / "a.png") in error.value.doing
 
 
-def outcome_of(photos: Path, out: Path, **more) -> tuple[str, list[str], list[int]]:
+def outcome_of(photos: Path, out: Path, bits: int = 0) -> tuple[str, list[str], list[int]]:
     """What :func:`run_on_images` says, its pictures, and the brightest pixel of each image."""
     seen = []
 
@@ -209,12 +206,10 @@ def outcome_of(photos: Path, out: Path, **more) -> tuple[str, list[str], list[in
         box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
         return [ImageDetections(box, score, np.array([1])) for _ in images]
 
-    arguments = Namespace(
-        out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6, saved_model=None, onnx=None
-    )
+    arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
     said = io.StringIO()
     console = Console(file=said, width=1000)
-    run_on_images(arguments, photos, MadeUp(detect, ("cat",)), console, **more)
+    run_on_images(arguments, photos, MadeUp(detect, bits=bits), console)
     pictures = sorted(str(path.relative_to(out)) for path in out.rglob("*.png") if path.is_file())
     return said.getvalue(), pictures, seen
 

@@ -80,9 +80,9 @@ class Watched:
     def __init__(self):
         self.seen = []
 
-    def detect(self, pixels):
-        self.seen.append(pixels)
-        return SimpleNamespace(detections=NO_DETECTIONS)
+    def find(self, images):
+        self.seen += images
+        return [NO_DETECTIONS for _ in images]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_file_is_run_by_test_frcnn(int8, devkit, command, tmp_path):
     )
     assert (outcome.code, outcome.err) == (0, "")
     assert "12 images, " in outcome.out
-    assert "(0: none that the exported model returns)" in outcome.out
+    assert "best score per class (0: none from 0.02): " in outcome.out
     records = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert {record["class_name"] for record in records} <= {"disc", "square"}
     assert len(list((tmp_path / "out").glob("*.png"))) == 12
@@ -169,10 +169,10 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
     for flags, words in (
         (("--onnx", "none.onnx"), "--onnx none.onnx does not exist"),
         (("--onnx", "text.onnx"), "text.onnx cannot be read as an ONNX file"),
-        (("--onnx", "text.onnx", *run), "Give one of --run DIR"),
+        (("--onnx", "text.onnx", *run), "--run and --onnx each name a detector"),
         (("--onnx", "text.onnx", "--nms_thresh", "0.5"), "--nms_thresh is fixed in an exported"),
-        (("--onnx", "text.onnx", "--scales", "100,200"), "--scales needs --run"),
-        (("--onnx", "text.onnx", "--precision", "float32"), "--precision is fixed"),
+        (("--onnx", "text.onnx", "--scales", "100,200"), "--scales belongs to run folders"),
+        (("--onnx", "text.onnx", "--precision", "float32"), "--precision belongs to run folders"),
     ):
         assert command(test_command.main, *photos, *flags).refused(words), flags
     assert sorted(tmp_path.rglob("*")) == before

@@ -200,7 +200,7 @@ def named(text: str):
 def test_a_file_that_gives_no_detections_is_one_sentence(model, tmp_path, make):
     (tmp_path / "model.onnx").write_bytes(make(model))
     with pytest.raises(UserError, match=r"model\.onnx"):
-        OnnxDetector(tmp_path / "model.onnx").detect(random_image(60, 90))
+        find(OnnxDetector(tmp_path / "model.onnx"), random_image(60, 90))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
