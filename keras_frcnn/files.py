@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.stopping import held_back
@@ -176,22 +176,21 @@ def reserve(path: Path, size: int) -> None:
             elif sys.platform == "win32":  # takes the room at once
                 stream.truncate(max(size, 1))
             else:  # macOS, say, where a truncated file is sparse
-                _write_zeros(stream, max(size, 1))
+                for start in range(0, max(size, 1), BLOCK_BYTES):
+                    stream.write(bytes(min(max(size, 1) - start, BLOCK_BYTES)))
     except OSError as error:
         path.unlink(missing_ok=True)
         error.filename = str(path)
         raise
 
 
-def _write_zeros(stream: BinaryIO, size: int) -> None:
-    block = bytes(min(size, BLOCK_BYTES))
-    for start in range(0, size, BLOCK_BYTES):
-        stream.write(block[: size - start])
+def digest_of(paths: Sequence[Path], digest: Any = None) -> str:
+    """Hexadecimal digest of the contents of files, by which a run knows them again.
 
-
-def digest_of(paths: Sequence[Path]) -> str:
-    """Hexadecimal digest of the contents of files, by which a run knows them again."""
-    digest = hashlib.blake2b(digest_size=16)
+    Args:
+        digest: of ``hashlib``; default: BLAKE2b with 16 bytes.
+    """
+    digest = digest or hashlib.blake2b(digest_size=16)
     for path in paths:
         with open(path, "rb") as stream:
             while block := stream.read(BLOCK_BYTES):

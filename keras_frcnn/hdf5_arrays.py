@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import check_bounded
@@ -67,29 +66,20 @@ def opened(path: Path, known: str, advice: str) -> Iterator[h5py.File]:
     """An HDF5 file of one format, to be read in the context.
 
     Args:
-        known, advice: as :func:`check_format`.
+        known: its attribute ``format``, words and a version: ``"keras_frcnn proposals 1"``.
+        advice: what to do where the file is something else.
 
     Raises:
-        UserError: as :func:`check_format`, or what is read is missing, damaged or of another type.
+        UserError: it is of a newer version, of another kind, or damaged.
     """
     with reading(path, repr(known), advice):
         check_bounded(path, MOST_BYTES)
         with h5py.File(path, "r") as file:
-            check_format(path, file, known, advice)
+            _check_format(path, file.attrs.get("format"), known, advice)
             yield file
 
 
-def check_format(path: Path, file: h5py.File, known: str, advice: str) -> None:
-    """Compares the attribute ``format``, words and a version number, with the one that is read.
-
-    Args:
-        known: such as ``"keras_frcnn proposals 1"``.
-        advice: what to do where the file is something else.
-
-    Raises:
-        UserError: it is of a newer version, or of another kind.
-    """
-    found = file.attrs.get("format")
+def _check_format(path: Path, found: object, known: str, advice: str) -> None:
     words, version = known.rsplit(" ", 1)
     found_words, _, found_version = str(found).rpartition(" ")
     is_number = found_version.isascii() and found_version.isdigit()
@@ -154,13 +144,3 @@ def find_array(
             f"{in_file}, so it is damaged"
         )
     return dataset
-
-
-def read_array(path: Path, parent: h5py.Group, name: str, kind: str, dimensions: int) -> np.ndarray:
-    """The values of an array that :func:`find_array` accepts.
-
-    Raises:
-        ValueError: as :func:`find_array`.
-        OSError: its data cannot be read.
-    """
-    return find_array(path, parent, name, kind, dimensions)[()]

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import Compression, Recipe, StageSchedule
-from keras_frcnn.settings import Range, Settings, from_json, to_json
+from keras_frcnn.settings import Range, Settings, from_json
 
 FORMAT_VERSION = 1
 Network = Literal["vgg16", "zf", "resnet50", "tiny"]
@@ -199,7 +199,7 @@ def checked_class_names(names: Any, where: str) -> tuple[str, ...]:
 def plain(config: RunConfig) -> dict[str, Any]:
     """The values of a configuration as JSON has them."""
     # A round trip, so that tuples compare equal to the lists of the file.
-    return json.loads(json.dumps(to_json(config)))
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def lasting(config: RunConfig) -> dict[str, Any]:

@@ -122,14 +122,13 @@ class RunFolder:
             raise UserError(f"The run folder {self.path} exists and is not empty; {advice}.")
 
     def claimed(self) -> AbstractContextManager[str | None]:
-        """Makes the folder where it is not there and holds it, see :func:`claimed_folder`."""
+        """Makes the folder and holds it, see :func:`claimed_folder`."""
         return claimed_folder(self.path)
 
     def create(self, config: RunConfig, command: Sequence[str], name: str | None = None) -> None:
         """Makes the folder and its configuration.
 
         Args:
-            config: everything that makes the run.
             command: that started it.
             name: what the folder's name is a number of, see :func:`new_run_folder`.
 

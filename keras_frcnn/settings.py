@@ -58,13 +58,8 @@ class Settings:
             object.__setattr__(self, name, value)
 
 
-def to_json(settings: Settings) -> dict[str, Any]:
-    """Settings as a JSON-able dictionary."""
-    return dataclasses.asdict(settings)
-
-
 def from_json(values: Any, kind: type, where: str) -> Any:
-    """The inverse of :func:`to_json`.
+    """Settings of the dictionary that ``dataclasses.asdict`` and JSON make of them.
 
     Args:
         where: names the object in messages.

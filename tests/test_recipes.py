@@ -24,7 +24,7 @@ from keras_frcnn.recipes import (
     StageSchedule,
     stages_on,
 )
-from keras_frcnn.settings import from_json, to_json
+from keras_frcnn.settings import from_json
 
 
 def read(values, kind=Recipe):
@@ -102,11 +102,11 @@ def test_another_length_keeps_the_drops_fraction():
 def test_round_trip_through_json(recipe):
     stages = 4 * (StageSchedule(1, 2, 0.5),)
     for one in (recipe, dataclasses.replace(recipe, stages=stages, name="own")):
-        assert read(json.loads(json.dumps(to_json(one)))) == one
+        assert read(json.loads(json.dumps(dataclasses.asdict(one)))) == one
 
 
 def test_a_whole_number_serves_as_a_float():
-    values = to_json(PAPER)
+    values = dataclasses.asdict(PAPER)
     values["rpn"]["sigma"] = 3
     values["anchors"]["scales"] = [4, 8]
     recipe = read(values)
@@ -116,7 +116,7 @@ def test_a_whole_number_serves_as_a_float():
 
 
 def changed(path, value):
-    values = copy.deepcopy(json.loads(json.dumps(to_json(PAPER))))
+    values = copy.deepcopy(json.loads(json.dumps(dataclasses.asdict(PAPER))))
     *parents, name = path
     place = values
     for parent in parents:
@@ -152,7 +152,7 @@ def test_a_wrong_field_is_refused_by_name(path, value, message):
 
 
 def test_a_missing_field_is_refused_by_name():
-    values = to_json(PAPER)
+    values = dataclasses.asdict(PAPER)
     del values["detector"]["sigma"]
     with pytest.raises(UserError, match=r"recipe\.detector lacks the field 'sigma'"):
         read(values)
@@ -164,7 +164,7 @@ def test_shapes_of_anchors_take_the_place_of_scales_and_ratios():
     shapes = ((20.5, 32.0), (7.0, 5.0))
     anchors = AnchorConfig(scales=(), ratios=(), shapes=shapes)
     recipe = dataclasses.replace(PAPER, anchors=anchors)
-    assert read(json.loads(json.dumps(to_json(recipe)))) == recipe
+    assert read(json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
     with pytest.raises(UserError, match="takes the place of anchors.scales"):
         AnchorConfig(shapes=shapes)
     with pytest.raises(UserError, match=r"anchors\.shapes\[0\] should have 2 entries, not 3"):
@@ -172,7 +172,9 @@ def test_shapes_of_anchors_take_the_place_of_scales_and_ratios():
 
 
 def test_an_optional_field_may_be_null_and_a_part_may_be_read_alone():
-    assert read(to_json(DetectionFilter(per_image=None)), DetectionFilter).per_image is None
+    assert (
+        read(dataclasses.asdict(DetectionFilter(per_image=None)), DetectionFilter).per_image is None
+    )
     assert read(changed(("training_proposals", "before_nms"), 7)).training_proposals.before_nms == 7
 
 

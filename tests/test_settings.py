@@ -9,7 +9,7 @@ import pytest
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import PAPER, AnchorConfig, Compression, ProposalConfig, Recipe
-from keras_frcnn.settings import Settings, from_json, to_json
+from keras_frcnn.settings import Settings, from_json
 
 HUGE = 10**18
 IMPOSSIBLE = {
@@ -55,7 +55,7 @@ IMPOSSIBLE = {
 def test_what_is_of_the_right_type_and_impossible_is_refused_by_field(field, values):
     *parents, name = field.split(".")
     for value in values:
-        plain = json.loads(json.dumps(to_json(PAPER)))
+        plain = json.loads(json.dumps(dataclasses.asdict(PAPER)))
         place, part = plain, PAPER
         for parent in parents:
             place, part = place[parent], getattr(part, parent)

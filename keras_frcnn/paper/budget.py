@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, stages_on
 from keras_frcnn.run_config import differences
-from keras_frcnn.settings import to_json
 
 
 @dataclass(frozen=True)
@@ -113,5 +112,5 @@ def _other_changes(recipe: Recipe):
         name: getattr(PAPER, name) for name in ("name", "image", "anchors", "stages", "joint")
     }
     rest = dataclasses.replace(recipe, **described)
-    for name, _, value in differences(to_json(PAPER), to_json(rest)):
+    for name, _, value in differences(dataclasses.asdict(PAPER), dataclasses.asdict(rest)):
         yield name.removeprefix("detector."), f"{value:g}" if isinstance(value, float) else value

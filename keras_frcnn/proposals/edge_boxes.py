@@ -4,22 +4,17 @@ Its edge map should come from a trained structured forest, whose file nobody shi
 it with ``edge_model``. Without one the map is made of gradients, of the strongest channel, over a
 blur of 1 pixel, as a share of the image's 99.5th percentile. That is not the published EdgeBoxes:
 it takes texture for outlines.
-
-Shapes and names
-----------------
-edges  (H, W) float32 in [0, 1].
-orientation  (H, W) float32 in [0, pi), of the normal of the edge.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import digest_of
 from keras_frcnn.proposals.given import ScoredBoxes
 from keras_frcnn.proposals.opencv import load_opencv
 
@@ -57,7 +52,7 @@ class EdgeBoxes:
         if self.edge_model is None:
             return {**values, "edges": f"gradient, blur {_BLUR:g}, percentile {_PERCENTILE:g}"}
         self._detector()
-        digest = hashlib.blake2b(Path(self.edge_model).read_bytes(), digest_size=16).hexdigest()
+        digest = digest_of([Path(self.edge_model)])
         return {**values, "edges": "structured forest", "edge_model": digest}
 
     def __call__(self, image: np.ndarray) -> ScoredBoxes:

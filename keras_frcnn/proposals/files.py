@@ -1,4 +1,4 @@
-"""The proposal file: HDF5, one for any number of images.
+"""The proposal file: HDF5, one for U images (or mirror images) and their T proposals.
 
 ``boxes``    (T, 4) float32 half-open (y1, x1, y2, x2) in pixels of the image, best first
 ``scores``   (T,) float32
@@ -8,10 +8,6 @@
 attributes   ``format`` (:data:`FORMAT`), ``method``, ``settings`` (JSON), ``made_by`` (versions)
 
 Nothing in it is compressed; copies that were compressed since are read all the same.
-
-Shapes and names
-----------------
-U  entries, T  proposals of all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ import numpy as np
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import new_hdf5, opened, read_array
+from keras_frcnn.hdf5_arrays import find_array, new_hdf5, opened
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge
 from keras_frcnn.proposals.mat_files import read_mat
 
@@ -42,12 +38,10 @@ def write_proposals(path: Path, proposals: GivenProposals) -> None:
         file.attrs["method"] = proposals.method
         file.attrs["settings"] = json.dumps(dict(proposals.settings), sort_keys=True)
         file.attrs["made_by"] = f"keras_frcnn {__version__}, numpy {np.__version__}"
-        file["boxes"] = np.concatenate(
-            [*(entry.boxes_image for entry in entries), np.zeros((0, 4), np.float32)]
-        ).astype(np.float32)
-        file["scores"] = np.concatenate(
-            [*(entry.scores for entry in entries), np.zeros(0, np.float32)]
-        ).astype(np.float32)
+        none = ScoredBoxes(np.zeros((0, 4)), np.zeros(0))
+        columns = zip(*entries, none, strict=True)
+        for name, parts in zip(("boxes", "scores"), columns, strict=True):
+            file[name] = np.concatenate(parts).astype(np.float32)
         file["offsets"] = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
         file["names"] = np.array([name.encode() for name in proposals.entries], dtype="S")
 
@@ -68,8 +62,8 @@ def _read_one(path: Path) -> GivenProposals:
         raise UserError(f"{path} is a folder; give a file of proposals.")
     proposals = read_mat(path) if path.suffix.lower() == ".mat" else _read_hdf5(path)
     for name, (boxes, _) in proposals.entries.items():
-        if not np.isfinite(boxes).all() or (boxes[:, 2:] <= boxes[:, :2]).any():
-            bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+        bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+        if bad.any():
             raise UserError(
                 f"{path} holds the box {boxes[bad][0].tolist()} for {name}, which has no area as "
                 "half-open (y1, x1, y2, x2); make the file again."
@@ -79,7 +73,7 @@ def _read_one(path: Path) -> GivenProposals:
 
 def _read_hdf5(path: Path) -> GivenProposals:
     with opened(path, FORMAT, "make it with python -m keras_frcnn proposals") as file:
-        arrays = {name: read_array(path, file, name, *_ARRAYS[name]) for name in _ARRAYS}
+        arrays = {name: find_array(path, file, name, *_ARRAYS[name])[()] for name in _ARRAYS}
         method = str(file.attrs["method"])
         settings = parse_json(file.attrs["settings"])
         names = [name.decode() for name in arrays["names"]]

@@ -3,12 +3,6 @@
 What is finished is written to ``FILE.parts`` every minute, as files of proposals themselves; the
 same command goes on there after an interruption. Results do not depend on the number of processes
 nor on interruptions.
-
-Shapes and names
-----------------
-job     one image in one orientation, whose proposals are to be computed.
-method  ``(H, W, 3) uint8 RGB -> ScoredBoxes``, with a ``name`` and ``settings()``.
-part    a file of some finished jobs.
 """
 
 from __future__ import annotations

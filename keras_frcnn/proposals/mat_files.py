@@ -3,10 +3,6 @@
 Two cell arrays: ``images``, the ids, and ``boxes``, for each an (P, 4) array of 1-based inclusive
 (y1, x1, y2, x2) (fast-rcnn lib/datasets/pascal_voc.py reads ``boxes[:, (1, 0, 3, 2)] - 1`` as
 0-based inclusive x1, y1, x2, y2).
-
-Shapes and names
-----------------
-P  proposals of one image.
 """
 
 from __future__ import annotations
@@ -15,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import read_bounded
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, ranked
-from keras_frcnn.proposals.mat_format import MOST_BYTES, NewerFormat, read_variables
+from keras_frcnn.proposals.mat_format import MOST_BYTES, read_variables
 
 
 def read_mat(path: Path) -> GivenProposals:
@@ -27,17 +23,9 @@ def read_mat(path: Path) -> GivenProposals:
     Raises:
         UserError: the file cannot be read, is of MATLAB 7.3, or holds anything else.
     """
-    wanted = ("images", "boxes")
-    try:
+    with reading(path, "a .mat file", "save it with save(FILE, 'images', 'boxes', '-v7')"):
         content = read_variables(read_bounded(path, MOST_BYTES))
-    except NewerFormat as error:
-        raise UserError(
-            f"{path} is a file of MATLAB 7.3, which is not read; save it in MATLAB with "
-            "save(FILE, 'images', 'boxes', '-v7')."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a .mat file: {error}.") from error
-    for name in wanted:
+    for name in ("images", "boxes"):
         if name not in content or content[name].kind != "cell":
             found = ", ".join(f"{n} ({v.kind} {v.shape})" for n, v in content.items()) or "nothing"
             raise UserError(f"{path} should hold the cell array {name}, found {found:.300}.")

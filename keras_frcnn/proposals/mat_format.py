@@ -39,10 +39,6 @@ _NUMBERS = {
 _COMPLEX = 0x0800
 
 
-class NewerFormat(ValueError):
-    """The file is of MATLAB 7.3, which writes HDF5."""
-
-
 @dataclass(frozen=True)
 class Variable:
     """A variable of a file.
@@ -62,11 +58,10 @@ def read_variables(content: bytes) -> dict[str, Variable]:
     """The variables of a file.
 
     Raises:
-        NewerFormat: it is of MATLAB 7.3.
-        ValueError: it is something else, or damaged.
+        ValueError: it is something else, such as MATLAB 7.3's HDF5, or damaged.
     """
     if content.startswith(b"MATLAB 7.3"):
-        raise NewerFormat("it is of MATLAB 7.3")
+        raise ValueError("it is of MATLAB 7.3, which is not read")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER_BYTES])
     if order is None:
         raise ValueError("it has no header of a MATLAB 5 file")

@@ -1,9 +1,4 @@
-"""Proposals of a trained RPN, whole or with a part of it taken away (table 1 of the paper).
-
-Shapes and names
-----------------
-P  proposals of one image, A  anchors of its feature map.
-"""
+"""Proposals of a trained RPN, whole or with a part of it taken away (table 1 of the paper)."""
 
 from __future__ import annotations
 

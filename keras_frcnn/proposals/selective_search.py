@@ -1,9 +1,4 @@
-"""Selective Search (Uijlings et al., IJCV 2013) by OpenCV, with the settings of Fast R-CNN's data.
-
-Shapes and names
-----------------
-P  proposals of one image, in Selective Search's own order.
-"""
+"""Selective Search (Uijlings et al., IJCV 2013) by OpenCV, as for Fast R-CNN's data."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def pixels():
 def every_box(model, pixels, *, decoded=True):
     """(A, 4) boxes in pixels of the image and (A,) scores; those that are too small left out."""
     inputs, frames = network_input(pixels[None], model.recipe.image)
-    logits, deltas = (output.numpy()[0] for output in model.region_proposal_network(inputs))
+    logits, deltas = (output.numpy()[0] for output in model.rpn_head(model.base(inputs)))
     features = model.base(inputs)
     anchors = model.anchors(features.shape[1], features.shape[2])
     boxes = box_geometry.decode(anchors, deltas) if decoded else anchors
