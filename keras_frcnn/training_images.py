@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from keras_frcnn.data.dataset import Dataset, Example
-from keras_frcnn.data.voc_layout import list_file, unique_ids, year_folders
+from keras_frcnn.data.voc_layout import other_test_ids
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import digest_of, parse_json, read_text_bounded, write_text
 
@@ -81,13 +81,9 @@ def copies_in_test_lists(devkit: Path, train: Dataset) -> list[str]:
     by_size: dict[int, list[Example]] = {}
     for example in train.examples:
         by_size.setdefault(example.path.stat().st_size, []).append(example)
-    folders, copies = year_folders(devkit), []
-    for year in dict.fromkeys(name.split(":")[0] for name in train.sets):
-        ids_file = list_file(folders[year], "test")
-        if f"{year}:test" in train.sets or not ids_file.is_file():
-            continue
-        ids = set(unique_ids(folders[year], [ids_file], []))
-        for path in sorted((folders[year] / "JPEGImages").iterdir()):
+    copies = []
+    for _, file, ids in other_test_ids(devkit, train.sets):
+        for path in sorted((file.parents[2] / "JPEGImages").iterdir()):
             if path.stem not in ids:
                 continue
             same_size = by_size.get(path.stat().st_size, [])

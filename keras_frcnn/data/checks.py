@@ -1,15 +1,7 @@
 """The rules that every annotation and image must pass, whichever file they were read from.
 
 A reader parses its files into ``WrittenImage`` records, in which every number is still the text of
-the file; ``build_dataset`` judges them. Nothing is cached and nothing is written, except the report
-by ``write_report`` where its caller says.
-
-Shapes and names
-----------------
-G  objects of one image that are kept.
-written  numbers as they stand in the file, before any conversion.
-boxes_image  (G, 4) float32, half-open (y1, x1, y2, x2) in pixels of the upright image.
-problem  one thing that was wrong and what was done about it (``DataProblem``).
+the file; ``build_dataset`` judges them. Nothing is cached and nothing is written.
 """
 
 from __future__ import annotations
@@ -37,7 +29,6 @@ from keras_frcnn.data.dataset import (
 from keras_frcnn.data.doubts import Mend, doubt_about_objects, is_normalised, judge_sizes
 from keras_frcnn.data.images import about_bits, bits_of, read_samples
 from keras_frcnn.errors import UserError, shown
-from keras_frcnn.files import write_text
 
 Progress = Callable[[int, int], None]  # called with (images checked, images in all)
 
@@ -122,18 +113,20 @@ def check_objects(
     kept, boxes, problems = [], [], []
     taken = set()
     for written in image.objects:
+        box = None
         if written.fault:
-            box, problem = None, ("box unreadable", written.fault, "object dropped")
+            problem = ("box unreadable", written.fault, "object dropped")
         elif written.class_name in positions:
             box, problem = _check_box(written.corners, size, image.first_pixel, mend)
         else:
             known = _shortened(class_names)
             reason = f"expected one of the classes {known}, found {written.class_name!r:.80}"
-            box, problem = None, ("class unknown", reason, "object dropped")
-        if box is not None and (same := (written.class_name, *box.tolist())) in taken:
+            problem = ("class unknown", reason, "object dropped")
+        same = None if box is None else (written.class_name, *box.tolist())
+        if same in taken:
             reason = f"expected each {written.class_name:.80} once, found this box before"
             box, problem = None, ("object repeated", reason, "used once")
-        elif box is not None:
+        if box is not None:
             taken.add(same)
         if problem is not None:
             kind, reason, action = problem
@@ -239,11 +232,6 @@ def report_text(problems: Sequence[DataProblem]) -> str:
     lines = [f"Problems found in the data: {number_of(problems)}", ""]
     lines += [f"{number:8d}  {kind}" for kind, number in _kinds(problems).items()]
     return "\n".join([*lines, "", *map(sentence_about, problems)]) + "\n"
-
-
-def write_report(problems: Sequence[DataProblem], path: Path) -> None:
-    """Write ``report_text`` as UTF-8; missing folders of ``path`` are made."""
-    write_text(path, report_text(problems))
 
 
 def _measure(

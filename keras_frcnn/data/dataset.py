@@ -245,15 +245,11 @@ class Dataset:
 
     @property
     def ids_hash(self) -> str:
-        """SHA-256 of the sorted keys: two runs with one hash saw the same images."""
-        return hash_keys([example.key for example in self.examples])
+        """SHA-256 of the sorted keys, one a line: two runs with one hash saw the same images."""
+        keys = sorted(example.key for example in self.examples)
+        return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
     @property
     def number_of_objects(self) -> int:
         """All objects, difficult ones included."""
         return sum(len(example.classes) for example in self.examples)
-
-
-def hash_keys(keys: Sequence[str]) -> str:
-    """SHA-256 (hexadecimal) of the sorted keys, one a line."""
-    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()

@@ -1,10 +1,4 @@
-"""The one way from an image file to its pixels, and the image files of a folder.
-
-Shapes and names
-----------------
-H, W  height and width of an image in its own pixels, EXIF orientation applied.
-image  (H, W, 3) uint8, RGB.
-"""
+"""The one way from an image file to its pixels, and the image files of a folder."""
 
 from __future__ import annotations
 

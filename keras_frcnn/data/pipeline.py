@@ -138,28 +138,20 @@ def batches(
     Raises:
         UserError: ``make_record`` did, because an image has become unreadable, say.
     """
+    of_batch = batch_signature(images_per_step, feature_channels, feature_dtype)
+    stored = {"image": tf.uint8, "features": tf.uint16}
     signature = {
-        name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in BATCH_SIGNATURE.items()
+        name: tf.TensorSpec(spec.shape[1:], stored.get(name, spec.dtype))
+        for name, spec in of_batch.items()
     }
-    if feature_channels is None:
-        signature["image"] = tf.TensorSpec((None, None, 3), tf.uint8)
-    else:
-        del signature["image"]
-        signature["features"] = tf.TensorSpec((None, None, feature_channels), tf.uint16)
 
     def to_input(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        scale = record["scale"]
         record = dict(record)
-        record["gt_boxes"] = box_geometry.scale(record["gt_boxes"], scale[0], scale[1])
-        record["proposals"] = box_geometry.scale(record["proposals"], scale[0], scale[1])
+        for name in ("gt_boxes", "proposals"):
+            record[name] = box_geometry.scale(record[name], *tf.unstack(record["scale"]))
         if feature_channels is None:
-            record["image"], _ = prepare_image(
-                record["image"],
-                short_side=config.short_side,
-                long_side=config.long_side,
-                pixel_means_rgb=config.pixel_means_rgb,
-                on_host=True,  # as everything in tf.data
-            )
+            # On the host, as everything in tf.data.
+            record["image"], _ = prepare_image(record["image"], config, on_host=True)
             record["image"].set_shape((None, None, 3))
         else:
             record["features"] = tf.bitcast(record["features"], feature_dtype)

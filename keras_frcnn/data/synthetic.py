@@ -5,13 +5,6 @@ overlap, reach out of the picture and share it with things that belong to no cla
 (:mod:`keras_frcnn.data.synthetic_scene`). Test pictures come from another random stream than the
 training pictures. With one version of NumPy and Pillow, one seed gives the same files byte for
 byte.
-
-Shapes and names
-----------------
-folder  the devkit: it holds VOC2007/ and the file ``made_by.json`` that says who made it.
-image id  six digits, training pictures first, then test pictures.
-box_image  (4,) int32 half-open (y1, x1, y2, x2); the XML has VOC's 1-based inclusive
-    (xmin, ymin, xmax, ymax) = (x1 + 1, y1 + 1, x2, y2).
 """
 
 from __future__ import annotations
@@ -24,7 +17,7 @@ from PIL import Image
 
 from keras_frcnn.data.owned_folder import claim_folder
 from keras_frcnn.data.synthetic_art import OBJECT_SHAPES
-from keras_frcnn.data.synthetic_scene import Scene, SceneObject, draw_scene
+from keras_frcnn.data.synthetic_scene import Scene, draw_scene
 from keras_frcnn.errors import UserError
 
 CLASS_NAMES = tuple(sorted(OBJECT_SHAPES))
@@ -37,7 +30,7 @@ TEST_OBJECTS = (4, 7)
 """The same in a test picture: 48 pictures have at least 192 objects that are not difficult."""
 
 _EMPTY_EVERY = 20  # every twentieth training picture has no object in it
-_TRAIN_STREAM, _TEST_STREAM = 1, 2
+_STREAMS = {"trainval": 1, "test": 2}
 _SMALLEST_SIDE = 200  # below it, the largest objects leave no room for others
 _MADE_BY = "keras_frcnn.data.synthetic"
 
@@ -70,23 +63,17 @@ def write_demo_devkit(
     sets = {"trainval": ids[:train_images], "test": ids[train_images:]}
     for name, members in sets.items():
         (year / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in members))
-    for index, image_id in enumerate(sets["trainval"]):
-        _write_example(year, image_id, train_scene(seed, index, size))
-    for index, image_id in enumerate(sets["test"]):
-        _write_example(year, image_id, test_scene(seed, index, size))
+        for index, image_id in enumerate(members):
+            _write_example(year, image_id, devkit_scene(seed, name, index, size))
 
 
-def train_scene(seed: int, index: int, size: tuple[int, int]) -> Scene:
-    """Training picture number ``index`` of a seed, size (height, width)."""
-    rng = np.random.default_rng([seed, _TRAIN_STREAM, index])
-    objects = (0, 0) if index % _EMPTY_EVERY == _EMPTY_EVERY - 1 else TRAIN_OBJECTS
+def devkit_scene(seed: int, name: str, index: int, size: tuple[int, int]) -> Scene:
+    """Picture number ``index`` of the set ``trainval`` or ``test``, size (height, width)."""
+    objects = TEST_OBJECTS if name == "test" else TRAIN_OBJECTS
+    if name == "trainval" and index % _EMPTY_EVERY == _EMPTY_EVERY - 1:
+        objects = (0, 0)
+    rng = np.random.default_rng([seed, _STREAMS[name], index])
     return draw_scene(rng, *size, objects=objects)
-
-
-def test_scene(seed: int, index: int, size: tuple[int, int]) -> Scene:
-    """Test picture number ``index`` of a seed, size (height, width)."""
-    rng = np.random.default_rng([seed, _TEST_STREAM, index])
-    return draw_scene(rng, *size, objects=TEST_OBJECTS)
 
 
 def _check_numbers(seed: int, train_images: int, test_images: int, size: tuple[int, int]) -> None:
@@ -105,15 +92,8 @@ def _check_numbers(seed: int, train_images: int, test_images: int, size: tuple[i
 
 
 def _write_example(year: Path, image_id: str, scene: Scene) -> None:
+    """A picture and its annotation, as in VOC 2007."""
     Image.fromarray(scene.picture).save(year / "JPEGImages" / f"{image_id}.jpg", quality=92)
-    root = _annotation(image_id, scene)
-    ElementTree.indent(root, "\t")
-    text = ElementTree.tostring(root, encoding="unicode")
-    (year / "Annotations" / f"{image_id}.xml").write_text(text + "\n")
-
-
-def _annotation(image_id: str, scene: Scene) -> ElementTree.Element:
-    """The XML tree of one picture, as in VOC 2007."""
     height, width, depth = scene.picture.shape
     root = ElementTree.Element("annotation")
     _add(root, folder="VOC2007", filename=f"{image_id}.jpg")
@@ -121,17 +101,15 @@ def _annotation(image_id: str, scene: Scene) -> ElementTree.Element:
     _add(ElementTree.SubElement(root, "size"), width=width, height=height, depth=depth)
     _add(root, segmented=0)
     for item in scene.objects:
-        _add_object(root, item)
-    return root
-
-
-def _add_object(root: ElementTree.Element, item: SceneObject) -> None:
-    y1, x1, y2, x2 = (int(side) for side in item.box_image)
-    node = ElementTree.SubElement(root, "object")
-    _add(node, name=item.name, pose="Unspecified")
-    _add(node, truncated=int(item.truncated), difficult=int(item.difficult))
-    box = ElementTree.SubElement(node, "bndbox")
-    _add(box, xmin=x1 + 1, ymin=y1 + 1, xmax=x2, ymax=y2)
+        y1, x1, y2, x2 = (int(side) for side in item.box_image)
+        node = ElementTree.SubElement(root, "object")
+        _add(node, name=item.name, pose="Unspecified")
+        _add(node, truncated=int(item.truncated), difficult=int(item.difficult))
+        box = ElementTree.SubElement(node, "bndbox")
+        _add(box, xmin=x1 + 1, ymin=y1 + 1, xmax=x2, ymax=y2)
+    ElementTree.indent(root, "\t")
+    text = ElementTree.tostring(root, encoding="unicode")
+    (year / "Annotations" / f"{image_id}.xml").write_text(text + "\n")
 
 
 def _add(parent: ElementTree.Element, **fields: object) -> None:

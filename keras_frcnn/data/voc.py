@@ -5,11 +5,6 @@
                      /JPEGImages/000005.jpg
 
 Only ids listed in ``ImageSets/Main`` are used. Nothing is ever written there.
-
-Shapes and names
-----------------
-xmin, ymin, xmax, ymax  as written: counted from 1, the last pixel included. They become the
-    half-open (ymin - 1, xmin - 1, ymax, xmax), float32.
 """
 
 from __future__ import annotations
@@ -30,6 +25,7 @@ from keras_frcnn.data.voc_layout import (
     available_sets,
     chosen_sets,
     list_file,
+    other_test_ids,
     unique_ids,
     year_folders,
 )
@@ -147,13 +143,8 @@ def check_test_lists(devkit: Path | str, train: Dataset) -> None:
     Raises:
         UserError: naming the first ids in both and their number.
     """
-    folders = year_folders(Path(devkit))
     keys = {example.key for example in train.examples}
-    for year in dict.fromkeys(name.split(":")[0] for name in train.sets):
-        file = list_file(folders[year], "test")
-        if f"{year}:test" in train.sets or not file.is_file():
-            continue
-        tested = unique_ids(folders[year], [file], Problems())
+    for year, file, tested in other_test_ids(devkit, train.sets):
         both = [key for image_id in tested if (key := f"VOC{year}/{image_id}") in keys]
         if both:
             more = f" and {len(both) - 5} more" if len(both) > 5 else ""

@@ -199,6 +199,21 @@ def unique_ids(folder: Path, lists: Sequence[Path], problems: Problems) -> dict[
     return {image_id: annotation for image_id, (_, annotation) in first.items()}
 
 
+def other_test_ids(
+    devkit: Path | str, sets: Sequence[str]
+) -> Iterator[tuple[str, Path, dict[str, Path | None]]]:
+    """Year, file and ids of each ``test.txt`` in the years of some sets, but for those in them.
+
+    Raises:
+        UserError: ``devkit`` is no folder in this layout, or a list cannot be read.
+    """
+    folders = year_folders(Path(devkit))
+    for year in dict.fromkeys(name.split(":")[0] for name in sets):
+        file = list_file(folders[year], "test")
+        if f"{year}:test" not in sets and file.is_file():
+            yield year, file, unique_ids(folders[year], [file], Problems())
+
+
 def _read_ids(file: Path, files: FilesOfFolder) -> Iterator[tuple[str, str]]:
     """("line 1", id) of each id of an image set.
 

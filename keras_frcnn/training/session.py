@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_frcnn.data.bad_images import number_left_out
-from keras_frcnn.data.checks import without_objects, write_report
+from keras_frcnn.data.checks import report_text, without_objects
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.files import write_text
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.provenance import record_of
@@ -94,7 +95,7 @@ def train_run(
             store = ProposalStore.from_given(given, units)
             store.save(run.given_proposals_file, record_of(run, config, "given"))
         notes = [*dataset.problems, *without_objects(dataset)]
-        write_report(notes, run.path / "data_report.txt")
+        write_text(run.path / "data_report.txt", report_text(notes))
         shares = save_labels(dataset, config.recipe, run.path / "labels.png", given)
         on_start(config, shares)
         Trainer(Fitting(config, dataset, run, options, display)).train()

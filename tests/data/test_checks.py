@@ -22,10 +22,10 @@ from keras_frcnn.data.checks import (
     names_found,
     report_text,
     summary,
-    write_report,
 )
 from keras_frcnn.data.dataset import DataProblem, Problems, number_of
 from keras_frcnn.errors import UserError
+from keras_frcnn.files import write_text
 
 SIZE = (40, 60)
 NAMES = ("cat", "dog")
@@ -293,7 +293,7 @@ def test_summary_and_report(tmp_path):
         "problems": {"box degenerate": 2, "box clipped": 1},
     }
     report = tmp_path / "run" / "data_report.txt"
-    write_report(dataset.problems, report)
+    write_text(report, report_text(dataset.problems))
     lines = report.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "Problems found in the data: 3"
     assert lines[2:4] == ["       2  box degenerate", "       1  box clipped"]
@@ -308,5 +308,5 @@ def test_summary_and_report(tmp_path):
 def test_a_report_keeps_the_bytes_of_names_that_are_no_utf_8(tmp_path):
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     problem = DataProblem("image unreadable", name, "", "cut", "image dropped")
-    write_report([problem], tmp_path / "report.txt")
+    write_text(tmp_path / "report.txt", report_text([problem]))
     assert b"caf\xe9.jpg: image unreadable: cut" in (tmp_path / "report.txt").read_bytes()

@@ -35,7 +35,7 @@ def devkit(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", params=[0, 7])
 def test_scenes(request):
-    return [synthetic.test_scene(request.param, index, SIZE) for index in range(48)]
+    return [synthetic.devkit_scene(request.param, "test", index, SIZE) for index in range(48)]
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(devkit, tmp_path):
@@ -56,7 +56,7 @@ def test_layout_and_lists(devkit):
 
 
 def test_xml_says_what_the_scene_holds(devkit):
-    scene = synthetic.test_scene(3, 1, SIZE)
+    scene = synthetic.devkit_scene(3, "test", 1, SIZE)
     root = ElementTree.parse(devkit / "VOC2007" / "Annotations" / "000006.xml").getroot()
     assert root.findtext("filename") == "000006.jpg"
     size = [root.findtext(f"size/{name}") for name in ("width", "height", "depth")]
@@ -149,8 +149,8 @@ def test_some_objects_overlap(test_scenes):
 def test_every_picture_has_a_random_stream_of_its_own(monkeypatch):
     monkeypatch.setattr(synthetic, "draw_scene", lambda rng, *_, **__: rng.random())
     draws = [
-        scene(seed, index, SIZE)
-        for scene in (synthetic.train_scene, synthetic.test_scene)
+        synthetic.devkit_scene(seed, name, index, SIZE)
+        for name in ("trainval", "test")
         for seed in range(3)
         for index in range(10)
     ]
@@ -158,7 +158,9 @@ def test_every_picture_has_a_random_stream_of_its_own(monkeypatch):
 
 
 def test_some_training_pictures_are_empty():
-    counts = [len(synthetic.train_scene(5, index, SIZE).objects) for index in range(16, 24)]
+    counts = [
+        len(synthetic.devkit_scene(5, "trainval", index, SIZE).objects) for index in range(16, 24)
+    ]
     assert counts[19 - 16] == 0
     assert all(count >= 3 for position, count in enumerate(counts) if position != 3)
 
