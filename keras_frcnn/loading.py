@@ -43,32 +43,24 @@ def load(
         UserError: nothing of the kind lies there, it is damaged or unfinished, or an export is
             asked for what is fixed in it.
     """
+    of_runs = {
+        "stage": stage,
+        "number_of_proposals": number_of_proposals,
+        "short_sides": tuple(short_sides),
+        "head_chunk": head_chunk,
+        "precision": precision,
+        "boxes_given": boxes_given,
+    }
     path = user_path(place)
     if path.suffix == ".json" and path.is_file():
         path = find_run(path).path
-    if (path / "config.json").is_file() or not _is_export(path):
+    is_export = path.suffix == ONNX or path.is_file() or (path / MODEL_FILE).is_file()
+    if (path / "config.json").is_file() or not is_export:
         from keras_frcnn.detection.network_detector import load_run
 
-        return load_run(
-            path,
-            detection_filter,
-            stage=stage,
-            number_of_proposals=number_of_proposals,
-            head_chunk=head_chunk,
-            short_sides=short_sides,
-            precision=precision,
-            boxes_given=boxes_given,
-        )
-    fixed = {
-        "stage": stage,
-        "number_of_proposals": number_of_proposals,
-        "short_sides": short_sides or None,
-        "head_chunk": head_chunk,
-        "precision": precision,
-        "boxes_given": boxes_given or None,
-    }
-    for name, value in fixed.items():
-        if value is not None:
+        return load_run(path, detection_filter, **of_runs)
+    for name, value in of_runs.items():
+        if value not in (None, ()) and value is not False:
             raise UserError(
                 f"`{name}` belongs to run folders: the export {path} has its own inside."
             )
@@ -83,10 +75,6 @@ def load(
         )
     detector.score_threshold = least
     return detector
-
-
-def _is_export(path: Path) -> bool:
-    return path.suffix == ONNX or path.is_file() or (path / MODEL_FILE).is_file()
 
 
 def _load_export(path: Path) -> Detector:

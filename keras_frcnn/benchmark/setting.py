@@ -18,7 +18,7 @@ from PIL import Image
 
 from keras_frcnn.data.voc import VOC_CLASSES
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.variables import assign_rows, tensorflow_variable
+from keras_frcnn.network.variables import assign_rows
 from keras_frcnn.recipes import PAPER, Compression, ImageConfig, Recipe
 
 OBJECTS = 4
@@ -83,9 +83,8 @@ def random_model(
     generator = np.random.default_rng(0)
     for layer in model.layers():
         for weight in layer.weights:
-            variable = tensorflow_variable(weight)
-            if len(variable.shape) > 1:
-                _fill(variable, generator)
+            if len(weight.shape) > 1:
+                _fill(weight.value, generator)
     return model
 
 

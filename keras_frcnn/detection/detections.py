@@ -1,10 +1,4 @@
-"""What a detector found in one image.
-
-Shapes and names
-----------------
-D  detections of one image.
-boxes, boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
-"""
+"""What a detector found in one image."""
 
 from __future__ import annotations
 
@@ -103,13 +97,8 @@ class Detections:
     def at_least(self, score: float) -> Detections:
         """Those that reach a score."""
         keep = self.scores >= score
-        return Detections(
-            self.boxes[keep],
-            self.scores[keep],
-            self.classes[keep],
-            self.known_classes,
-            self.image,
-        )
+        parts = (self.boxes[keep], self.scores[keep], self.classes[keep])
+        return Detections(*parts, self.known_classes, self.image)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """``boxes`` as [y1, x1, y2, x2], ``scores`` and ``class_names``, as JSON takes them."""

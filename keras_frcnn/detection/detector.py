@@ -62,15 +62,8 @@ class Detector:
             given = None if boxes is None else [boxes[index]]
             own = self.find([pixels], given)[0]
             order = np.argsort(-own.scores, kind="stable")
-            found.append(
-                Detections(
-                    own.boxes_image[order],
-                    own.scores[order],
-                    own.classes[order],
-                    self.class_names,
-                    pixels,
-                )
-            )
+            parts = (own.boxes_image[order], own.scores[order], own.classes[order])
+            found.append(Detections(*parts, self.class_names, pixels))
         return found
 
     def key(self, height: int, width: int) -> Key:

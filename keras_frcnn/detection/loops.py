@@ -66,11 +66,9 @@ def detect_dataset(
 def best_of_all(
     found: dict[str, ImageDetections], classes: int, mean_per_class: int | None
 ) -> dict[str, ImageDetections]:
-    """The best of each class over all images together, as a recipe may ask (recipe 4.8).
+    """The best of each class over all images, by ``Example.key``, as a recipe may ask (recipe 4.8).
 
     Args:
-        found: by ``Example.key``.
-        classes: foreground classes.
         mean_per_class: this many times the number of images are kept; None: all.
     """
     if mean_per_class is None:

@@ -289,21 +289,12 @@ def load_run(
     precision: str | None = None,
     boxes_given: bool = False,
 ) -> NetworkDetector:
-    """The detector of a run folder.
+    """The detector of a run folder, see :func:`keras_frcnn.loading.load`.
 
-    Args:
-        run_path: the run folder.
-        detection_filter: default: the recipe's for testing.
-        stage: ``2`` gives the unshared variant (RPN of stage 1, detector of stage 2), ``4`` the
-            final network; default: :func:`result_stage`.
-        number_of_proposals: default: the recipe's 300.
-        head_chunk, short_sides: see :class:`NetworkDetector`.
-        precision: default: the run's.
-        boxes_given: it will always be given boxes, and needs no RPN.
+    Stage 2 is the RPN of stage 1 with the detector of stage 2.
 
     Raises:
-        UserError: as :func:`load_model` and :func:`result_stage`, or the run has no such stage, or
-            no RPN where one is needed.
+        UserError: the run is not finished that far, or has no RPN where one is needed.
     """
     run = RunFolder(run_path)
     config = run.read_config()

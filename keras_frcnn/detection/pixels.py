@@ -1,10 +1,4 @@
-"""The pixels of an image, in whichever form a program has it.
-
-Shapes and names
-----------------
-H, W  size of the image in its own pixels.
-pixels  (H, W, 3) uint8 RGB.
-"""
+"""The pixels of an image, in whichever form a program has it."""
 
 from __future__ import annotations
 

@@ -101,12 +101,7 @@ def seed_centres(shapes: np.ndarray, k: int, generator: np.random.Generator) -> 
 
     The first is drawn uniformly, each further one with a probability proportional to its distance
     to the nearest centre so far. The distance itself is the weight, not its square, because it is
-    also what the clustering sums (their section 5).
-
-    Args:
-        shapes: (G, 2), at least k of them different.
-        k: how many centres.
-        generator: one number of [0, 1) is drawn for each centre.
+    also what the clustering sums (their section 5). At least k of the shapes must differ.
     """
     weights = np.ones(len(shapes))
     centres = []
@@ -123,12 +118,8 @@ def climb(shapes: np.ndarray, centres: np.ndarray, steps: Sequence[float]) -> np
     """k-means proper: objects go to their nearest centre, centres to where they fit these better.
 
     Args:
-        shapes: (G, 2).
-        centres: (k, 2), where they start.
+        centres: where they start.
         steps: factors by which sides change, each until no centre gains by it any more.
-
-    Returns:
-        (k, 2): the centres at the end.
     """
     for step in steps:
         moved = True

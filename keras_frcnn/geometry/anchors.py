@@ -37,13 +37,10 @@ def shaped_anchors(shapes: Any, base_size: int = 16) -> np.ndarray:
 
     Args:
         shapes: (A, 2) heights and widths in pixels of the network input, all above 0.
-        base_size: see :func:`base_anchors`.
-
-    Returns:
-        (A, 4) float32 in the order of the shapes.
     """
-    half_heights, half_widths = 0.5 * np.asarray(shapes, np.float64).reshape(-1, 2).T
-    return _around_centre(half_heights, half_widths, base_size)
+    half_sides = 0.5 * np.asarray(shapes, np.float64).reshape(-1, 2)
+    centre = 0.5 * base_size
+    return np.concatenate([centre - half_sides, centre + half_sides], axis=1).astype(np.float32)
 
 
 def base_anchors(
@@ -79,21 +76,8 @@ def base_anchors(
             f"{list(ratios)} one makes a side of 0 from the base size {base_size}: choose ratios "
             f"(height / width) nearer to 1."
         )
-    half_heights = 0.5 * np.outer(heights, scales_column).reshape(-1)
-    half_widths = 0.5 * np.outer(widths, scales_column).reshape(-1)
-    return _around_centre(half_heights, half_widths, base_size)
-
-
-def _around_centre(half_heights: np.ndarray, half_widths: np.ndarray, base_size: int) -> np.ndarray:
-    """(A, 4) float32 boxes around the centre of the first position's base box."""
-    centre = 0.5 * base_size
-    corners = [
-        centre - half_heights,
-        centre - half_widths,
-        centre + half_heights,
-        centre + half_widths,
-    ]
-    return np.stack(corners, axis=1).astype(np.float32)
+    sides = [np.outer(side, scales_column).reshape(-1) for side in (heights, widths)]
+    return shaped_anchors(np.stack(sides, axis=1), base_size)
 
 
 def anchor_grid(
@@ -105,13 +89,10 @@ def anchor_grid(
     (PY anchor_target_layer.py:93-106).
 
     Args:
-        base_anchors: (A, 4).
         feature_height, feature_width: numbers or scalar integer tensors.
-        stride: pixels per cell.
 
     Returns:
-        (feature_height * feature_width * A, 4) float32 in order (row, column, anchor), the anchor
-        running fastest; not clipped.
+        ``anchors``, not clipped.
     """
     base_anchors = tf.cast(base_anchors, tf.float32)
     shift_y = tf.cast(tf.range(feature_height) * stride, tf.float32)

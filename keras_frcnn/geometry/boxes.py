@@ -37,8 +37,7 @@ def iou(boxes_a: Any, boxes_b: Any) -> tf.Tensor:
     Returns:
         (A, B) float32; 0 where either box is degenerate. A and B may be 0.
     """
-    boxes_a = tf.cast(boxes_a, tf.float32)
-    boxes_b = tf.cast(boxes_b, tf.float32)
+    boxes_a, boxes_b = tf.cast(boxes_a, tf.float32), tf.cast(boxes_b, tf.float32)
     # Column by column: (A, B) intermediates instead of (A, B, 2), which is faster on the CPU.
     y1_a, x1_a, y2_a, x2_a = tf.split(boxes_a, 4, axis=1)
     y1_b, x1_b, y2_b, x2_b = tf.unstack(boxes_b, axis=1)
@@ -98,15 +97,9 @@ def decode(reference_boxes: Any, deltas: Any) -> tf.Tensor:
     centre_x = reference_x + tx * reference_width
     half_height = 0.5 * reference_height * tf.exp(tf.minimum(th, LARGEST_LOG_RATIO))
     half_width = 0.5 * reference_width * tf.exp(tf.minimum(tw, LARGEST_LOG_RATIO))
-    return tf.stack(
-        [
-            centre_y - half_height,
-            centre_x - half_width,
-            centre_y + half_height,
-            centre_x + half_width,
-        ],
-        axis=-1,
-    )
+    corner1 = [centre_y - half_height, centre_x - half_width]
+    corner2 = [centre_y + half_height, centre_x + half_width]
+    return tf.stack([*corner1, *corner2], axis=-1)
 
 
 def clip(boxes: Any, height: Any, width: Any) -> tf.Tensor:
@@ -116,11 +109,9 @@ def clip(boxes: Any, height: Any, width: Any) -> tf.Tensor:
     beside the image keeps a pixel at its border, as in Caffe, and never gets a side of 0.
 
     Args:
-        boxes: (..., 4).
         height, width: scalars, or tensors that broadcast against ``boxes[..., 0]``.
     """
-    height = tf.cast(height, tf.float32)
-    width = tf.cast(width, tf.float32)
+    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     zero, one = tf.zeros_like(height), tf.ones_like(height)
     lower = tf.stack([zero, zero, one, one], axis=-1)
     upper = tf.stack([height - 1.0, width - 1.0, height, width], axis=-1)

@@ -34,10 +34,6 @@ def bilinear_samples(
     map's size less one. The map is padded by one cell first (border repeated): that makes samples
     in the outer half of border cells right, and that size never 0 (a map of height 1).
 
-    Args:
-        features: (N, H, W, F) float32.
-        crop: C, at least 2.
-
     Returns:
         (R, C, C, F) float32; its gradient goes to the features only.
     """
@@ -66,15 +62,7 @@ def bilinear_samples(
 def _gradient_of_samples(
     upstream: tf.Tensor, corners: tf.Tensor, roi_image: tf.Tensor, shape: tf.Tensor, crop: int
 ) -> tf.Tensor:
-    """Every sample's gradient goes to its four cells by their weights.
-
-    Args:
-        upstream: (R, C, C, F) float32.
-        shape: (4,) int32, the map's N, H, W, F.
-
-    Returns:
-        (N, H, W, F) float32.
-    """
+    """(N, H, W, F) gradient, each sample's (R, C, C, F) spread over its four cells by weights."""
     channels = shape[3]
     images, height, width = tf.unstack(tf.cast(shape[:3], tf.int64))
     rows, row_weights = _cells_along(corners[:, 0], corners[:, 2], height, crop)

@@ -40,8 +40,6 @@ def select_detections(
     roi_count: tf.Tensor,
     image_sizes: tf.Tensor,
     detection_filter: DetectionFilter,
-    *,
-    on_gpu: bool | None = None,
 ) -> Detections:
     """Class-specific boxes, clipped, filtered and suppressed within each class.
 
@@ -51,8 +49,6 @@ def select_detections(
         rois: (N, R, 4) float32, the proposals that the deltas refer to.
         roi_count: (N,) int32, RoIs that are real.
         image_sizes: (N, 2) true height and width of each input.
-        detection_filter: thresholds and limits.
-        on_gpu: see :func:`keras_frcnn.network.suppression.suppress`.
     """
     sizes = tf.cast(image_sizes, tf.float32)[:, :, None, None]
     images, rois_padded = tf.shape(rois)[0], tf.shape(rois)[1]
@@ -67,10 +63,7 @@ def select_detections(
         per_class = tf.minimum(rois_padded, detection_filter.per_class_before_nms)
         by_class, index = tf.math.top_k(tf.transpose(scores, (0, 2, 1)), per_class)
         boxes = tf.gather(tf.transpose(boxes, (0, 2, 1, 3)), index, batch_dims=2)
-        scores, boxes = (
-            tf.transpose(by_class, (0, 2, 1)),
-            tf.transpose(boxes, (0, 2, 1, 3)),
-        )
+        scores, boxes = tf.transpose(by_class, (0, 2, 1)), tf.transpose(boxes, (0, 2, 1, 3))
     in_total = per_class * foreground
     if detection_filter.per_image is not None:
         in_total = detection_filter.per_image
@@ -81,7 +74,6 @@ def select_detections(
         in_total=in_total,
         iou_threshold=detection_filter.nms_iou,
         score_threshold=detection_filter.score_threshold,
-        on_gpu=on_gpu,
     )
     valid = tf.sequence_mask(kept.count, tf.shape(kept.classes)[1])
     classes = tf.where(valid, kept.classes + 1, 0)

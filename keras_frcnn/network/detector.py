@@ -62,11 +62,14 @@ def build_detector(
         a ``dropout_seed`` (2,) int32 as fourth input.
     """
     cls_score = keras.layers.Dense(
-        classes, kernel_initializer=random_normal(seed, 0.01), dtype="float32", name="cls_score"
+        classes,
+        kernel_initializer=random_normal(seed, 2000, 0.01),
+        dtype="float32",
+        name="cls_score",
     )
     bbox_pred = keras.layers.Dense(
         4 * classes,
-        kernel_initializer=random_normal(None if seed is None else seed + 1, 0.001),
+        kernel_initializer=random_normal(seed, 2001, 0.001),
         dtype="float32",
         name="bbox_pred",
     )
@@ -109,9 +112,7 @@ def detector_targets(
     Args:
         proposals: (P, 4); P may be 0.
         gt_boxes, gt_classes: (G, 4) and (G,); G may be 0.
-        seed: (2,) int32.
         rois_per_image: 64 with two images a step.
-        config: thresholds and the share of foreground.
         normalisation: of the deltas, (C, 4) each, the row of background unused; None: they stay as
             they are.
 
@@ -259,16 +260,7 @@ def detector_box_loss(
 ) -> tf.Tensor:
     """Smooth L1 of the label's own deltas, summed over foreground, over the number of **all** RoIs.
 
-    stage1_fast_rcnn_train.pt:464-478 (both codes): sigma 1, weight 1.
-
-    Args:
-        pred_deltas: (R, 4*C), class c at [4*c : 4*c + 4].
-        target_deltas: (R, 4).
-        labels: (R,) int32; 0 is background and has no box loss.
-        sigma: 1.
-
-    Returns:
-        0 for R = 0 or without foreground.
+    stage1_fast_rcnn_train.pt:464-478 (both codes): sigma 1, weight 1. 0 without foreground.
     """
     pred_deltas = tf.cast(pred_deltas, tf.float32)
     labels = tf.cast(labels, tf.int32)

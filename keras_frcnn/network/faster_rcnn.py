@@ -13,7 +13,7 @@ rois      (R, 4) float32 in input pixels, roi_image  (R,) int32 the image of eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -23,13 +23,12 @@ from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import build_backbone, policy_of
 from keras_frcnn.network.detections import Detections, select_detections
 from keras_frcnn.network.detector import build_detector, detector_losses
+from keras_frcnn.network.multi_scale import Head
 from keras_frcnn.network.network_input import Frames
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.proposals import Proposals, select_proposals
 from keras_frcnn.network.rpn import RpnOutputs, build_rpn_head, rpn_losses
 from keras_frcnn.recipes import Compression, DetectionFilter, ProposalConfig, Recipe
-
-Head = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def _check_keras() -> None:
@@ -65,10 +64,8 @@ class FasterRcnn(tf.Module):
         backbone: the base and what belongs to it.
         base: ``images -> features``.
         rpn_head: ``features -> [logits, deltas]``.
-        region_proposal_network: ``images -> [logits, deltas]``, over ``base`` and ``rpn_head``.
         detector: ``[features, rois, roi_image] -> [class_logits, deltas]``, no dropout.
         detector_training: the same with a ``dropout_seed`` (2,) int32 as fourth input.
-        fast_rcnn: ``[images, rois, roi_image] -> [class_logits, deltas]``, over ``base``.
     """
 
     def __init__(
@@ -107,24 +104,14 @@ class FasterRcnn(tf.Module):
             objectness=recipe.rpn.objectness,
             feature_dtype=self.base.output.dtype,
             precision_policy=policy,
-            seed=_shifted(seed, 1000),
+            seed=seed,
         )
         self.detector, self.detector_training = build_detector(
             self.backbone,
             self.base.output.dtype,
             self.number_of_classes,
             recipe.detector.roi_pooling,
-            _shifted(seed, 2000),
-        )
-        images = keras.Input((None, None, 3), name="images")
-        self.region_proposal_network = keras.Model(
-            images, self.rpn_head(self.base(images)), name="region_proposal_network"
-        )
-        features, rois, roi_image = self.detector.inputs
-        self.fast_rcnn = keras.Model(
-            [images, rois, roi_image],
-            self.detector([self.base(images), rois, roi_image]),
-            name="fast_rcnn",
+            seed,
         )
 
     @property
@@ -200,10 +187,8 @@ class FasterRcnn(tf.Module):
         """Classes and refined boxes of RoIs, filtered, see :func:`select_detections`.
 
         Args:
-            features: of the images.
             rois: (N, R, 4) in input pixels, zero-padded, R at least 1.
             count: (N,) RoIs that are real.
-            frames: of the images.
             head: ``(features, rois, roi_image) -> (class_logits, deltas)`` of the flat RoIs, in
                 place of :attr:`detector`.
         """
@@ -256,7 +241,3 @@ class FasterRcnn(tf.Module):
             self.recipe.detector,
             normalisation,
         )
-
-
-def _shifted(seed: int | None, offset: int) -> int | None:
-    return None if seed is None else seed + offset

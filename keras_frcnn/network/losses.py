@@ -12,14 +12,7 @@ def smooth_l1(difference: Any, sigma: float) -> tf.Tensor:
 
     Fast R-CNN, eq. 3, with the sigma of PY's smooth_L1_loss_layer. Written with the quadratic part
     ``q`` of ``|d|``, so that no branch is computed and thrown away: value and gradient (up to
-    ``sign(d)``) are continuous at the corner.
-
-    Args:
-        difference: any shape.
-        sigma: 1 or 3; the corner is at ``1 / sigma^2``.
-
-    Returns:
-        float32 of the same shape.
+    ``sign(d)``) are continuous at the corner ``1 / sigma^2``.
     """
     magnitude = tf.abs(tf.cast(difference, tf.float32))
     quadratic = tf.minimum(magnitude, 1.0 / sigma**2)

@@ -65,9 +65,8 @@ def match_anchors(
     ML :171).
 
     Args:
-        anchors: (A, 4).
         inside: (A,) bool; only these compete.
-        gt_boxes: (G, 4); with G = 0 every inside anchor is negative.
+        gt_boxes: with G = 0 every inside anchor is negative.
         positive_iou, negative_iou: 0.7 and 0.3 in the paper.
     """
     anchors = tf.cast(anchors, tf.float32)
@@ -92,13 +91,7 @@ def match_anchors(
 
 
 def best_anchor_iou(anchors: Any, inside: Any, gt_boxes: Any) -> tf.Tensor:
-    """(G,) float32 best IoU of each gt box with any anchor inside; 0 where there is none.
-
-    Args:
-        anchors: (A, 4).
-        inside: (A,) bool; only these compete.
-        gt_boxes: (G, 4).
-    """
+    """(G,) float32 best IoU of each gt box with any anchor inside; 0 where there is none."""
     gt_boxes = tf.cast(gt_boxes, tf.float32)
     overlaps = iou(tf.boolean_mask(tf.cast(anchors, tf.float32), inside), gt_boxes)
     # The row of zeros is for an image in which no anchor fits.
@@ -108,9 +101,7 @@ def best_anchor_iou(anchors: Any, inside: Any, gt_boxes: Any) -> tf.Tensor:
 def match_rois(rois: Any, gt_boxes: Any) -> RoiMatches:
     """Best IoU and gt of each RoI (PY proposal_target_layer.py; ML fast_rcnn_get_minibatch.m:93).
 
-    Args:
-        rois: (R, 4).
-        gt_boxes: (G, 4); with G = 0 every overlap is 0.
+    With G = 0 every overlap is 0.
     """
     overlaps = _overlaps_with_sentinel(rois, gt_boxes)
     return RoiMatches(

@@ -15,6 +15,7 @@ scale  (2,) float32, input size / original size, per axis.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -66,26 +67,17 @@ def pyramid(
         if short_side == config.short_side:
             levels.append(own)
             continue
-        inputs, scale = prepare_image(
-            images,
-            short_side=short_side,
-            long_side=max(LONG_SIDE, short_side),
-            pixel_means_rgb=config.pixel_means_rgb,
-        )
+        long_side = max(LONG_SIDE, short_side)
+        at_scale = dataclasses.replace(config, short_side=short_side, long_side=long_side)
+        inputs, scale = prepare_image(images, at_scale)
         levels.append(Level(base(inputs, training=False), scale))
     return levels
 
 
 def nearest_levels(rois: tf.Tensor, own_scale: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
-    """For each RoI the scale at which its area is nearest to 224^2; the first of equal ones.
+    """(R,) int32 scale at which each RoI's area is nearest to 224^2; the first of equal ones.
 
-    Args:
-        rois: (R, 4) in pixels of the input at ``own_scale``.
-        own_scale: (2,).
-        scales: (S, 2).
-
-    Returns:
-        (R,) int32.
+    RoIs (R, 4) are in pixels of the input at ``own_scale`` (2,), one of ``scales`` (S, 2).
     """
     ratios = tf.reduce_prod(scales / own_scale, axis=1)
     areas = box_geometry.area(rois)[:, None] * ratios
@@ -102,10 +94,7 @@ def detect_at_nearest(
     """Head outputs of every RoI, pooled from its nearest level.
 
     Args:
-        levels: of :func:`pyramid`.
-        own_scale: (2,).
         rois: (R, 4) in pixels of the input at ``own_scale``.
-        roi_image: (R,) int32.
         head: ``(features, rois, roi_image) -> (logits, deltas)`` of one RoI and more.
 
     Returns:

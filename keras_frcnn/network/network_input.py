@@ -12,7 +12,6 @@ scale  (2,) float32, (h / H, w / W): boxes_input = boxes_image * (scale_y, scale
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -56,10 +55,6 @@ def input_size(height: int, width: int, short_side: int, long_side: int) -> tupl
     ``long_side``: then ``long_side / long`` (blob.py:38-43 PY, prep_im_for_blob_size.m ML). Each
     side is ``floor(side * factor + 0.5)``, at least 1. The factor is kept as a fraction, so that
     nothing is ever rounded twice: this function and the TensorFlow one agree on every size.
-
-    Args:
-        height, width: of the image, in its own pixels.
-        short_side, long_side: limits of the recipe, whole pixels.
     """
     short, long = min(height, width), max(height, width)
     numerator, denominator = short_side, short
@@ -72,12 +67,7 @@ def input_size(height: int, width: int, short_side: int, long_side: int) -> tupl
 
 
 def prepare_image(
-    image: tf.Tensor,
-    *,
-    short_side: int,
-    long_side: int,
-    pixel_means_rgb: Sequence[float],
-    on_host: bool = False,
+    image: tf.Tensor, config: ImageConfig, *, on_host: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Resize an image, or a batch of one size, to the network's input and subtract the means.
 
@@ -87,8 +77,6 @@ def prepare_image(
 
     Args:
         image: (H, W, 3) or (N, H, W, 3), uint8, RGB; H and W may be unknown when traced.
-        short_side, long_side: see ``input_size``.
-        pixel_means_rgb: three means in the order R, G, B.
         on_host: whether this runs on the CPU for certain, which resizes bytes as they are, to the
             same values: a large image is then not held as float32, four times its size. GPUs have
             no such kernel, and would leave the resize to the CPU.
@@ -97,24 +85,18 @@ def prepare_image(
         image_input, (h, w, 3) or (N, h, w, 3) float32, and scale, (2,) float32, (h / H, w / W).
     """
     size = tf.shape(image, out_type=tf.int64)[-3:-1]
-    size_input = _input_size_tensor(size, short_side, long_side)
+    size_input = _input_size_tensor(size, config.short_side, config.long_side)
     pixels = image if on_host else tf.cast(image, tf.float32)
     resized = tf.image.resize(pixels, tf.cast(size_input, tf.int32), method="bilinear")
     # Where nothing is to be resized TensorFlow may give the bytes back.
-    image_input = tf.cast(resized, tf.float32) - tf.constant(
-        pixel_means_rgb, tf.float32, shape=(3,)
-    )
+    means = tf.constant(config.pixel_means_rgb, tf.float32, shape=(3,))
+    image_input = tf.cast(resized, tf.float32) - means
     return image_input, tf.cast(size_input, tf.float32) / tf.cast(size, tf.float32)
 
 
 def network_input(images: tf.Tensor, config: ImageConfig) -> tuple[tf.Tensor, Frames]:
     """Inputs (N, h, w, 3) float32 of (N, H, W, 3) uint8 images, and their frames."""
-    inputs, _ = prepare_image(
-        images,
-        short_side=config.short_side,
-        long_side=config.long_side,
-        pixel_means_rgb=config.pixel_means_rgb,
-    )
+    inputs, _ = prepare_image(images, config)
     sizes_image = tf.tile(tf.shape(images)[None, 1:3], (tf.shape(images)[0], 1))
     return inputs, frames_of(inputs, sizes_image)
 

@@ -97,8 +97,7 @@ def mean_and_std(
     rounding of its deltas up to any size.
 
     Args:
-        count: () or (C,), how many deltas.
-        delta_sum, sum_of_squares: (4,) or (C, 4).
+        count, delta_sum, sum_of_squares: as of :class:`DeltaSums`.
         epsilon: a standard deviation not above it counts as none. The rounding of float32 sums
             leaves up to 1e-3 times the mean where there is none, so take about 1e-3.
 

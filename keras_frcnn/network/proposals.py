@@ -35,24 +35,14 @@ class Proposals(NamedTuple):
     count: tf.Tensor
 
 
-def select_proposals(
-    outputs: RpnOutputs,
-    frames: Frames,
-    config: ProposalConfig,
-    *,
-    on_gpu: bool | None = None,
-) -> Proposals:
+def select_proposals(outputs: RpnOutputs, frames: Frames, config: ProposalConfig) -> Proposals:
     """The proposals of each image (proposal_layer.py:121-176).
 
     Ranking goes by the difference of the two logits, which orders anchors as the softmax score does
     but does not saturate into ties.
 
-    Args:
-        outputs: of the RPN.
-        frames: of the images: boxes are clipped to the sizes of their inputs, and the smallest side
-            is counted in original pixels (config.py:118).
-        config: how many to keep and the thresholds.
-        on_gpu: see :func:`keras_frcnn.network.suppression.suppress`.
+    Boxes are clipped to the sizes of their inputs; the smallest side is counted in original pixels
+    (config.py:118).
     """
     logits, deltas, anchors = outputs
     sizes = tf.cast(frames.sizes_input, tf.float32)
@@ -80,7 +70,6 @@ def select_proposals(
         in_total=config.after_nms,
         iou_threshold=config.nms_iou,
         score_threshold=0.0,
-        on_gpu=on_gpu,
     )
     valid = tf.sequence_mask(kept.count, config.after_nms)
     index = tf.where(valid, best - tf.cast(kept.scores, tf.int32), 0)

@@ -123,15 +123,12 @@ def build_rpn_head(
     """
     features = keras.Input((None, None, feature_channels), dtype=feature_dtype, name="features")
 
-    def normal(offset: int) -> keras.initializers.Initializer:
-        return random_normal(None if seed is None else seed + offset, 0.01)
-
     hidden = keras.layers.Conv2D(
         rpn_channels,
         3,
         padding="same",
         activation="relu",
-        kernel_initializer=normal(0),
+        kernel_initializer=random_normal(seed, 1000, 0.01),
         dtype=precision_policy,
         name="rpn_conv",
     )(features)
@@ -139,14 +136,14 @@ def build_rpn_head(
     class_map = keras.layers.Conv2D(
         logits_per_anchor * anchors_per_position,
         1,
-        kernel_initializer=normal(1),
+        kernel_initializer=random_normal(seed, 1001, 0.01),
         dtype="float32",
         name="rpn_cls_score",
     )(hidden)
     delta_map = keras.layers.Conv2D(
         4 * anchors_per_position,
         1,
-        kernel_initializer=normal(2),
+        kernel_initializer=random_normal(seed, 1002, 0.01),
         dtype="float32",
         name="rpn_bbox_pred",
     )(hidden)
@@ -168,12 +165,9 @@ def rpn_targets(
     """Label, sample and encode the anchors of one image (sections 3.1.2, 3.1.3 and 3.3).
 
     Args:
-        anchors: (A, 4).
         size_input: (2,) height and width of the network input, without the padding of a batch;
             anchors that cross it are never sampled, unless ``config`` keeps them.
         gt_boxes: (G, 4); with G = 0 the minibatch is all background.
-        seed: (2,) int32.
-        config: thresholds and the size of the minibatch.
         normalisation: of the deltas, (4,) each; None: they stay as they are.
     """
     anchors = tf.cast(anchors, tf.float32)
@@ -295,14 +289,8 @@ def rpn_class_loss(logits: Any, labels: Any) -> tf.Tensor:
     """Cross-entropy of object against background, mean over the sampled anchors.
 
     PY stage1_rpn_train.pt:455-456 (``normalize: true``, ignore -1); ML proposal_train.m:327 (sum
-    of the label weights): both divide by the number of sampled anchors.
-
-    Args:
-        logits: (A, 2), background first.
-        labels: (A,) int32; -1 is left out.
-
-    Returns:
-        0 where nothing was sampled.
+    of the label weights): both divide by the number of sampled anchors. 0 where nothing was
+    sampled.
     """
     labels = tf.cast(labels, tf.int32)
     sampled = tf.cast(labels >= 0, tf.float32)
@@ -324,8 +312,6 @@ def rpn_box_loss(
     """Smooth L1 summed over the positive anchors, times ``weight``, over ``normaliser``.
 
     Args:
-        pred_deltas, target_deltas: (A, 4).
-        labels: (A,) int32; only those of 1 count.
         sigma: 1 (ML proposal_train.m:312-317) or 3 (PY stage1_rpn_train.pt:469).
         normaliser: scalar, number of feature-map positions (ML proposal_train.m:317) or of
             sampled anchors (PY anchor_target_layer.py:181-194).

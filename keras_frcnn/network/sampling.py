@@ -27,9 +27,8 @@ def random_subset(mask: Any, count: Any, seed: Any) -> tf.Tensor:
     """Draw ``count`` members of a set, each subset being equally likely.
 
     Args:
-        mask: (A,) bool, the set; A may be 0.
-        count: how many to draw, a number or a scalar tensor. With fewer members all are drawn.
-        seed: (2,) int32.
+        mask: the set; A may be 0.
+        count: a number or a scalar tensor. With fewer members all are drawn.
 
     Returns:
         (A,) bool with exactly ``min(count, members)`` members of ``mask``.
@@ -54,13 +53,7 @@ def sample_labels(labels: Any, seed: Any, *, size: int, positive_fraction: float
     anchor_target_layer.py with config.py:108-110; ML proposal_generate_minibatch.m:98-103).
 
     Args:
-        labels: (A,) int32 in {1, 0, -1}.
-        seed: (2,) int32.
-        size: 256 in the paper.
-        positive_fraction: 0.5 in the paper.
-
-    Returns:
-        (A,) int32.
+        size, positive_fraction: 256 and 0.5 in the paper.
     """
     labels = tf.cast(labels, tf.int32)
     positives, negatives = sample_positives_and_negatives(
@@ -74,15 +67,8 @@ def sample_positives_and_negatives(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draw at most ``round(size * positive_fraction)`` positives, then negatives up to ``size``.
 
-    Halves round up, as in MATLAB.
-
-    Args:
-        positive, negative: (A,) bool, disjoint.
-        seed: (2,) int32.
-        size, positive_fraction: of the whole sample.
-
-    Returns:
-        Two (A,) bool masks.
+    Halves round up, as in MATLAB. All are (A,) bool masks; ``positive`` and ``negative`` are
+    disjoint.
     """
     most_positives = math.floor(size * positive_fraction + 0.5)
     # One seed serves both: every candidate has a random key of its own, and nobody is in both sets.

@@ -45,7 +45,6 @@ def suppress(
     in_total: int | tf.Tensor,
     iou_threshold: float,
     score_threshold: float,
-    on_gpu: bool | None = None,
 ) -> Kept:
     """Greedy suppression within each class, then the best of all classes.
 
@@ -55,13 +54,12 @@ def suppress(
         per_class, in_total: the most boxes kept of a class and of an image.
         iou_threshold: a box is dropped when its IoU with a better one of its class exceeds it.
         score_threshold: see ``scores``; at least -1.
-        on_gpu: which kernel; default: the one of the machine.
     """
     # combined_non_max_suppression sorts its own padding, zero boxes of score -1, among the results:
     # boxes with a lower score would come back as zeros.
     if score_threshold < -1:
         raise ValueError(f"score_threshold must be at least -1, received {score_threshold}")
-    if gpu_present() if on_gpu is None else on_gpu:
+    if gpu_present():
         return _suppress_one_by_one(
             boxes, scores, per_class, in_total, iou_threshold, score_threshold
         )

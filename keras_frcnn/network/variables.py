@@ -8,14 +8,9 @@ import keras
 import tensorflow as tf
 
 
-def tensorflow_variable(variable) -> tf.Variable:
-    """The ``tf.Variable`` behind a weight of Keras 2 (itself) or Keras 3 (its ``value``)."""
-    return variable if isinstance(variable, tf.Variable) else variable.value
-
-
 def trained_variables(layers: Iterable[keras.layers.Layer]) -> list[tf.Variable]:
     """The ``tf.Variable`` of every trainable weight of some layers, in their order."""
-    return [tensorflow_variable(weight) for layer in layers for weight in layer.trainable_weights]
+    return [weight.value for layer in layers for weight in layer.trainable_weights]
 
 
 def assign_rows(variable: tf.Variable, start: int, rows) -> None:

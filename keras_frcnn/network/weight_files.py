@@ -34,19 +34,8 @@ FORMAT_VERSION = 1
 MAX_METADATA_BYTES = 60_000
 # The paper's fc6 and fc7 are fc1 and fc2 in keras.applications.
 FOREIGN_LAYER_NAMES = {"fc1": "fc6", "fc2": "fc7"}
-# Keras 1 spelt some names differently, and wrote "block1_conv1_W_1:0" for "block1_conv1/kernel:0".
-WEIGHT_NAMES = {
-    "kernel": "kernel",
-    "W": "kernel",
-    "bias": "bias",
-    "b": "bias",
-    "gamma": "gamma",
-    "beta": "beta",
-    "moving_mean": "moving_mean",
-    "running_mean": "moving_mean",
-    "moving_variance": "moving_variance",
-    "running_std": "moving_variance",
-}
+# Keras 1 wrote VGG-16's: "block1_conv1_W_1:0" for "block1_conv1/kernel:0".
+KERAS_1_NAMES = {"W": "kernel", "b": "bias"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +83,9 @@ def write_arrays(
 ) -> None:
     """Write layer name -> weight name -> array, so that the path never holds half a file.
 
-    The file is written beside the path, brought to the disk and renamed. Any suffix will do.
-
     Args:
-        path: its folder must exist.
         layers: in the order in which they are to be listed; the first kernel expects RGB.
-        metadata: a JSON object.
+        metadata: a JSON object, which :func:`open_layers` gives back.
 
     Raises:
         ValueError: metadata beyond 60 kB of JSON.
@@ -201,12 +187,7 @@ def canonical_weight_name(stored_name: str) -> str:
     "block1_conv1/kernel:0", "block1_conv1_W_1:0" and "kernel" are all "kernel".
     """
     name = re.sub(r"(_\d+)?(:\d+)?$", "", stored_name.rsplit("/", 1)[-1])
-    if name in WEIGHT_NAMES or "/" in stored_name:
-        return WEIGHT_NAMES.get(name, name)
-    for suffix, weight in WEIGHT_NAMES.items():
-        if name.endswith(f"_{suffix}"):
-            return weight
-    return name
+    return KERAS_1_NAMES.get(name.rpartition("_")[2], name)
 
 
 def _text(name: str | bytes) -> str:

@@ -17,21 +17,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.variables import assign_rows, tensorflow_variable
+from keras_frcnn.files import digest_of
+from keras_frcnn.network.variables import assign_rows
 from keras_frcnn.network.weight_files import (
     OpenLayerFile,
     canonical_weight_name,
     open_layers,
     write_arrays,
 )
-
-__all__ = [
-    "LoadReport",
-    "imagenet_file",
-    "load_layers",
-    "write_arrays",
-    "write_layers",
-]
 
 # network: (folder of the address, file, MD5), from keras.applications' vgg16.py and resnet.py.
 # VGG-16 with its top, because the paper starts fc6 and fc7 from ImageNet too.
@@ -85,12 +78,7 @@ class LoadReport:
 
 
 def write_layers(path: str | Path, layers: Sequence[keras.layers.Layer], metadata: dict) -> None:
-    """Write the weights of built layers, atomically; see ``write_arrays``.
-
-    Args:
-        path: any suffix; its folder must exist.
-        layers: with unique names.
-        metadata: a JSON object that ``open_layers`` gives back.
+    """Write the weights of built layers as :func:`write_arrays` does.
 
     Raises:
         ValueError: two layers of one name, or metadata beyond 60 kB of JSON.
@@ -159,12 +147,9 @@ def load_layers(
 def imagenet_file(network: str, folder: str | Path = WEIGHTS_FOLDER) -> Path:
     """The ImageNet weights of a network, downloaded where necessary.
 
-    Looked for in ``folder``, then in Keras' cache (``~/.keras/models``, as keras.applications),
-    then fetched into that cache. The MD5 is checked in all cases.
-
-    Args:
-        network: "vgg16" (with fc1 and fc2) or "resnet50" (without the classifier).
-        folder: where a user may have put the file by hand.
+    Looked for in ``folder``, where a user may have put it, then in Keras' cache
+    (``~/.keras/models``, as keras.applications), then fetched into that cache. The MD5 is checked
+    in all cases.
 
     Raises:
         UserError: a network without ImageNet weights, a wrong file in ``folder``, or no way to
@@ -178,7 +163,7 @@ def imagenet_file(network: str, folder: str | Path = WEIGHTS_FOLDER) -> Path:
     address_folder, name, md5 = IMAGENET_FILES[network]
     by_hand = Path(folder) / name
     if by_hand.is_file():
-        found = _md5(by_hand)
+        found = digest_of([by_hand], hashlib.md5(usedforsecurity=False))
         if found != md5:
             raise UserError(
                 f"{by_hand} has the MD5 {found} and should have {md5}: it is incomplete or another"
@@ -205,7 +190,7 @@ def _assign(variable, file: OpenLayerFile, layer: str, weight: str) -> None:
 
     Whole, its 411 MB would be in memory three times over: as an array, a tensor and a variable.
     """
-    target = tensorflow_variable(variable)
+    target = variable.value
     rows = max(1, ASSIGNED_ELEMENTS // int(np.prod(target.shape[1:])))
     if rows >= target.shape[0]:
         target.assign(tf.cast(file.read(layer, weight), target.dtype))
@@ -235,11 +220,3 @@ def _weights(layer: keras.layers.Layer) -> dict:
 def _shortened(names: Collection[str]) -> str:
     first = ", ".join(list(names)[:8])
     return first + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -38,7 +38,9 @@ def test_detections_are_those_of_the_detector_by_hand(model, classifier):
     inputs, frames = network_input(pixels[None], model.recipe.image)
     factor = np.tile(frames.scales[0], 2)
     rois = BOXES * factor
-    logits, deltas = model.fast_rcnn([inputs, tf.constant(rois), tf.zeros(len(rois), tf.int32)])
+    logits, deltas = model.detector(
+        [model.base(inputs), tf.constant(rois), tf.zeros(len(rois), tf.int32)]
+    )
     logits = logits.numpy().astype(np.float64)
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     height, width = frames.sizes_input[0].numpy()

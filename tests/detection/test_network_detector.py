@@ -46,19 +46,15 @@ def iou(a, b) -> float:
 
 def plain_detections(model, pixels, *, threshold, nms_iou, most):
     """(score, class, box in original pixels) by loops, best first."""
-    config = model.recipe.image
-    inputs, scale = prepare_image(
-        tf.constant(pixels[None]),
-        short_side=config.short_side,
-        long_side=config.long_side,
-        pixel_means_rgb=config.pixel_means_rgb,
-    )
+    inputs, scale = prepare_image(tf.constant(pixels[None]), model.recipe.image)
     size = np.array(inputs.shape[1:3])
     outputs = model.rpn(model.features(inputs))
     frames = Frames(size[None], scale[None])
     proposals = model.proposals(outputs, frames, model.recipe.test_proposals)
     rois = proposals.boxes_input[0, : int(proposals.count[0])]
-    class_logits, class_deltas = model.fast_rcnn([inputs, rois, tf.zeros(len(rois), tf.int32)])
+    class_logits, class_deltas = model.detector(
+        [model.base(inputs), rois, tf.zeros(len(rois), tf.int32)]
+    )
     exponentials = np.exp(np.asarray(class_logits, np.float64))
     scores = exponentials / exponentials.sum(axis=1, keepdims=True)
     found = []

@@ -76,20 +76,16 @@ def test_feature_sizes_of_the_paper(bases):
 
 
 @pytest.mark.parametrize(
-    ("network", "channels", "rpn_channels", "roi_size", "vector", "imagenet"),
+    ("network", "channels", "rpn_channels", "roi_size", "vector"),
     [
-        ("zf", 256, 256, 6, 4096, False),
-        ("resnet50", 1024, 512, 7, 2048, True),
-        ("tiny", 128, 128, 7, 256, False),
+        ("zf", 256, 256, 6, 4096),
+        ("resnet50", 1024, 512, 7, 2048),
+        ("tiny", 128, 128, 7, 256),
     ],
 )
-def test_description(network, channels, rpn_channels, roi_size, vector, imagenet):
+def test_description(network, channels, rpn_channels, roi_size, vector):
     backbone = build_backbone(network)
-    assert (backbone.name, backbone.stride, backbone.imagenet) == (
-        network,
-        16,
-        imagenet,
-    )
+    assert (backbone.name, backbone.stride) == (network, 16)
     assert (backbone.channels, backbone.rpn_channels) == (channels, rpn_channels)
     assert backbone.base.output_shape == (None, None, None, channels)
     assert backbone.roi_size == roi_size

@@ -69,7 +69,6 @@ def random_inputs(rois=40, classes=4):
     return logits, deltas, boxes, counts
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize(
     "chosen",
     [
@@ -83,7 +82,7 @@ def random_inputs(rois=40, classes=4):
 )
 def test_against_a_loop(chosen, on_gpu):
     logits, deltas, rois, counts = random_inputs()
-    found = select_detections(logits, deltas, rois, counts, SIZES, chosen, on_gpu=on_gpu)
+    found = select_detections(logits, deltas, rois, counts, SIZES, chosen)
     for image in range(2):
         expected = loop(
             logits[image], deltas[image], rois[image], counts[image], SIZES[image], chosen
@@ -123,7 +122,6 @@ def test_best_scores_are_those_before_any_filter():
         np.testing.assert_allclose(found.best_scores[image], scores[:, 1:].max(axis=0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize("chosen", [PAPER.test_filter, PAPER.evaluation_filter])
 def test_no_rois(chosen, on_gpu):
     found = select_detections(
@@ -133,7 +131,6 @@ def test_no_rois(chosen, on_gpu):
         np.array([0], np.int32),
         SIZES[:1],
         chosen,
-        on_gpu=on_gpu,
     )
     assert int(found.count[0]) == 0
     np.testing.assert_array_equal(found.best_scores, np.zeros((1, 3)))

@@ -42,8 +42,8 @@ def test_one_weight_of_the_base_moves_both_networks(model):
 
     def outputs():
         both = (
-            *model.region_proposal_network(image),
-            *model.fast_rcnn([image, rois, roi_image]),
+            *model.rpn_head(model.base(image)),
+            *model.detector([model.base(image), rois, roi_image]),
             model.base(image),
         )
         return [output.numpy() for output in both]
@@ -59,17 +59,6 @@ def test_one_weight_of_the_base_moves_both_networks(model):
     for old, new, restored in zip(before, after, outputs(), strict=True):
         assert np.abs(new - old).max() > 1e-4
         np.testing.assert_array_equal(old, restored)
-
-
-def test_the_models_are_the_base_and_their_heads(model):
-    image, rois, roi_image = inputs()
-    features = model.base(image)
-    for whole, parts in (
-        (model.region_proposal_network(image), model.rpn_head(features)),
-        (model.fast_rcnn([image, rois, roi_image]), model.detector([features, rois, roi_image])),
-    ):
-        for one, other in zip(whole, parts, strict=True):
-            np.testing.assert_array_equal(one, other)
 
 
 def test_training_and_inference_share_the_detectors_layers(model):
@@ -110,7 +99,7 @@ def test_every_weight_belongs_to_one_part(model):
         layer.name for part in parts for layer in part
     ]
     held = {id(weight) for layer in model.layers() for weight in layer.weights}
-    networks = (model.region_proposal_network, model.fast_rcnn, model.detector_training)
+    networks = (model.base, model.rpn_head, model.detector_training)
     assert held == {id(weight) for network in networks for weight in network.weights}
 
 
@@ -195,12 +184,8 @@ def test_first_cross_entropy_of_vgg_is_near_the_uniform_one(vgg):
 
     load_layers(vgg.layers(), VGG_WEIGHTS)
     photo = sorted((PHOTOS / "JPEGImages").glob("*.jpg"))[0]
-    image, _ = prepare_image(
-        read_image(photo),
-        short_side=300,
-        long_side=500,
-        pixel_means_rgb=PAPER.image.pixel_means_rgb,
-    )
+    config = dataclasses.replace(PAPER.image, short_side=300, long_side=500)
+    image, _ = prepare_image(read_image(photo), config)
     corner = tf.random.stateless_uniform((32, 2), (1, 2), maxval=200.0)
     sides = tf.random.stateless_uniform((32, 2), (3, 4), minval=40.0, maxval=100.0)
     rois = tf.concat((corner, corner + sides), axis=1)
@@ -226,8 +211,8 @@ def test_the_models_are_saved_and_loaded_as_keras_does(tiny_recipe, tmp_path, ne
     image, rois, roi_image = inputs()
     arguments = {
         "base": image,
-        "region_proposal_network": image,
-        "fast_rcnn": [image, rois, roi_image],
+        "rpn_head": model.base(image),
+        "detector": [model.base(image), rois, roi_image],
     }
     for name, values in arguments.items():
         own = getattr(model, name)

@@ -27,7 +27,7 @@ def main(argv):
     from keras_frcnn.recipes import PAPER
     model = FasterRcnn("tiny", ("cat",), PAPER, seed=1)
     image = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype(np.float32)
-    found = model.region_proposal_network(image)
+    found = model.rpn_head(model.base(image))
     print([(np.float64(part).sum().hex(), part.dtype.name, part.shape) for part in found])
 
 raise SystemExit(run_main(main))

@@ -96,12 +96,8 @@ def plain_outputs(model, pixels, short_sides):
     config = model.recipe.image
 
     def prepared(short_side, long_side):
-        return prepare_image(
-            tf.constant(pixels[None]),
-            short_side=short_side,
-            long_side=long_side,
-            pixel_means_rgb=config.pixel_means_rgb,
-        )
+        at_scale = dataclasses.replace(config, short_side=short_side, long_side=long_side)
+        return prepare_image(tf.constant(pixels[None]), at_scale)
 
     inputs, own_scale = prepared(config.short_side, config.long_side)
     frames = Frames(np.array(inputs.shape[1:3])[None], own_scale[None])
@@ -118,9 +114,8 @@ def plain_outputs(model, pixels, short_sides):
     rows = []
     for roi, level in zip(rois, levels, strict=True):
         there = roi / np.tile(own_scale, 2) * np.tile(scales[level], 2)
-        found = model.fast_rcnn(
-            [at_scales[level][0], tf.constant(there[None]), tf.zeros(1, tf.int32)]
-        )
+        features = model.base(at_scales[level][0])
+        found = model.detector([features, tf.constant(there[None]), tf.zeros(1, tf.int32)])
         rows.append(tf.nn.softmax(found[0])[0, 1:])
     return np.array(rows), levels
 

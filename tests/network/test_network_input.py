@@ -72,7 +72,9 @@ def test_sizes_of_python_and_tensorflow_agree():
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
     def traced_scale(image):
-        return prepare_image(image, short_side=60, long_side=100, pixel_means_rgb=MEANS_RGB)[1]
+        return prepare_image(
+            image, ImageConfig(short_side=60, long_side=100, pixel_means_rgb=MEANS_RGB)
+        )[1]
 
     for short_side, long_side in limits:
         together = all_sizes(tf.constant(sizes, tf.int64), short_side, long_side).numpy()
@@ -106,7 +108,8 @@ def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def test_prepare_image_is_a_plain_bilinear_resize_minus_means(short_side, size):
     image = noise(20, 30, 3)
     image_input, scale = prepare_image(
-        tf.constant(image), short_side=short_side, long_side=60, pixel_means_rgb=MEANS_RGB
+        tf.constant(image),
+        ImageConfig(short_side=short_side, long_side=60, pixel_means_rgb=MEANS_RGB),
     )
     assert image_input.dtype == scale.dtype == tf.float32
     assert tuple(image_input.shape) == (*size, 3)
@@ -116,9 +119,9 @@ def test_prepare_image_is_a_plain_bilinear_resize_minus_means(short_side, size):
 
 def test_prepare_image_of_a_batch_and_in_tf_data():
     images = noise(2, 20, 30, 3)
-    options = {"short_side": 30, "long_side": 60, "pixel_means_rgb": MEANS_RGB}
-    batch, scale = prepare_image(tf.constant(images), **options)
-    dataset = tf.data.Dataset.from_tensor_slices(images).map(lambda i: prepare_image(i, **options))
+    config = ImageConfig(short_side=30, long_side=60, pixel_means_rgb=MEANS_RGB)
+    batch, scale = prepare_image(tf.constant(images), config)
+    dataset = tf.data.Dataset.from_tensor_slices(images).map(lambda i: prepare_image(i, config))
     for index, (image_input, scale_of_one) in enumerate(dataset):
         np.testing.assert_array_equal(batch[index], image_input)
         np.testing.assert_array_equal(scale, scale_of_one)
@@ -127,15 +130,16 @@ def test_prepare_image_of_a_batch_and_in_tf_data():
 def test_prepare_image_of_an_unchanged_size_is_exact():
     image = noise(30, 45, 3)
     image_input, scale = prepare_image(
-        tf.constant(image), short_side=30, long_side=60, pixel_means_rgb=(1.0, 2.0, 3.0)
+        tf.constant(image),
+        ImageConfig(short_side=30, long_side=60, pixel_means_rgb=(1.0, 2.0, 3.0)),
     )
     np.testing.assert_array_equal(image_input, image.astype(np.float32) - (1, 2, 3))
     assert scale.numpy().tolist() == [1.0, 1.0]
 
 
 def prepared(image: tf.Tensor, on_host: bool) -> tf.Tensor:
-    options = {"short_side": 90, "long_side": 150, "pixel_means_rgb": MEANS_RGB}
-    return prepare_image(image, **options, on_host=on_host)[0]
+    config = ImageConfig(short_side=90, long_side=150, pixel_means_rgb=MEANS_RGB)
+    return prepare_image(image, config, on_host=on_host)[0]
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +177,7 @@ def test_frames_of_a_batch_of_one_size():
     images = noise(2, 20, 40, 3)
     inputs, frames = network_input(tf.constant(images), config)
     expected, scale = prepare_image(
-        tf.constant(images), short_side=30, long_side=60, pixel_means_rgb=MEANS_RGB
+        tf.constant(images), ImageConfig(short_side=30, long_side=60, pixel_means_rgb=MEANS_RGB)
     )
     np.testing.assert_array_equal(inputs, expected)
     assert frames.sizes_image.numpy().tolist() == [[20, 40]] * 2

@@ -64,7 +64,6 @@ def random_inputs(seed, images=2, anchors=150):
     return logits, deltas, boxes, sizes, scales
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize(
     "config",
     [
@@ -76,9 +75,7 @@ def random_inputs(seed, images=2, anchors=150):
 )
 def test_against_a_loop(config, on_gpu):
     logits, deltas, anchors, sizes, scales = random_inputs(1)
-    found = select_proposals(
-        RpnOutputs(logits, deltas, anchors), Frames(sizes, scales), config, on_gpu=on_gpu
-    )
+    found = select_proposals(RpnOutputs(logits, deltas, anchors), Frames(sizes, scales), config)
     assert found.boxes_input.shape == (2, config.after_nms, 4)
     assert found.scores.shape == (2, config.after_nms)
     for image in range(2):
@@ -94,7 +91,6 @@ def test_against_a_loop(config, on_gpu):
     assert int(found.count[0]) > 0
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 def test_the_smallest_side_is_counted_in_original_pixels(on_gpu):
     # 20 x 40 input pixels; at a vertical scale of 1.25 that is 16 original rows, at 1.26 less.
     anchors = np.array([[10, 10, 30, 50]], "f")
@@ -107,7 +103,6 @@ def test_the_smallest_side_is_counted_in_original_pixels(on_gpu):
             RpnOutputs(zeros[..., :2], zeros, anchors),
             Frames(sizes, scales),
             PAPER.test_proposals,
-            on_gpu=on_gpu,
         )
         return int(found.count[0])
 
@@ -117,7 +112,6 @@ def test_the_smallest_side_is_counted_in_original_pixels(on_gpu):
     assert count(1.0, 2.6) == 0
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 def test_ranking_where_the_softmax_saturates(on_gpu):
     # sigmoid(20) and sigmoid(30) are both 1 in float32, but the second is the better box.
     anchors = np.array([[0, 0, 40, 40], [2, 2, 42, 42], [60, 60, 90, 90]], "f")
@@ -127,13 +121,11 @@ def test_ranking_where_the_softmax_saturates(on_gpu):
         RpnOutputs(logits, np.zeros((1, 3, 4), "f"), anchors),
         Frames(np.array([[100, 100]], np.int32), np.ones((1, 2), "f")),
         ProposalConfig(before_nms=2, after_nms=3),
-        on_gpu=on_gpu,
     )
     assert int(found.count[0]) == 2
     np.testing.assert_array_equal(found.boxes_input[0, :2], anchors[[1, 2]])
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 def test_unlikely_boxes_come_back_too(on_gpu):
     # Most anchors of a trained network have large negative logits; their boxes are what the
     # detector's background is drawn from.
@@ -143,7 +135,6 @@ def test_unlikely_boxes_come_back_too(on_gpu):
         RpnOutputs(logits, np.zeros((1, 3, 4), "f"), anchors),
         Frames(np.array([[100, 100]], np.int32), np.ones((1, 2), "f")),
         ProposalConfig(after_nms=10),
-        on_gpu=on_gpu,
     )
     assert int(found.count[0]) == 3
     np.testing.assert_array_equal(found.boxes_input[0, :3], anchors[[1, 2, 0]])
@@ -151,7 +142,6 @@ def test_unlikely_boxes_come_back_too(on_gpu):
     np.testing.assert_allclose(found.scores[0, :3], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 def test_equal_logits_keep_the_order_of_the_anchors(on_gpu):
     corners = 25.0 * np.arange(30)
     anchors = np.stack((corners, corners, corners + 20, corners + 20), 1).astype("f")
@@ -159,12 +149,10 @@ def test_equal_logits_keep_the_order_of_the_anchors(on_gpu):
         RpnOutputs(np.zeros((1, 30, 2), "f"), np.zeros((1, 30, 4), "f"), anchors),
         Frames(np.array([[1000, 1000]], np.int32), np.ones((1, 2), "f")),
         ProposalConfig(after_nms=30),
-        on_gpu=on_gpu,
     )
     np.testing.assert_array_equal(found.boxes_input[0], anchors)
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 def test_nothing_large_enough(on_gpu):
     found = select_proposals(
         RpnOutputs(
@@ -174,7 +162,6 @@ def test_nothing_large_enough(on_gpu):
         ),
         Frames(np.array([[100, 100]], np.int32), np.ones((1, 2), "f")),
         ProposalConfig(before_nms=3, after_nms=4),
-        on_gpu=on_gpu,
     )
     assert int(found.count[0]) == 0
     np.testing.assert_array_equal(found.boxes_input, np.zeros((1, 4, 4)))

@@ -60,7 +60,6 @@ def check(kept, boxes, scores, in_total, *settings):
             np.testing.assert_array_equal(array[image, count:], 0)
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize("classes_of_boxes", [1, 3])
 def test_random_boxes(on_gpu, classes_of_boxes):
     rng = np.random.default_rng(classes_of_boxes)
@@ -84,12 +83,10 @@ def test_random_boxes(on_gpu, classes_of_boxes):
             in_total=in_total,
             iou_threshold=iou_threshold,
             score_threshold=score_threshold,
-            on_gpu=on_gpu,
         )
         check(kept, boxes, scores, in_total, per_class, iou_threshold, score_threshold)
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 def test_both_thresholds_are_strict(on_gpu):
     # IoU of the first two is 0.5 exactly: 10x10 and its upper half; the third has the score limit.
     boxes = np.array([[0, 0, 10, 10], [0, 0, 5, 10], [50, 50, 60, 60]], "f")[None, :, None]
@@ -103,7 +100,6 @@ def test_both_thresholds_are_strict(on_gpu):
             in_total=3,
             iou_threshold=iou_threshold,
             score_threshold=score_threshold,
-            on_gpu=on_gpu,
         )
         return result.scores[0, : int(result.count[0])].numpy().tolist()
 
@@ -112,7 +108,6 @@ def test_both_thresholds_are_strict(on_gpu):
     assert kept(0.5, 0.25) == pytest.approx([0.9, 0.8])  # a score equal to the threshold goes
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 def test_pixels_are_not_clipped_to_the_unit_square(on_gpu):
     boxes = np.array([[-5, -7, 300, 400]], "f")[None, :, None]
     kept = suppress(
@@ -122,7 +117,6 @@ def test_pixels_are_not_clipped_to_the_unit_square(on_gpu):
         in_total=1,
         iou_threshold=0.5,
         score_threshold=0.0,
-        on_gpu=on_gpu,
     )
     np.testing.assert_array_equal(kept.boxes[0, 0], [-5, -7, 300, 400])
 
@@ -136,7 +130,6 @@ def test_a_threshold_that_the_cpu_kernel_cannot_keep_is_refused():
         )
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
 def test_limits_that_are_tensors(on_gpu):
     @tf.function(
         input_signature=[
@@ -153,7 +146,6 @@ def test_limits_that_are_tensors(on_gpu):
             in_total=2 * most,
             iou_threshold=0.5,
             score_threshold=0.0,
-            on_gpu=on_gpu,
         )
 
     kept = run(np.zeros((2, 0, 1, 4), "f"), np.zeros((2, 0, 2), "f"))

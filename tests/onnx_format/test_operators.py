@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_frcnn.network import suppression
 from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.network.suppression import suppress
 
@@ -76,8 +77,9 @@ def test_every_pooling_is_its_own(kind, size):
 
 @pytest.mark.parametrize("threshold", [0.1, 0.999])
 @pytest.mark.parametrize("in_total", [8, 200])
-def test_suppression_of_classes_with_boxes_of_their_own(threshold, in_total):
+def test_suppression_of_classes_with_boxes_of_their_own(threshold, in_total, monkeypatch):
     """The same boxes in the same order, padded alike; nothing at all over 0.999."""
+    monkeypatch.setattr(suppression, "gpu_present", lambda: False)
     generator = np.random.default_rng(1)
     corner = generator.uniform(0, 60, (1, 40, 3, 2))
     sides = generator.uniform(20, 60, (1, 40, 3, 2))
@@ -92,7 +94,6 @@ def test_suppression_of_classes_with_boxes_of_their_own(threshold, in_total):
             in_total=in_total,
             iou_threshold=0.3,
             score_threshold=threshold,
-            on_gpu=False,
         )
         return {f"out{index}": value for index, value in enumerate(found)}
 

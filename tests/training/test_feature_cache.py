@@ -54,13 +54,7 @@ def computed(model, unit):
     """Features of a unit without the pipeline."""
     from keras_frcnn.network.network_input import prepare_image
 
-    config = model.recipe.image
-    image, _ = prepare_image(
-        decode_unit(unit),
-        short_side=config.short_side,
-        long_side=config.long_side,
-        pixel_means_rgb=config.pixel_means_rgb,
-    )
+    image, _ = prepare_image(decode_unit(unit), model.recipe.image)
     return model.base(image[None])[0].numpy().astype(np.float32)
 
 

@@ -17,7 +17,6 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.rpn import rpn_targets
 from keras_frcnn.network.sampling import derived_seed
-from keras_frcnn.network.variables import tensorflow_variable
 from keras_frcnn.recipes import PY_FASTER_RCNN
 from keras_frcnn.training.objectives import (
     detector_objective,
@@ -49,7 +48,7 @@ def test_rpn_losses_against_numpy(model, recipe_name):
     # The batch is padded: anchors beyond the image's true size must not be drawn.
     batch = make_batch(padded=(112, 160))
     metrics = rpn_objective(own, normalisation)(batch, SEED)
-    logits, deltas = (output.numpy()[0] for output in own.region_proposal_network(batch["image"]))
+    logits, deltas = (output.numpy()[0] for output in own.rpn_head(own.base(batch["image"])))
     targets = rpn_targets(
         own.anchors(7, 10),
         (96, 128),
@@ -103,7 +102,7 @@ def test_images_without_objects_are_all_background(model):
 def test_no_roi_at_all_gives_losses_and_gradients_of_zero(model):
     batch = make_batch()
     batch["gt_count"] = batch["proposal_count"] = tf.constant([0])
-    variables = [tensorflow_variable(weight) for weight in model.layers("head")[-2].weights]
+    variables = [weight.value for weight in model.layers("head")[-2].weights]
     with tf.GradientTape() as tape:
         tape.watch(variables)
         metrics = detector_objective(model, Normalisation.identity(3, 4), 1)(batch, SEED)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.network.variables import tensorflow_variable, trained_variables
+from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.recipes import OptimizerConfig
 from keras_frcnn.training.optimizer import (
     LossScale,
@@ -36,7 +36,7 @@ def test_biases_are_told_from_kernels():
     assert (is_bias(kernel), is_bias(bias)) == (False, True)
     convolution = keras.layers.Conv2D(2, 3, name="bias_like")
     convolution.build((None, None, None, 3))
-    kinds = [is_bias(tensorflow_variable(weight)) for weight in convolution.weights]
+    kinds = [is_bias(weight.value) for weight in convolution.weights]
     assert kinds == [False, True]
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.network.variables import tensorflow_variable, trained_variables
+from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.recipes import PY_FASTER_RCNN, OptimizerConfig
 from keras_frcnn.training.objectives import (
     detector_objective,
@@ -136,7 +136,7 @@ def test_joint_training_of_two_images(model):
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
     batch = make_batch(counts=(2, 1))
     objective = joint_objective(own, Normalisation.identity(3, 4))
-    variables = [tensorflow_variable(weight) for layer in own.layers() for weight in layer.weights]
+    variables = [weight.value for layer in own.layers() for weight in layer.weights]
     names = [f"{layer.name}/{index}" for layer in own.layers() for index in range(2)]
     before = [variable.numpy() for variable in variables]
     with tf.GradientTape() as tape:
@@ -170,10 +170,7 @@ def test_only_the_given_variables_change(model):
     own = FasterRcnn("tiny", ("a", "b"), model.recipe, seed=2)
     trained = {id(layer) for layer in (own.base.get_layer("conv4"), *own.layers("rpn"))}
     variables = [
-        tensorflow_variable(weight)
-        for layer in own.layers()
-        if id(layer) in trained
-        for weight in layer.weights
+        weight.value for layer in own.layers() if id(layer) in trained for weight in layer.weights
     ]
     before = {layer.name: layer.get_weights() for layer in own.layers()}
     step = TrainingStep(
@@ -230,7 +227,7 @@ def test_a_gradient_taken_last_waits_for_all_others(tiny_recipe, late):
     updates = [op for op in graph.get_operations() if op.type == "ResourceApplyKerasMomentum"]
     # Inputs: variable, velocity, rate, gradient, momentum.
     gradients = {update.inputs[0].name: update.inputs[3].op for update in updates}
-    kernel = tensorflow_variable(own.layers("head")[0].kernel)
+    kernel = own.layers("head")[0].kernel.value
     handles = {id(outer): inner.name for outer, inner in graph.captures}
     fc6 = gradients.pop(handles[id(kernel.handle)])
     assert len(gradients) == len(step.optimizer.variables_trained) - 1
@@ -251,7 +248,7 @@ def operations_before(operation):
 
 def test_fc6_is_taken_last_only_above_a_trained_base(model):
     base, rpn, head = model.layers("base", trained=True), model.layers("rpn"), model.layers("head")
-    fc6 = tensorflow_variable(model.layers("head")[0].kernel)
+    fc6 = model.layers("head")[0].kernel.value
     for layers in ([*base, *head], [*base, *rpn, *head]):  # stage 2, joint training
         assert variable_taken_last(model, layers) is fc6
     for layers in ([*base, *rpn], rpn, head):  # stages 1, 3 and 4

@@ -57,7 +57,6 @@ class Backbone:
             Every call uses the same layers. ``.uses_dropout`` tells whether a seed has an effect.
         frozen: names of the layers of the base that stages 1 and 2 do not train.
         feature_size: cells along a side of the image (an int or an integer tensor).
-        imagenet: whether ImageNet weights of it can be downloaded.
     """
 
     name: str
@@ -69,7 +68,6 @@ class Backbone:
     head: FullyConnectedHead | CompressedHead | Conv5Head
     frozen: tuple[str, ...]
     feature_size: Callable[[int], int]
-    imagenet: bool
 
 
 def build_backbone(
@@ -113,5 +111,4 @@ def build_backbone(
         head=head,
         frozen=module.FROZEN,
         feature_size=module.feature_size,
-        imagenet=module.HAS_IMAGENET_WEIGHTS,
     )

@@ -28,6 +28,11 @@ import tensorflow as tf
 IMAGE_POLICY = "float32"
 
 
+def halved_four_times(side: int) -> int:
+    """Cells of the feature map along a side of the image, each halving rounded up."""
+    return -(-side // 16)
+
+
 def layer_seed(seed: int, layer_name: str) -> int:
     """A seed of its own for each layer, independent of the order in which layers are made."""
     return zlib.crc32(f"{seed}/{layer_name}".encode()) & 0x7FFFFFFF
@@ -49,14 +54,14 @@ def he_normal(
 
 def normal(seed: int | None, layer_name: str, stddev: float) -> keras.initializers.Initializer:
     """N(0, stddev), the initialiser of the Caffe networks."""
-    return random_normal(None if seed is None else layer_seed(seed, layer_name), stddev)
+    return random_normal(None if seed is None else layer_seed(seed, layer_name), 0, stddev)
 
 
-def random_normal(seed: int | None, stddev: float) -> keras.initializers.Initializer:
-    """N(0, stddev) drawn from a seed that is the layer's own already."""
+def random_normal(seed: int | None, offset: int, stddev: float) -> keras.initializers.Initializer:
+    """N(0, stddev) drawn from ``seed + offset``, the layer's own."""
     if seed is None:
         return keras.initializers.Zeros()
-    return keras.initializers.RandomNormal(stddev=stddev, seed=seed)
+    return keras.initializers.RandomNormal(stddev=stddev, seed=seed + offset)
 
 
 @keras.utils.register_keras_serializable(package="keras_frcnn")

@@ -3,13 +3,6 @@
 Layer names are those of ``keras.applications.ResNet50``, so its weight files load by name. The
 stride of a stage is on its first 1x1 convolution, as in the Caffe model and keras.applications.
 All batch norms are frozen: a step sees one or two images, too few for statistics.
-
-Shapes and names
-----------------
-image  (N, height, width, 3) float32, RGB minus the recipe's means.
-features  (N, ceil(height / 16), ceil(width / 16), 1024), output of conv4_block6_out.
-pooled  (R, 7, 7, 1024) float32; the head's conv5 keeps the 7x7 (stride 1) and averages to 2048.
-policy  name of a Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
 """
 
 from __future__ import annotations
@@ -18,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.backbones.heads import IMAGE_POLICY, he_normal
+from keras_frcnn.network.backbones.heads import IMAGE_POLICY, halved_four_times, he_normal
 
 # stage: (filters of the bottleneck, blocks, stride)
 STAGES = {"conv2": (64, 3, 1), "conv3": (128, 4, 2), "conv4": (256, 6, 2)}
@@ -26,7 +19,7 @@ CHANNELS = 1024
 RPN_CHANNELS = 512
 ROI_SIZE = 7
 EPSILON = 1.001e-5  # of keras.applications
-HAS_IMAGENET_WEIGHTS = True
+feature_size = halved_four_times
 DROPOUT = 0.0
 
 
@@ -140,11 +133,6 @@ class Conv5Head:
         return self._average(x)
 
 
-def feature_size(side: int) -> int:
-    """Cells of the feature map along a side of the image: four halvings, each rounded up."""
-    return -(-side // 16)
-
-
 def build_base(policy: str, seed: int | None) -> keras.Model:
     """Build conv1_conv to conv4_block6_out with random weights."""
     image = keras.Input((None, None, 3), name="image")
@@ -196,15 +184,14 @@ def _stage(name, filters, count, stride, policy, seed) -> list[_Bottleneck]:
     ]
 
 
-def _frozen_layers() -> tuple[str, ...]:
-    """conv1, conv2 and every batch norm of the base (those of the head cannot be trained)."""
-    names = ["conv1_conv", "conv1_bn"]
-    for stage, (_, count, _) in STAGES.items():
-        for block in range(1, count + 1):
-            for index in range(0 if block == 1 else 1, 4):
-                kinds = ("conv", "bn") if stage == "conv2" else ("bn",)
-                names += [f"{stage}_block{block}_{index}_{kind}" for kind in kinds]
-    return tuple(names)
-
-
-FROZEN = _frozen_layers()
+# conv1, conv2 and every batch norm of the base (those of the head cannot be trained).
+FROZEN = (
+    *("conv1_conv", "conv1_bn"),
+    *(
+        f"{stage}_block{block}_{index}_{kind}"
+        for stage, (_, count, _) in STAGES.items()
+        for block in range(1, count + 1)
+        for index in range(0 if block == 1 else 1, 4)
+        for kind in (("conv", "bn") if stage == "conv2" else ("bn",))
+    ),
+)

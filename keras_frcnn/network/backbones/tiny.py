@@ -1,17 +1,15 @@
-"""A small network that learns from random weights in minutes: for the demo, tests and CI only.
-
-Shapes and names
-----------------
-image  (N, height, width, 3) float32, RGB minus the recipe's means.
-features  (N, ceil(height / 16), ceil(width / 16), 128), output of conv5.
-policy  name of a Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
-"""
+"""A small network that learns from random weights in minutes: for the demo, tests and CI only."""
 
 from __future__ import annotations
 
 import keras
 
-from keras_frcnn.network.backbones.heads import IMAGE_POLICY, FullyConnectedHead, he_normal
+from keras_frcnn.network.backbones.heads import (
+    IMAGE_POLICY,
+    FullyConnectedHead,
+    halved_four_times,
+    he_normal,
+)
 
 WIDTHS = (32, 64, 96, 128, 128)
 STRIDES = (2, 2, 2, 2, 1)
@@ -20,14 +18,9 @@ CHANNELS = 128
 RPN_CHANNELS = 128
 ROI_SIZE = 7
 FROZEN = ()  # it starts at random: a frozen layer would stay random
-HAS_IMAGENET_WEIGHTS = False
+feature_size = halved_four_times
 # So small a network, trained for a few passes, underfits: dropout would only slow it down.
 DROPOUT = 0.0
-
-
-def feature_size(side: int) -> int:
-    """Cells of the feature map along a side of the image: four halvings, each rounded up."""
-    return -(-side // 16)
 
 
 def build_base(policy: str, seed: int | None) -> keras.Model:

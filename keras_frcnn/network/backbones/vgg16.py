@@ -2,19 +2,19 @@
 
 Layer names are those of ``keras.applications.VGG16``, so its weight files load by name (its fc1
 and fc2 are fc6 and fc7 here, as in the paper).
-
-Shapes and names
-----------------
-image  (N, height, width, 3) float32, RGB minus the recipe's means.
-features  (N, ceil(height / 16), ceil(width / 16), 512), output of block5_conv3.
-policy  name of a Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
 """
 
 from __future__ import annotations
 
 import keras
 
-from keras_frcnn.network.backbones.heads import IMAGE_POLICY, FullyConnectedHead, he_normal, normal
+from keras_frcnn.network.backbones.heads import (
+    IMAGE_POLICY,
+    FullyConnectedHead,
+    halved_four_times,
+    he_normal,
+    normal,
+)
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 CHANNELS = 512
@@ -22,13 +22,8 @@ RPN_CHANNELS = 512
 ROI_SIZE = 7
 # The paper trains conv3_1 and up (stage1_rpn_train.pt:20-115: lr_mult 0 and decay_mult 0 below).
 FROZEN = ("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2")
-HAS_IMAGENET_WEIGHTS = True
+feature_size = halved_four_times
 DROPOUT = 0.5  # stage1_fast_rcnn_train.pt:379-413
-
-
-def feature_size(side: int) -> int:
-    """Cells of the feature map along a side of the image: four halvings, each rounded up."""
-    return -(-side // 16)
 
 
 def build_base(policy: str, seed: int | None) -> keras.Model:

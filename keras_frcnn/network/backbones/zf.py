@@ -3,12 +3,6 @@
 Nobody offers ImageNet weights of ZF in Keras' layout: a run starts from a converted caffemodel or
 from random weights. ZF's own Caffe dropout is unscaled in training and halves at test time; the
 dropout here scales in training, so a converter has to halve fc7's and the outputs' kernels.
-
-Shapes and names
-----------------
-image  (N, height, width, 3) float32, RGB minus the recipe's means.
-features  (N, feature_size(height), feature_size(width), 256), output of conv5.
-policy  name of a Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
 """
 
 from __future__ import annotations
@@ -27,7 +21,6 @@ CHANNELS = 256
 RPN_CHANNELS = 256
 ROI_SIZE = 6
 FROZEN = ()  # stage1_rpn_train.pt:22-153 of ZF trains every layer
-HAS_IMAGENET_WEIGHTS = False
 DROPOUT = 0.5
 
 
