@@ -207,11 +207,11 @@ def make_method(arguments: argparse.Namespace):
         UserError: OpenCV is missing, or the run is not finished so far.
     """
     if arguments.method == "selective-search":
-        from keras_frcnn.proposals.selective_search import SelectiveSearch
+        from keras_frcnn.proposals.methods import SelectiveSearch
 
         return SelectiveSearch(most=arguments.num_proposals)
     if arguments.method == "edge-boxes":
-        from keras_frcnn.proposals.edge_boxes import EdgeBoxes
+        from keras_frcnn.proposals.methods import EdgeBoxes
 
         return EdgeBoxes(most=arguments.num_proposals, edge_model=arguments.edge_model)
     from keras_frcnn.proposals.region_proposal_network import (

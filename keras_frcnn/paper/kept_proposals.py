@@ -83,9 +83,7 @@ def search_method(workshop: Workshop, source: str) -> Method:
     Raises:
         Absent: OpenCV is not installed.
     """
-    from keras_frcnn.proposals.edge_boxes import EdgeBoxes
-    from keras_frcnn.proposals.opencv import load_opencv
-    from keras_frcnn.proposals.selective_search import SelectiveSearch
+    from keras_frcnn.proposals.methods import EdgeBoxes, SelectiveSearch, load_opencv
 
     try:
         load_opencv()

@@ -118,12 +118,7 @@ def compute_proposals(
 
 
 class Parts:
-    """The folder ``FILE.parts`` beside the file that is being made.
-
-    Args:
-        out: the file.
-        method, settings: what parts must have been made with.
-    """
+    """The folder ``FILE.parts`` beside the file ``out`` that is being made by a method."""
 
     def __init__(self, out: Path, method: str, settings: dict[str, Any]):
         self.folder = out.with_name(out.name + ".parts")
@@ -175,16 +170,17 @@ def _results(
 ) -> Iterator[tuple[Job, ScoredBoxes]]:
     """Jobs with their proposals in order; images that cannot be read are noted and left out."""
 
-    def decode(job: Job) -> tuple[Job, np.ndarray | None, str]:
+    def decode(job: Job) -> np.ndarray | str:
         try:
-            return job, decode_unit(job), ""
+            return decode_unit(job)
         except UserError as error:
-            return job, None, str(error)
+            return str(error)
 
     def readable() -> Iterator[tuple[Job, np.ndarray]]:
-        for job, image, problem in in_parallel(decode, jobs, workers=_DECODERS, ahead=8):
-            if image is None:
-                unreadable.append(problem)
+        decoded = in_parallel(decode, jobs, workers=_DECODERS, ahead=8)
+        for job, image in zip(jobs, decoded, strict=True):
+            if isinstance(image, str):
+                unreadable.append(image)
             else:
                 yield job, image
 

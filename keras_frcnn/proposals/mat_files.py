@@ -3,10 +3,25 @@
 Two cell arrays: ``images``, the ids, and ``boxes``, for each an (P, 4) array of 1-based inclusive
 (y1, x1, y2, x2) (fast-rcnn lib/datasets/pascal_voc.py reads ``boxes[:, (1, 0, 3, 2)] - 1`` as
 0-based inclusive x1, y1, x2, y2).
+
+Of MATLAB's format 5 (versions 5 to 7.2) cell arrays of numbers and of texts are read, no more.
+Nothing is believed before it is compared with the bytes that are there: SciPy's reader, which
+takes every kind of variable, ends the whole program on some damaged files.
+
+The format ("MAT-File Format", MathWorks): a header of 128 bytes, then elements of a tag (type and
+number of bytes, 32 bits each) and data padded to 8 bytes; a tag whose upper 16 bits are not zero
+holds up to 4 bytes of data itself. A variable is an element of type 14 with elements for its flags,
+dimensions, name and values, or of type 15 that is one compressed by zlib. Only tables, strings,
+times and other objects of MATLAB's newer classes, called opaque, have no dimensions: that is in no
+document, SciPy's reader shows it.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +29,24 @@ import numpy as np
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import read_bounded
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, ranked
-from keras_frcnn.proposals.mat_format import MOST_BYTES, read_variables
+
+HEADER_BYTES = 128
+# Selective Search's boxes of a whole VOC set have 0.3 GB.
+MOST_BYTES = 2**31
+
+_COMPRESSED, _MATRIX = 15, 14
+# Types of stored values, which may be narrower than the class of the matrix.
+_STORED = {
+    **{1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8"},
+    13: "u8",
+}
+_TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+_CELL, _CHAR, _OPAQUE = 1, 4, 17
+_NUMBERS = {
+    **{6: "double", 7: "single", 8: "int8", 9: "uint8", 10: "int16", 11: "uint16", 12: "int32"},
+    **{13: "uint32", 14: "int64", 15: "uint64"},
+}
+_COMPLEX = 0x0800
 
 
 def read_mat(path: Path) -> GivenProposals:
@@ -64,3 +96,130 @@ def _text(cell: np.ndarray | str | None, path: Path) -> str:
         found = "something else" if cell is None else f"{cell.dtype} of shape {cell.shape}"
         raise UserError(f"images in {path} should hold one id in each cell, found {found}.")
     return cell.strip()
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a file.
+
+    Attributes:
+        kind: ``"cell"``, ``"char"``, ``"double"``, ... or ``"unknown"``.
+        shape: as MATLAB has it; () of an opaque one.
+        cells: of a cell array, in MATLAB's order; ``None``: neither numbers nor a text.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    cells: tuple[np.ndarray | str | None, ...] = ()
+
+
+def read_variables(content: bytes) -> dict[str, Variable]:
+    """The variables of a file.
+
+    Raises:
+        ValueError: it is something else, such as MATLAB 7.3's HDF5, or damaged.
+    """
+    if content.startswith(b"MATLAB 7.3"):
+        raise ValueError("it is of MATLAB 7.3, which is not read")
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER_BYTES])
+    if order is None:
+        raise ValueError("it has no header of a MATLAB 5 file")
+    variables = {}
+    for kind, data in _elements(memoryview(content)[HEADER_BYTES:], order):
+        if kind == _COMPRESSED:
+            kind, data = next(_elements(memoryview(_decompressed(data)), order), (None, data))
+        if kind == _MATRIX and len(data):
+            name, variable = _variable(data, order)
+            variables[name] = variable
+    return variables
+
+
+def _decompressed(data: memoryview) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        whole = stream.decompress(data, MOST_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"a variable cannot be decompressed ({error})") from error
+    if not stream.eof:
+        raise ValueError(f"a variable is cut, or larger than {MOST_BYTES} bytes")
+    return whole
+
+
+def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
+    """Type and data of each element."""
+    place = 0
+    while place < len(data):
+        if len(data) - place < 8:
+            raise ValueError("an element is cut")
+        kind, size = (int(word) for word in np.frombuffer(data[place : place + 8], f"{order}u4"))
+        small = kind >> 16
+        if small:
+            kind, size = kind & 0xFFFF, small
+            start, following = place + 4, place + 8
+        else:
+            start = place + 8
+            # Compressed variables alone are not padded.
+            following = start + (size if kind == _COMPRESSED else -(-size // 8) * 8)
+        if start + size > len(data) or (small and size > 4):
+            raise ValueError(f"an element claims {size} bytes, {len(data) - start} are there")
+        yield kind, data[start : start + size]
+        place = following
+
+
+def _variable(data: memoryview, order: str) -> tuple[str, Variable]:
+    """Name and contents of a matrix element."""
+    elements = _elements(data, order)
+    flags = _flags(elements, order)
+    if flags & 0xFF == _OPAQUE:
+        _, name = next(elements, (None, b""))
+        return bytes(name).decode("latin-1"), Variable("unknown", ())
+    shape, name = _head(elements, order)
+    if flags & 0xFF != _CELL:
+        kind = "char" if flags & 0xFF == _CHAR else _NUMBERS.get(flags & 0xFF, "unknown")
+        return name, Variable(kind, shape)
+    cells = tuple(_cell(kind, cell, order) for kind, cell in elements)
+    if len(cells) != prod(shape):
+        raise ValueError(f"{name} should have {prod(shape)} cells, it has {len(cells)}")
+    return name, Variable("cell", shape, cells)
+
+
+def _flags(elements: Iterator[tuple[int, memoryview]], order: str) -> int:
+    """The first element of a matrix; the lowest byte is its class."""
+    _, flags = next(elements, (None, b""))
+    if len(flags) != 8:
+        raise ValueError("a variable lacks its flags")
+    return int(np.frombuffer(flags, f"{order}u4")[0])
+
+
+def _head(elements: Iterator[tuple[int, memoryview]], order: str) -> tuple[tuple[int, ...], str]:
+    """Dimensions and name: the next two elements of all but opaque matrices."""
+    parts = [part for _, part in zip(range(2), (data for _, data in elements), strict=False)]
+    if len(parts) < 2 or len(parts[0]) % 4 or len(parts[0]) < 8:
+        raise ValueError("a variable lacks its dimensions or name")
+    shape = tuple(int(side) for side in np.frombuffer(parts[0], f"{order}i4"))
+    if min(shape) < 0:
+        raise ValueError(f"a variable has the dimensions {shape}")
+    return shape, bytes(parts[1]).decode("latin-1")
+
+
+def _cell(kind: int, data: memoryview, order: str) -> np.ndarray | str | None:
+    if kind != _MATRIX:
+        raise ValueError(f"a cell is of the type {kind}, not a matrix")
+    if not len(data):
+        return np.zeros((0, 0))
+    elements = _elements(data, order)
+    flags = _flags(elements, order)
+    what = flags & 0xFF
+    if what not in (_CHAR, *_NUMBERS) or flags & _COMPLEX:
+        return None
+    shape, _ = _head(elements, order)
+    stored, values = next(elements, (None, memoryview(b"")))
+    if what == _CHAR:
+        if stored not in _TEXT or shape[0] > 1:
+            return None if len(values) else ""
+        endian = "-le" if order == "<" else "-be"
+        encoding = _TEXT[stored]
+        return bytes(values).decode(encoding + (endian if encoding[-2:] in ("16", "32") else ""))
+    if stored not in _STORED or len(values) != prod(shape) * np.dtype(_STORED[stored]).itemsize:
+        raise ValueError(f"a matrix of shape {shape} has {len(values)} bytes of values")
+    return np.frombuffer(values, order + _STORED[stored]).reshape(shape, order="F")

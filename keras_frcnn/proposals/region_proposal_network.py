@@ -80,18 +80,13 @@ class RegionProposalNetwork(tf.Module):
 
     def __call__(self, image: np.ndarray) -> ScoredBoxes:
         """Proposals of one (H, W, 3) uint8 RGB image; objectness as score, or only an order."""
-        boxes, scores = (values.numpy() for values in self.propose(image, self._draw_seed(image)))
+        # By the pixels, not by a count: a run that was interrupted draws the same.
+        seed = np.array((self.ablation.seed, zlib.crc32(image.tobytes()) >> 1), np.int32)
+        boxes, scores = (values.numpy() for values in self.propose(image, seed))
         return ScoredBoxes(boxes, scores) if self.ablation.cls else ranked(boxes)
 
-    def _draw_seed(self, image: np.ndarray) -> np.ndarray:
-        # By the pixels, not by a count: a run that was interrupted draws the same.
-        return np.array((self.ablation.seed, zlib.crc32(image.tobytes()) >> 1), np.int32)
-
     @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, None, 3), tf.uint8),
-            tf.TensorSpec((2,), tf.int32),
-        ]
+        input_signature=[tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((2,), tf.int32)]
     )
     def propose(self, image: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Boxes (P, 4) in pixels of the image and scores (P,), best first."""

@@ -14,7 +14,7 @@ from keras_frcnn.proposals import generation
 from keras_frcnn.proposals.files import read_proposals
 from keras_frcnn.proposals.generation import Parts, compute_proposals, jobs_for
 from keras_frcnn.proposals.given import ranked
-from keras_frcnn.proposals.selective_search import SelectiveSearch
+from keras_frcnn.proposals.methods import SelectiveSearch
 
 METHOD = SelectiveSearch(width=80)
 

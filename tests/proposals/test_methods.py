@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.proposals.edge_boxes import (
+from keras_frcnn.proposals.methods import (
     EdgeBoxes,
+    SelectiveSearch,
     edge_orientation,
     gradient_edges,
+    load_opencv,
     thinned,
 )
-from keras_frcnn.proposals.opencv import load_opencv
-from keras_frcnn.proposals.selective_search import SelectiveSearch
 
 
 @pytest.fixture(scope="module", autouse=True)

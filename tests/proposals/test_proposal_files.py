@@ -16,10 +16,10 @@ import pytest
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import digest_of
-from keras_frcnn.proposals import mat_format
+from keras_frcnn.proposals import mat_files
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
-from keras_frcnn.proposals.mat_format import read_variables
+from keras_frcnn.proposals.mat_files import read_variables
 
 NAMES = ("VOC2007/000005", "list/größe.png", "VOC2007/000005 flipped")
 
@@ -260,7 +260,7 @@ def test_a_table_beside_the_proposals_is_passed_over(tmp_path, compressed):
     path.write_bytes(content[:128] + table + content[128:])
     found = read_variables(path.read_bytes())
     assert list(found) == ["notes", "images", "boxes"]
-    assert found["notes"] == mat_format.Variable("unknown", ())
+    assert found["notes"] == mat_files.Variable("unknown", ())
     np.testing.assert_array_equal(read_proposals(path).entries["a"].boxes_image, [[0, 0, 5, 5]])
     io = pytest.importorskip("scipy.io")
     assert io.loadmat(path, variable_names=["images"])["images"][0, 0] == ["a"]
@@ -307,6 +307,6 @@ def test_a_compressed_variable_that_never_ends(tmp_path, monkeypatch):
     io = pytest.importorskip("scipy.io")
     content = io.loadmat(path, variable_names=("images", "boxes"))
     io.savemat(path, {n: content[n] for n in ("images", "boxes")}, do_compression=True)
-    monkeypatch.setattr(mat_format, "MOST_BYTES", 1000)
+    monkeypatch.setattr(mat_files, "MOST_BYTES", 1000)
     with pytest.raises(UserError, match="larger than 1000 bytes"):
         read_proposals(path)

@@ -1,22 +1,17 @@
-"""EdgeBoxes (Zitnick and Dollar, ECCV 2014) by OpenCV.
-
-Its edge map should come from a trained structured forest, whose file nobody ships with OpenCV: give
-it with ``edge_model``. Without one the map is made of gradients, of the strongest channel, over a
-blur of 1 pixel, as a share of the image's 99.5th percentile. That is not the published EdgeBoxes:
-it takes texture for outlines.
-"""
+"""Selective Search and EdgeBoxes by OpenCV with its extra modules: proposals of one image."""
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, how_to_install
 from keras_frcnn.files import digest_of
-from keras_frcnn.proposals.given import ScoredBoxes
-from keras_frcnn.proposals.opencv import load_opencv
+from keras_frcnn.proposals.given import ScoredBoxes, ranked
 
 _BLUR = 1.0
 _PERCENTILE = 99.5
@@ -24,9 +19,89 @@ _SMOOTHING = 4  # radius of the filter before orientations are taken, as in Open
 _THINNING = 2  # pixels to either side that an edge must not fall below
 
 
+def load_opencv() -> ModuleType:
+    """``cv2``, on one thread: the images are what runs in parallel.
+
+    Raises:
+        UserError: it is not installed, or without its extra modules.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError(
+            f"Selective Search and EdgeBoxes need OpenCV: {how_to_install('paper')}."
+        ) from error
+    if not hasattr(cv2, "ximgproc"):
+        raise UserError(
+            f"The installed OpenCV {cv2.__version__} lacks its extra modules, which Selective "
+            "Search and EdgeBoxes are part of: pip uninstall opencv-python, then "
+            f"{how_to_install('paper')}."
+        )
+    cv2.setNumThreads(1)
+    return cv2
+
+
+@dataclass(frozen=True)
+class SelectiveSearch:
+    """Selective Search (Uijlings et al., IJCV 2013) as for Fast R-CNN's data.
+
+    Fast mode: two colour spaces, two thresholds, two ways to merge.
+
+    The order is drawn by C's ``rand()``, which is set anew for every image: the same boxes in the
+    same order, whichever process computes them. Two images must not be computed at once in one
+    process.
+
+    Attributes:
+        most: proposals kept of an image; ``None``: all.
+        width: to which every image is resized first (selective_search_boxes.m of R-CNN with
+            ``im_width``).
+        most_height: of the resized image; a higher one is made narrower, so that a strip does not
+            take all memory. Ours: photographs do not come near.
+        least_side: boxes below it on either side, in the resized image, are dropped (minBoxWidth).
+        seed: of ``rand()``.
+    """
+
+    most: int | None = 2000
+    width: int = 500
+    most_height: int = 1500
+    least_side: int = 20
+    seed: int = 1
+
+    name = "selective-search"
+
+    def settings(self) -> dict:
+        """What the boxes depend on."""
+        return {**asdict(self), "mode": "fast", "opencv": load_opencv().__version__}
+
+    def __call__(self, image: np.ndarray) -> ScoredBoxes:
+        """Proposals of one (H, W, 3) uint8 RGB image, in Selective Search's own order."""
+        cv2 = load_opencv()
+        height, width = image.shape[:2]
+        factor = min(self.width / width, self.most_height / height)
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(np.ascontiguousarray(image[..., ::-1]), size, interpolation=kind)
+        search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+        search.setBaseImage(resized)
+        search.switchToSelectiveSearchFast()
+        ctypes.CDLL(None).srand(self.seed)
+        found = np.asarray(search.process(), np.float64).reshape(-1, 4)  # x, y, width, height
+        found = found[found[:, 2:].min(axis=1, initial=np.inf) >= self.least_side]
+        _, first = np.unique(found, axis=0, return_index=True)
+        x, y, box_width, box_height = found[np.sort(first)[: self.most]].T
+        boxes = np.stack((y, x, y + box_height, x + box_width), axis=1)
+        scale = np.array((height / size[1], width / size[0]) * 2)
+        return ranked(boxes * scale)
+
+
 @dataclass(frozen=True)
 class EdgeBoxes:
-    """Boxes by the edges that lie wholly within them.
+    """EdgeBoxes (Zitnick and Dollar, ECCV 2014): boxes by the edges that lie wholly within them.
+
+    The edge map should come from a trained structured forest, whose file nobody ships with OpenCV:
+    give it with ``edge_model``. Without one the map is made of gradients, of the strongest channel,
+    over a blur of 1 pixel, as a share of the image's 99.5th percentile. That is not the published
+    EdgeBoxes: it takes texture for outlines.
 
     Attributes:
         most: proposals kept of an image; ``None``: up to OpenCV's 10000.
@@ -56,11 +131,7 @@ class EdgeBoxes:
         return {**values, "edges": "structured forest", "edge_model": digest}
 
     def __call__(self, image: np.ndarray) -> ScoredBoxes:
-        """Proposals of one (H, W, 3) uint8 RGB image, with EdgeBoxes' scores.
-
-        Raises:
-            UserError: OpenCV is not there, or the model cannot be used.
-        """
+        """Proposals of one (H, W, 3) uint8 RGB image, with EdgeBoxes' scores."""
         cv2 = load_opencv()
         if self.edge_model is None:
             edges = gradient_edges(image)
