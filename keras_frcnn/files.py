@@ -58,6 +58,16 @@ def check_inside(path: Path, folder: Path) -> None:
         )
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError in the context names the file: a full disk and a descriptor name none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
 def open_in_place(path: Path | str, flags: int) -> int:
     """``os.open`` for files that are not written whole: follows no link, waits for no pipe."""
     flags |= os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -83,9 +93,8 @@ def written_whole(path: Path | str) -> Iterator[Path]:
         partial.unlink(missing_ok=True)  # nothing is written through what lies there
         try:
             yield partial
-            with open(
-                partial, "r+b"
-            ) as stream:  # Windows flushes no file that is open to read only
+            # Windows flushes no file that is open to read only.
+            with open(partial, "r+b") as stream:
                 os.fsync(stream.fileno())
             os.replace(partial, path)
             _flush_folder(path.parent)
@@ -120,21 +129,13 @@ def write_text(path: Path | str, text: str) -> None:
     """Writes a UTF-8 text file whole, line ends as they are.
 
     Names of files that are not UTF-8 come from the system as surrogates and go out as the bytes
-    that they were.
-
-    Raises:
-        OSError: as :func:`written_whole`.
-    """
+    that they were."""
     with _text_file(path) as stream:
         stream.write(_writable(text))
 
 
 def write_table(path: Path | str, rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file whole; texts that a spreadsheet would take for formulas get an apostrophe.
-
-    Raises:
-        OSError: as :func:`written_whole`.
-    """
+    """Writes a CSV file whole; what a spreadsheet would take for a formula gets an apostrophe."""
     with _text_file(path) as stream:
         csv.writer(stream, lineterminator="\n").writerows([*map(_cell, row)] for row in rows)
 
@@ -170,7 +171,7 @@ def reserve(path: Path, size: int) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(path, "wb", opener=open_in_place) as stream:
+        with naming(path), open(path, "wb", opener=open_in_place) as stream:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(stream.fileno(), 0, max(size, 1))
             elif sys.platform == "win32":  # takes the room at once
@@ -178,9 +179,8 @@ def reserve(path: Path, size: int) -> None:
             else:  # macOS, say, where a truncated file is sparse
                 for start in range(0, max(size, 1), BLOCK_BYTES):
                     stream.write(bytes(min(max(size, 1) - start, BLOCK_BYTES)))
-    except OSError as error:
+    except OSError:
         path.unlink(missing_ok=True)
-        error.filename = str(path)
         raise
 
 

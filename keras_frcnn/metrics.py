@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.files import open_in_place, parse_json, read_bounded, write_text
+from keras_frcnn.files import naming, open_in_place, parse_json, read_bounded, write_text
 
 MOST_BYTES = 2**30
 MOST_ITERATIONS = 2**31
@@ -25,21 +25,17 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
         OSError: the disk is full, say; it names the file, which is as it was.
     """
     line = (json.dumps(record) + "\n").encode()
-    try:
-        with open(path, "ab", buffering=0, opener=open_in_place) as stream:
-            size = stream.seek(0, os.SEEK_END)
-            try:
-                # A disk that is nearly full takes a part of it; the next write tells why.
-                written = 0
-                while written < len(line):
-                    written += stream.write(line[written:])
-                os.fsync(stream.fileno())
-            except OSError:
-                stream.truncate(size)
-                raise
-    except OSError as error:
-        error.filename = str(path)
-        raise
+    with naming(path), open(path, "ab", buffering=0, opener=open_in_place) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        try:
+            # A disk that is nearly full takes a part of it; the next write tells why.
+            written = 0
+            while written < len(line):
+                written += stream.write(line[written:])
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(size)
+            raise
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -72,11 +68,7 @@ def _is_record(value: Any) -> bool:
 
 
 def forget_after(path: Path, stage: int, iteration: int) -> None:
-    """Drops the records of a stage beyond an iteration, those of later stages, and half a line.
-
-    Raises:
-        UserError: as :func:`read_records`.
-    """
+    """Drops the records of a stage beyond an iteration, those of later stages, and half a line."""
     if not path.is_file():
         return
     kept = [

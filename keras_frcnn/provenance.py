@@ -92,11 +92,7 @@ def check_record(
 
 
 def check_parts(run: RunFolder, config: RunConfig) -> None:
-    """Makes sure that all weights of a run are its own and made from each other.
-
-    Raises:
-        UserError: as :func:`check_record` and :func:`open_layers`.
-    """
+    """Makes sure that all weights of a run are its own and made from each other."""
     for part in _MADE_FROM[config.mode]:
         file = file_of(run, part)
         if "proposals" not in file.parts[-2:-1] and file.exists():

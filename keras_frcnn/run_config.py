@@ -233,8 +233,7 @@ def differences(stored: Any, asked: Any, name: str = "") -> Iterator[tuple[str, 
     """Dotted names of what differs in two JSON values, with both values."""
     if isinstance(stored, dict) and isinstance(asked, dict):
         for key in {**stored, **asked}:
-            yield from differences(
-                stored.get(key), asked.get(key), f"{name}.{key}" if name else key
-            )
+            inner = f"{name}.{key}" if name else key
+            yield from differences(stored.get(key), asked.get(key), inner)
     elif stored != asked:
         yield name, stored, asked

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import check_inside, is_partial, open_in_place
+from keras_frcnn.files import check_inside, is_partial, naming, open_in_place
 
 LOCK_FILE = "training.lock"
 # What is said where another process holds the lock: by ``flock``, by Windows.
@@ -89,19 +89,24 @@ def training_lock(folder: Path) -> Iterator[str | None]:
     try:
         note = None
         try:
-            _lock(descriptor)
+            with naming(file):
+                _lock(descriptor)
         except OSError as error:
             if error.errno in _IN_USE:
+                text = file.read_text(encoding="utf-8", errors="replace").strip()
+                holder = text or "a process that has just begun"
                 raise UserError(
-                    f"The run folder {folder} is in use: {_holder(file)} trains in it. Wait for "
+                    f"The run folder {folder} is in use: {holder} trains in it. Wait for "
                     "its end or stop it (SIGTERM, it writes a checkpoint), then go on with "
                     "--resume; or give another --out or --name."
                 ) from error
             if error.errno not in _NO_LOCKS:
-                error.filename = str(file)
                 raise
             note = f"The file system of {folder} has no locks: keep other trainings out of it."
-        _name_holder(descriptor, file)
+        with naming(file):
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield note
     finally:
         os.close(descriptor)
@@ -118,18 +123,3 @@ def _lock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _name_holder(descriptor: int, file: Path) -> None:
-    try:
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-    except OSError as error:
-        error.filename = str(file)  # a descriptor has no name of its own
-        raise
-
-
-def _holder(file: Path) -> str:
-    text = file.read_text(encoding="utf-8", errors="replace").strip()
-    return text or "a process that has just begun"

@@ -130,11 +130,7 @@ class RunFolder:
 
         Args:
             command: that started it.
-            name: what the folder's name is a number of, see :func:`new_run_folder`.
-
-        Raises:
-            UserError: as :meth:`check_unused`.
-        """
+            name: what the folder's name is a number of, see :func:`new_run_folder`."""
         self.check_unused()
         values = {
             "format": FORMAT_VERSION,

@@ -34,7 +34,6 @@ class TrainingStopped(Exception):
     """The user asked to stop (Ctrl-C, SIGTERM, SIGHUP); what was finished is written.
 
     Args:
-        received: the signal.
         happened: what was stopped and what is kept, for the screen.
         advice: how to go on.
     """
