@@ -122,7 +122,7 @@ def _inner_parts(model: FasterRcnn, inputs: tf.Tensor) -> dict[str, Part]:
 
 def _functions(model: FasterRcnn, sizes: tf.Tensor) -> dict[str, Callable]:
     recipe, backbone = model.recipe, model.backbone
-    pooling = RoiPooling(recipe.detector.roi_pooling, backbone.roi_size, backbone.stride)
+    pooling = RoiPooling(recipe.detector.roi_pooling, backbone.roi_size)
     output_layers = (model.cls_score, model.bbox_pred)
     cells = [backbone.feature_size(int(side)) for side in sizes[0]]
 

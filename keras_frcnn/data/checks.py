@@ -194,13 +194,7 @@ def names_found(objects: Iterable[WrittenObject]) -> tuple[str, ...]:
 
 
 def summary(dataset: Dataset) -> dict[str, int | dict[str, int]]:
-    """Counts for the screen and the log.
-
-    Returns:
-        ``images``; ``images_without_objects``; ``objects`` and ``per_class`` (name to number, in
-        the order of the classes), difficult objects included; ``difficult``; ``problems`` (kind to
-        number, most frequent first).
-    """
+    """Counts for the screen: of objects with the difficult ones, of problems by their frequency."""
     counted = Counter(int(c) for example in dataset.examples for c in example.classes)
     return {
         "images": len(dataset),
@@ -286,13 +280,14 @@ def _names_in_doubt(images: Sequence[WrittenImage]) -> Iterator[DataProblem]:
     for name, (file, where) in first.items():
         key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
         reason = ""
+        shown_name = f"{name!r:.80}"
         if key.strip("_") in ("bg", "background"):
             reason = (
-                f"expected objects only, found the class {name!r:.80}: it is trained as any other"
+                f"expected objects only, found the class {shown_name}: it is trained as any other"
             )
         elif alike.setdefault(key, name) != name:
             reason = (
-                f"expected one spelling of a class, found {name!r:.80} beside {alike[key]!r:.80}"
+                f"expected one spelling of a class, found {shown_name} beside {alike[key]!r:.80}"
             )
         if reason:
             yield DataProblem("class name doubtful", file, where, reason, "noted")
@@ -310,6 +305,10 @@ def _kinds(problems: Sequence[DataProblem]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
+def _in_words(problems: Sequence[DataProblem]) -> str:
+    return ", ".join(f"{number} x {kind}" for kind, number in _kinds(problems).items())
+
+
 def sentence_about(problem: DataProblem) -> str:
     """One line on a problem, for the report and the screen."""
     place = ", ".join(filter(None, (problem.file, shown(problem.where))))
@@ -321,10 +320,9 @@ def _strict_message(problems: Sequence[DataProblem]) -> str:
     total = number_of(problems)
     more = total - _SHOWN_WHEN_STRICT
     rest = f"\n  and {more} more" if more > 0 else ""
-    kinds = ", ".join(f"{number} x {kind}" for kind, number in _kinds(problems).items())
     return (
-        f"Expected data without problems (strict), found {total} ({kinds}); mend them, or "
-        f"go on without --strict, which leaves out what is at fault:\n{first}{rest}"
+        f"Expected data without problems (strict), found {total} ({_in_words(problems)}); mend "
+        f"them, or go on without --strict, which leaves out what is at fault:\n{first}{rest}"
     )
 
 
@@ -332,8 +330,7 @@ def _nothing_left_message(sets: Sequence[str], problems: Sequence[DataProblem]) 
     name = " + ".join(sets)
     if not problems:
         return f"Expected images in {name}, but its list is empty; choose another set or list."
-    kinds = ", ".join(f"{number} x {kind}" for kind, number in _kinds(problems).items())
     return (
-        f"Expected images in {name}, but none is left after the checks ({kinds}); the first "
-        f"problem: {sentence_about(problems[0])}"
+        f"Expected images in {name}, but none is left after the checks ({_in_words(problems)}); "
+        f"the first problem: {sentence_about(problems[0])}"
     )

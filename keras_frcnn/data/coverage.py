@@ -42,16 +42,11 @@ def best_ious(
     """(G,) float32 best IoU of each object with any anchor that lies inside its image.
 
     Args:
-        examples: every object that they hold counts.
         base_anchors: (A, 4), those of the first position.
-        image: the input size.
     """
 
     @tf.function(
-        input_signature=[
-            tf.TensorSpec((2,), tf.int32),
-            tf.TensorSpec((None, 4), tf.float32),
-        ]
+        input_signature=[tf.TensorSpec((2,), tf.int32), tf.TensorSpec((None, 4), tf.float32)]
     )
     def of_image(size, gt_boxes):
         # ZF's map has one row more; its centres lie outside the image, and so do the anchors.
@@ -70,12 +65,7 @@ def best_ious(
 def without_anchors(
     examples: Sequence[Example], base_anchors: np.ndarray, image: ImageConfig
 ) -> list[Example]:
-    """The images that no anchor fits into, at whatever cell: the RPN learns nothing from them.
-
-    Args:
-        base_anchors: (A, 4), those of the first position.
-        image: the input size.
-    """
+    """The images that no anchor fits into, at whatever cell: the RPN learns nothing from them."""
     first, last = base_anchors[:, :2], base_anchors[:, 2:]
     # To the first cell where they do not cross the upper and left border any more.
     shift = np.ceil(np.maximum(-first, 0) / 16) * 16
@@ -90,12 +80,7 @@ def without_anchors(
 def best_proposal_ious(
     examples: Sequence[Example], proposals_image: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """(G,) float32 best IoU of each object with any proposal of its image; 0 where it has none.
-
-    Args:
-        examples: every object that they hold counts.
-        proposals_image: (P, 4) boxes of each example in pixels of the image.
-    """
+    """(G,) float32 best IoU of each object with any (P, 4) proposal of its image; 0 without one."""
     best = [np.zeros(0, np.float32)]
     for example, proposals in zip(examples, proposals_image, strict=True):
         overlaps = iou(example.boxes_image, proposals).numpy()

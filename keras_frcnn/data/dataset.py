@@ -168,11 +168,7 @@ class Example:
         return f"{self.source}/{self.image_id}"
 
     def pixels(self) -> np.ndarray:
-        """(H, W, 3) uint8 pixels of the image.
-
-        Raises:
-            UserError: as :func:`read_image`.
-        """
+        """(H, W, 3) uint8 pixels of the image."""
         return read_image(self.path, self.bits)
 
     def without_difficult(self) -> Example:

@@ -75,19 +75,14 @@ def read_samples(source: Path | str | bytes) -> np.ndarray:
 
     Returns:
         (H, W, 3) uint8, RGB; or (H, W, 1) uint16 of greyscale in 16 bits; or (H, W, 3) uint16 of
-        colours in 16 bits, of which Pillow reads the high byte, so that the low one is 0.
-
-    Raises:
-        UserError: as :func:`read_image`.
-    """
+        colours in 16 bits, of which Pillow reads the high byte, so that the low one is 0."""
     with _open(source) as image:
         has_16_bits = _has_16_bits(image)
         image.load()
-        samples = _to_rgb(image)
-        orientation = _orientation(image)
+        samples = _upright(_to_rgb(image), _orientation(image))
     if has_16_bits and samples.dtype == np.uint8:
-        samples = samples.astype(np.uint16) << 8
-    return _upright(samples, orientation)
+        return samples.astype(np.uint16) << 8
+    return samples
 
 
 def bits_of(samples: np.ndarray) -> int:

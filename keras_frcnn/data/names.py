@@ -63,11 +63,8 @@ class FilesOfFolder:
             if file.suffix.lower() in UNREAD_SUFFIXES
         }
         # macOS leaves "._1.xml" beside "1.xml" on foreign disks.
-        files = [
-            file
-            for file in there
-            if file.suffix.lower() in suffixes and not file.name.startswith("._")
-        ]
+        whole = (file for file in there if not file.name.startswith("._"))
+        files = [file for file in whole if file.suffix.lower() in suffixes]
         files.sort(key=lambda file: (suffixes.index(file.suffix.lower()), str(file)))
         # All names without suffixes first: "a.jpg" is first of all what "a.jpg.xml" belongs to.
         names = [(file.relative_to(folder).with_suffix(""), file) for file in files]

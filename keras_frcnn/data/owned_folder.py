@@ -36,8 +36,11 @@ def claim_folder(folder: Path, made_by: str, contents: Sequence[str], **about: o
             f"The folder {folder} holds something that {made_by} did not make, and it is not "
             "overwritten; name a new or an empty folder."
         )
-    for name in contents:
-        _remove(folder / name)
+    for path in (folder / name for name in contents):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     write_text(folder / MARKER, json.dumps({"made_by": made_by, **about}) + "\n")
 
 
@@ -48,10 +51,3 @@ def _maker(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return marker.get("made_by") if isinstance(marker, dict) else None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

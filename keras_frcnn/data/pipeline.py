@@ -18,7 +18,6 @@ import tensorflow as tf
 
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.errors import UserError
-from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.network.network_input import input_size, prepare_image
 from keras_frcnn.recipes import ImageConfig
 
@@ -82,7 +81,6 @@ def unit_record(
     Args:
         index: position of the unit in the doubled list.
         unit: the :class:`~keras_frcnn.training.units.TrainingUnit`.
-        config: the input size.
         proposals_image: (P, 4) float32 in pixels of the image as the unit shows it, or ``None``.
         features: (h, w, F) 16-bit floats as uint16; ``None`` reads the image.
         read: image to pixels, of a cache, say.
@@ -125,8 +123,6 @@ def batches(
     Args:
         make_record: unit index to :func:`unit_record`; runs in threads.
         order: gives the unit indices.
-        config: input size and means.
-        images_per_step: N.
         feature_channels: F where ``make_record`` brings features instead of pixels.
         feature_dtype: what the 16 bits of those features are.
         workers: threads that decode, and that resize.
@@ -148,7 +144,7 @@ def batches(
     def to_input(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         record = dict(record)
         for name in ("gt_boxes", "proposals"):
-            record[name] = box_geometry.scale(record[name], *tf.unstack(record["scale"]))
+            record[name] *= tf.tile(record["scale"], [2])
         if feature_channels is None:
             # On the host, as everything in tf.data.
             record["image"], _ = prepare_image(record["image"], config, on_host=True)

@@ -46,10 +46,8 @@ def load_simple(
     data set, with its number.
 
     Args:
-        path: the list.
         class_names: the known classes, in order; without them, the names found, sorted.
-        strict: stop at any problem.
-        progress: called with (images checked, images in all).
+        strict, progress: as of :func:`build_dataset`.
 
     Returns:
         the images in the order of their first lines; ``image_id`` is the path as written there,

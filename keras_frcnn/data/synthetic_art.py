@@ -102,14 +102,10 @@ def draw_mask(shape: Shape, centre: tuple[float, float], height: int, width: int
     pen = ImageDraw.Draw(canvas)
     for outline, value in ((shape.outline, 255), (shape.hole, 0)):
         if outline is not None:
-            pen.polygon(_canvas_points(outline, centre), fill=value)
+            points = (outline + centre) * _SUPERSAMPLING
+            # Pillow counts pixel centres and draws the border, hence the half pixel.
+            pen.polygon([(float(x) - 0.5, float(y) - 0.5) for y, x in points], fill=value)
     return np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32) / 255
-
-
-def _canvas_points(outline: np.ndarray, centre: tuple[float, float]) -> list[tuple[float, float]]:
-    points = (outline + centre) * _SUPERSAMPLING
-    # Pillow counts pixel centres and draws the border, hence the half pixel.
-    return [(float(x) - 0.5, float(y) - 0.5) for y, x in points]
 
 
 def draw_stroke(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -70,9 +70,7 @@ def load_voc(
         sets: see ``parse_sets``; None for ``default_split`` of every year that has it.
         class_names: the known classes, in order (those of a trained run); objects of others are
             dropped and reported.
-        strict: stop at any problem.
-        default_split: used when ``sets`` is None.
-        progress: called with (images checked, images in all).
+        strict, progress: as of :func:`build_dataset`.
 
     Returns:
         the images in the order of their lists.

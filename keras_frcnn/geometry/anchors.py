@@ -22,11 +22,7 @@ from keras_frcnn.recipes import AnchorConfig
 
 
 def configured_anchors(config: AnchorConfig) -> np.ndarray:
-    """The anchors of the first position that a recipe asks for, (A, 4) float32.
-
-    Raises:
-        UserError: as :func:`base_anchors`.
-    """
+    """The anchors of the first position that a recipe asks for, (A, 4) float32."""
     if config.shapes is not None:
         return shaped_anchors(config.shapes, config.base_size)
     return base_anchors(config.base_size, config.scales, config.ratios)

@@ -1,4 +1,4 @@
-"""Area, IoU, encoding, clipping, flipping and scaling of boxes.
+"""Area, IoU, encoding and clipping of boxes.
 
 Every function takes anything that converts to a float32 tensor and returns float32 tensors. Boxes
 are half-open, so no formula needs the ``+1`` of the published codes and all of them equal those
@@ -116,17 +116,6 @@ def clip(boxes: Any, height: Any, width: Any) -> tf.Tensor:
     lower = tf.stack([zero, zero, one, one], axis=-1)
     upper = tf.stack([height - 1.0, width - 1.0, height, width], axis=-1)
     return tf.minimum(tf.maximum(tf.cast(boxes, tf.float32), lower), upper)
-
-
-def scale(boxes: Any, scale_y: Any, scale_x: Any) -> tf.Tensor:
-    """Boxes (..., 4) in the frame of an image resized by ``scale_y`` and ``scale_x``.
-
-    Corners scale as ``x * scale_x``: 100 px at 1.6 are 160, where the published codes, which scale
-    inclusive corners, give 159.4 (PY) or 159.5 (ML). On purpose: it is geometrically right.
-    """
-    scale_y = tf.cast(scale_y, tf.float32)
-    scale_x = tf.cast(scale_x, tf.float32)
-    return tf.cast(boxes, tf.float32) * tf.stack([scale_y, scale_x, scale_y, scale_x], axis=-1)
 
 
 def _centres_and_sizes(boxes: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -79,7 +79,7 @@ def build_detector(
         keras.Input((), dtype="int32", name="roi_image"),
     ]
     dropout_seed = keras.Input(batch_shape=(2,), dtype="int32", name="dropout_seed")
-    pooling = RoiPooling(roi_pooling, backbone.roi_size, backbone.stride, name="roi_pooling")
+    pooling = RoiPooling(roi_pooling, backbone.roi_size, name="roi_pooling")
     pooled = pooling(inputs)
 
     def model(extra: list, hidden: tf.Tensor, name: str) -> keras.Model:
@@ -202,7 +202,6 @@ def detector_losses(
 
     Args:
         detector: the model that takes a ``dropout_seed``, see :func:`build_detector`.
-        features: (N, h, w, F).
         proposals: for each image its candidates (P, 4).
         batch: ``gt_boxes`` (N, G, 4), ``gt_classes`` (N, G) and ``gt_count`` (N,), as
             :mod:`keras_frcnn.data.pipeline` makes it.
@@ -225,16 +224,13 @@ def detector_losses(
                 normalisation,
             )
         )
-    roi_image = tf.concat(
-        [tf.fill(tf.shape(sample.labels), index) for index, sample in enumerate(samples)],
-        axis=0,
-    )
+    of_images = [tf.fill(tf.shape(sample.labels), index) for index, sample in enumerate(samples)]
+    roi_image = tf.concat(of_images, axis=0)
     labels = tf.concat([sample.labels for sample in samples], axis=0)
     rois = tf.concat([sample.rois for sample in samples], axis=0)
     target_deltas = tf.concat([sample.deltas for sample in samples], axis=0)
-    class_logits, deltas = detector(
-        [features, rois, roi_image, derived_seed(seed, 2)], training=True
-    )
+    inputs = [features, rois, roi_image, derived_seed(seed, 2)]
+    class_logits, deltas = detector(inputs, training=True)
     foreground = tf.reduce_sum(tf.cast(labels > 0, tf.float32))
     return {
         "detector_class_loss": detector_class_loss(class_logits, labels),

@@ -159,7 +159,7 @@ class FasterRcnn(tf.Module):
 
     def anchors(self, feature_height: tf.Tensor, feature_width: tf.Tensor) -> tf.Tensor:
         """(h * w * A, 4) anchors of a feature map in input pixels."""
-        return anchor_grid(self.base_anchors, feature_height, feature_width, self.backbone.stride)
+        return anchor_grid(self.base_anchors, feature_height, feature_width)
 
     def features(self, inputs: tf.Tensor) -> tf.Tensor:
         """(N, h, w, F) features of (N, H, W, 3) float32 inputs."""

@@ -105,8 +105,7 @@ def detect_at_nearest(
     sums = None
     for index, level in enumerate(levels):
         positions = tf.where(chosen == index)
-        factor = level.scale / own_scale
-        rois_level = box_geometry.scale(tf.gather_nd(rois, positions), factor[0], factor[1])
+        rois_level = tf.gather_nd(rois, positions) * tf.tile(level.scale / own_scale, [2])
         # A head of convolutions takes no empty batch: where a level has no RoI, one is made up.
         count = tf.shape(positions)[0]
         made_up = tf.maximum(1 - count, 0)

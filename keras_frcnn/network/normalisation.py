@@ -90,11 +90,9 @@ def mean_and_std(
 
     The sources start their counts at eps (fast_rcnn_prepare_image_roidb.m:58-96, roidb.py:67-105),
     so that a row without samples gets mean 0 and standard deviation 0, and they never normalise
-    with it. Here such a row gets mean 0 and standard deviation 1: it is left as it is.
-
-    A component whose samples are all equal (a class with one RoI, or with none but its own gt
-    boxes) has no spread to divide by. Its standard deviation is 1 too: a tiny one would blow the
-    rounding of its deltas up to any size.
+    with it. Here such a row gets mean 0 and standard deviation 1: it is left as it is. A component
+    whose samples are all equal (a class with one RoI, or with none but its own gt boxes) has the
+    standard deviation 1 too: a tiny one would blow the rounding of its deltas up to any size.
 
     Args:
         count, delta_sum, sum_of_squares: as of :class:`DeltaSums`.

@@ -39,13 +39,11 @@ from keras_frcnn.network.bilinear_samples import bilinear_samples
 
 @keras.utils.register_keras_serializable(package="keras_frcnn")
 class RoiPooling(keras.layers.Layer):
-    """RoI pooling by one of the rules ``crop``, ``max`` and ``align``.
-
-    Called on ``[features, rois_input, roi_image]``, returns ``pooled`` (R, P, P, F) float32.
+    """RoI pooling by one rule: ``[features, rois_input, roi_image]`` to ``pooled``.
 
     Args:
         kind: name of the rule, a key of ``RULES``.
-        size: P, bins per side.
+        size: P.
         stride: input pixels per cell.
 
     Raises:
@@ -180,13 +178,10 @@ def _bin_maxima(
     columns: tuple[tf.Tensor, tf.Tensor],
     roi_image: tf.Tensor,
 ) -> tf.Tensor:
-    """Maximum of every bin, 0 where it is empty, with a gradient to one cell of each.
+    """(R, P, P, F) maximum of every bin, 0 where it is empty, with a gradient to one cell of each.
 
     The gradient has its own rule because autodiff through the lookup scatters into every table:
     twice as slow, and it splits ties by window.
-
-    Returns:
-        (R, P, P, F) float32.
     """
     filled = ((rows[1] > rows[0])[:, :, None] & (columns[1] > columns[0])[:, None, :])[..., None]
 
@@ -210,16 +205,11 @@ def _window_lookup(
     columns: tuple[tf.Tensor, tf.Tensor],
     roi_image: tf.Tensor,
 ) -> tf.Tensor:
-    """Maximum of every bin (anything where it is empty), from a range-maximum table.
+    """(R, P, P, F) maximum of every bin (anything where it is empty), from a range-maximum table.
 
     A range of n cells is the union of two ranges of 2**k cells, k = floor(log2 n): one at its start
-    and one at its end. In two dimensions that is four lookups for bins of any size.
-
-    Args:
-        values: (N, H, W, F), float32 or int64.
-
-    Returns:
-        (R, P, P, F) of the same type.
+    and one at its end. In two dimensions that is four lookups for bins of any size. The values are
+    (N, H, W, F) float32 or int64.
     """
     shape = tf.shape(values)
     row_level, column_level = _level(rows), _level(columns)
@@ -256,12 +246,9 @@ def _count(level: tf.Tensor) -> tf.Tensor:
 
 
 def _window_maxima(values: tf.Tensor, axis: int, levels: tf.Tensor) -> tf.Tensor:
-    """Maxima over the 2**k cells from each cell on along ``axis``, for k below ``levels``.
+    """(levels, ...) maxima over 2**k cells from each cell on along ``axis``, k below ``levels``.
 
     Windows that overhang the end wrap around; no bin asks for them.
-
-    Returns:
-        (levels, ...shape of values).
     """
     table = tf.TensorArray(values.dtype, size=levels, element_shape=values.shape)
 

@@ -121,8 +121,3 @@ def test_clip_per_image():
     clipped = box_ops.clip(boxes, tf.constant([[100], [50]]), tf.constant([[200], [80]]))
     np.testing.assert_array_equal(clipped[0, 0], [99, 199, 100, 200])
     np.testing.assert_array_equal(clipped[1, 2], [49, 79, 50, 80])
-
-
-def test_scale_multiplies_corners_per_axis():
-    scaled = box_ops.scale([[10, 0, 20, 100]], 2.0, 1.6)
-    np.testing.assert_allclose(scaled, [[20, 0, 40, 160]], rtol=1e-6)

@@ -46,13 +46,11 @@ class Backbone:
     """One network, freshly initialised.
 
     Attributes:
-        name: one of ``NETWORKS``.
-        base: functional model, (N, height, width, 3) float32 -> (N, h, w, channels) in the compute
-            dtype of the precision; any height and width.
-        stride: image pixels per cell.
+        base: functional model, for any height and width; its output is in the compute dtype of the
+            precision.
         channels: F, of the base's output.
         rpn_channels: width of the RPN's 3x3 convolution (section 3.1 of the paper).
-        roi_size: p, cells along a side of a pooled RoI.
+        roi_size: p.
         head: ``.layers`` (those with weights) and ``head(pooled, dropout_seed=None)`` -> (R, D).
             Every call uses the same layers. ``.uses_dropout`` tells whether a seed has an effect.
         frozen: names of the layers of the base that stages 1 and 2 do not train.
@@ -61,11 +59,10 @@ class Backbone:
 
     name: str
     base: keras.Model
-    stride: int
     channels: int
     rpn_channels: int
     roi_size: int
-    head: FullyConnectedHead | CompressedHead | Conv5Head
+    head: FullyConnectedHead | Conv5Head
     frozen: tuple[str, ...]
     feature_size: Callable[[int], int]
 
@@ -81,8 +78,7 @@ def build_backbone(
     """Build a network with random weights; equal arguments give equal weights.
 
     Args:
-        name: one of ``NETWORKS``.
-        precision: "float32", "bfloat16" or "float16"; Keras' global policy is left alone.
+        precision: of :data:`PRECISIONS`; Keras' global policy is left alone.
         seed: from which each layer draws its own weights; ``None``: zeros, to be loaded.
         dropout: share of the values set to 0 after fc6 and fc7; ``None``: the network's own.
         compression: ranks of fc6 and fc7, which then are two layers each; ``None``: one each.
@@ -104,7 +100,6 @@ def build_backbone(
     return Backbone(
         name=name,
         base=module.build_base(policy, seed),
-        stride=16,
         channels=module.CHANNELS,
         rpn_channels=module.RPN_CHANNELS,
         roi_size=module.ROI_SIZE,

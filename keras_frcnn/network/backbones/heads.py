@@ -90,42 +90,6 @@ class StatelessDropout(keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate, "index": self.index}
 
 
-class CompressedHead:
-    """fc6 and fc7 as two layers each, the first linear and without a bias (Fast R-CNN 3.1).
-
-    Layer names are those of compress_net.py (PY). It is made by truncated SVD of a trained head,
-    see :mod:`keras_frcnn.compress`, and loaded: its weights start at 0, and there is no dropout.
-
-    Args:
-        width: units of fc6 and fc7.
-        ranks: of fc6 and fc7.
-        policy: Keras dtype policy of the layers.
-
-    Attributes:
-        layers: the layers that hold weights, in order: fc6_L, fc6_U, fc7_L, fc7_U.
-        uses_dropout: False; a ``dropout_seed`` has no effect.
-    """
-
-    uses_dropout = False
-
-    def __init__(self, width: int, ranks: Sequence[int], policy: str):
-        self._flatten = keras.layers.Flatten(name="roi_flatten", dtype=policy)
-        self.layers = []
-        for name, rank in zip(("fc6", "fc7"), ranks, strict=True):
-            common = {"kernel_initializer": "zeros", "dtype": policy}
-            self.layers += [
-                keras.layers.Dense(rank, use_bias=False, name=f"{name}_L", **common),
-                keras.layers.Dense(width, activation="relu", name=f"{name}_U", **common),
-            ]
-
-    def __call__(self, pooled: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Map pooled (R, p, p, F) to (R, D) features."""
-        features = self._flatten(pooled)
-        for layer in self.layers:
-            features = layer(features)
-        return features
-
-
 class FullyConnectedHead:
     """fc6 and fc7 with ReLU, each followed by dropout in training (VGG-16, ZF and tiny).
 
@@ -133,7 +97,6 @@ class FullyConnectedHead:
         width: units of each of the two layers.
         kernel_initializers: of fc6 and fc7; biases start at 0.
         dropout_rate: 0 leaves dropout out.
-        policy: Keras dtype policy of the layers.
 
     Attributes:
         layers: the layers that hold weights, in order.
@@ -152,11 +115,7 @@ class FullyConnectedHead:
         self._flatten = keras.layers.Flatten(name="roi_flatten", dtype=policy)
         self.layers = [
             keras.layers.Dense(
-                width,
-                activation="relu",
-                kernel_initializer=initializer,
-                name=name,
-                dtype=policy,
+                width, activation="relu", kernel_initializer=initializer, name=name, dtype=policy
             )
             for name, initializer in zip(("fc6", "fc7"), kernel_initializers, strict=True)
         ]
@@ -172,8 +131,34 @@ class FullyConnectedHead:
         Dropout is applied only where a ``dropout_seed`` is given.
         """
         features = self._flatten(pooled)
-        for layer, dropout in zip(self.layers, self._dropouts, strict=True):
+        for index, layer in enumerate(self.layers):
             features = layer(features)
             if dropout_seed is not None and self.uses_dropout:
-                features = dropout(features, dropout_seed)
+                features = self._dropouts[index](features, dropout_seed)
         return features
+
+
+class CompressedHead(FullyConnectedHead):
+    """fc6 and fc7 as two layers each, the first linear and without a bias (Fast R-CNN 3.1).
+
+    Layer names are those of compress_net.py (PY). It is made by truncated SVD of a trained head,
+    see :mod:`keras_frcnn.compress`, and loaded: its weights start at 0, and there is no dropout.
+
+    Args:
+        width, ranks: units of fc6 and fc7, and their ranks.
+
+    Attributes:
+        layers: the layers that hold weights, in order: fc6_L, fc6_U, fc7_L, fc7_U.
+    """
+
+    uses_dropout = False
+
+    def __init__(self, width: int, ranks: Sequence[int], policy: str):
+        self._flatten = keras.layers.Flatten(name="roi_flatten", dtype=policy)
+        self.layers = []
+        for name, rank in zip(("fc6", "fc7"), ranks, strict=True):
+            common = {"kernel_initializer": "zeros", "dtype": policy}
+            self.layers += [
+                keras.layers.Dense(rank, use_bias=False, name=f"{name}_L", **common),
+                keras.layers.Dense(width, activation="relu", name=f"{name}_U", **common),
+            ]

@@ -110,12 +110,7 @@ class _Bottleneck:
 
 
 class Conv5Head:
-    """conv5_block1 to conv5_block3 at stride 1, then the average over the RoI; no dropout.
-
-    Attributes:
-        layers: the layers that hold weights, in order.
-        uses_dropout: False; a ``dropout_seed`` has no effect.
-    """
+    """conv5_block1 to conv5_block3 at stride 1, then the average over the RoI; no dropout."""
 
     uses_dropout = False
 
