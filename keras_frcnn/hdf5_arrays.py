@@ -120,7 +120,7 @@ def find_array(
 
     Args:
         path: the file, for its size.
-        name: below ``parent``, may hold slashes.
+        name: may hold slashes.
         dimensions: ``None`` for any number.
 
     Raises:

@@ -58,8 +58,8 @@ class NetworkDetector(Detector):
 
     Args:
         model: the network; proposals come from its RPN, detections from its detector.
-        detection_filter: which detections are kept; default: the recipe's for testing.
-        proposals: how many proposals are made; default: the recipe's for testing (300).
+        detection_filter, proposals: which detections are kept, how many proposals are made;
+            default: the recipe's for testing.
         makes_proposals: False of a network without a trained RPN: it is always given boxes.
         detector_model: another network whose base and detector are used with the proposals of
             ``model``: the paper's unshared variant, as after stage 2.
@@ -248,11 +248,7 @@ def classify_in_chunks(
     rois: tf.Tensor,
     roi_image: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Logits (R, C) and deltas (R, 4 * C) of (R, 4) RoIs; R is at least 1.
-
-    Args:
-        head_chunk: the most RoIs at once; ``None``: all.
-    """
+    """As :meth:`FasterRcnn.classify`, at most ``head_chunk`` RoIs at once; ``None``: all."""
     if head_chunk is None:
         return model.classify(features, rois, roi_image)
     classes = model.number_of_classes

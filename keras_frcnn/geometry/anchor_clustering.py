@@ -50,8 +50,6 @@ def cluster_shapes(
     """The k shapes that the objects' shapes gather around; equal arguments give equal results.
 
     Args:
-        shapes: (G, 2).
-        k: how many centres.
         seed: of the k-means++ seeding.
         restarts: runs from different seeds, of which the one of highest mean IoU goes on to steps
             of 0.4 per cent.

@@ -55,7 +55,7 @@ def build_detector(
 
     Args:
         classes: C.
-        roi_pooling: its kind, see :class:`RoiPooling`.
+        roi_pooling: its kind.
 
     Returns:
         ``[features, rois, roi_image] -> [class_logits, deltas]`` without dropout, and the same with

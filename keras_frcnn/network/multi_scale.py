@@ -56,11 +56,8 @@ def pyramid(
 
     Args:
         images: (N, H, W, 3) uint8.
-        base: of the detector.
         config: the recipe's; its short side among the others is its own scale, long side included,
-            and is not computed again.
-        short_sides: pixels.
-        own: the level of the recipe's scale.
+            and is not computed again: it is ``own``.
     """
     levels = []
     for short_side in short_sides:
