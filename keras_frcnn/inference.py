@@ -26,9 +26,8 @@ from keras_frcnn.multi_scale import Level, detect_at_nearest, pyramid
 from keras_frcnn.network.detections import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.proposals import select_proposals
-from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.network.weights import load_layers
-from keras_frcnn.provenance import check_record
+from keras_frcnn.provenance import check_weights
 from keras_frcnn.recipes import DetectionFilter, ProposalConfig
 from keras_frcnn.runs import FINAL, RunFolder
 
@@ -285,8 +284,7 @@ def load_model(
         "stage2": [*model.base_layers, *model.head_layers],
     }
     required = [layer.name for layer in trained.get(weights, ())]
-    with open_layers(file) as opened:
-        check_record(opened.metadata, run, config, weights, sources=False)
+    check_weights(run, config, weights, sources=False)
     load_layers(model.all_layers, file, reinitialise=(), required=required)
     return model
 

@@ -78,14 +78,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         given = load_given(arguments.proposals, dataset)
         config = run_config(arguments, dataset, given)
         check_anchors(config, dataset, console)
-        if arguments.resume:
+        listed = arguments.resume and run.training_images_file.is_file()
+        if listed:  # first: it names the image where a number of images would differ, too
             keep_training_images(run.training_images_file, dataset)
+        if arguments.resume:
             config = run.resume(config)
             note(run.other_computing(), console)
         else:
             config = checked_weights(config, initial)
             claim(run, held, console)
             run.create(config, command_line(), run_name(arguments))
+        if not listed:
             keep_training_images(run.training_images_file, dataset)
         if given is not None and not run.given_proposals_file.exists():
             keep_given(given, dataset, config, run)
