@@ -97,6 +97,7 @@ def test_json_boxes_in_another_form_are_refused_by_name(read_json, boxes, cause)
     ("rows", "cause"),
     [
         ([(*corners, 0.9) for corners in CORNERS], "score last"),
+        ([(11, 11, 60, 60, 0.9)] * 3, "score last"),  # on no object
         ([(x1, y1, x2, y2, 95) for x1, y1, x2, y2 in CORNERS], ""),
         ([(0.9, *box) for box in SIZES], "width"),
         ([(0.9, x2, y2, x1, y1) for x1, y1, x2, y2 in CORNERS], ""),
