@@ -25,6 +25,7 @@ from keras_frcnn.evaluation.detection_files import (
     MOST_DETECTION_BYTES,
     NO_DETECTIONS,
     ImageDetections,
+    gathered,
 )
 from keras_frcnn.evaluation.image_index import ImageIndex
 from keras_frcnn.files import read_text_bounded, write_text
@@ -124,7 +125,7 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     empty = len(dataset) - len(numbers)
     if empty:
         notes.append(f"{empty} of {len(dataset)} images have no detection in {path}.")
-    return {key: ImageDetections.from_numbers(each) for key, each in numbers.items()}, notes
+    return gathered(numbers, path), notes
 
 
 def _splits(dataset: Dataset) -> set[str]:

@@ -170,3 +170,10 @@ def test_files_are_read_up_to_a_bound(data, tmp_path, monkeypatch):
     for name in ("d.json", "d.tar.gz", ""):
         with pytest.raises(UserError, match="1000"):
             read_detections(tmp_path / name, data)
+
+
+def test_an_image_has_room_for_so_many(read_json, monkeypatch):
+    monkeypatch.setattr(detection_files, "MOST_OF_AN_IMAGE", 1)
+    read_json(SIZES)
+    with pytest.raises(UserError, match="000005"):
+        read_json(SIZES, image_id=lambda index: "000005")
