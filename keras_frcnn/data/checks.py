@@ -281,18 +281,13 @@ def _names_in_doubt(images: Sequence[WrittenImage]) -> Iterator[DataProblem]:
     alike: dict[str, str] = {}
     for name, (file, where) in first.items():
         key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
-        reason = ""
-        shown_name = f"{name!r:.80}"
         if key.strip("_") in ("bg", "background"):
-            reason = (
-                f"expected objects only, found the class {shown_name}: it is trained as any other"
-            )
+            reason = f"objects only, found the class {name!r:.80}: it is trained as any other"
         elif alike.setdefault(key, name) != name:
-            reason = (
-                f"expected one spelling of a class, found {shown_name} beside {alike[key]!r:.80}"
-            )
-        if reason:
-            yield DataProblem("class name doubtful", file, where, reason, "noted")
+            reason = f"one spelling of a class, found {name!r:.80} beside {alike[key]!r:.80}"
+        else:
+            continue
+        yield DataProblem("class name doubtful", file, where, f"expected {reason}", "noted")
 
 
 def _shortened(names: Sequence[str]) -> str:

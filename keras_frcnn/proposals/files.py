@@ -22,7 +22,7 @@ from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import parse_json, written_whole
 from keras_frcnn.hdf5_arrays import find_array, new_hdf5, opened
-from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge
+from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge, ranked
 from keras_frcnn.proposals.mat_files import read_mat
 
 FORMAT = "keras_frcnn given proposals 1"
@@ -38,8 +38,7 @@ def write_proposals(path: Path, proposals: GivenProposals) -> None:
         file.attrs["method"] = proposals.method
         file.attrs["settings"] = json.dumps(dict(proposals.settings), sort_keys=True)
         file.attrs["made_by"] = f"keras_frcnn {__version__}, numpy {np.__version__}"
-        none = ScoredBoxes(np.zeros((0, 4)), np.zeros(0))
-        columns = zip(*entries, none, strict=True)
+        columns = zip(*entries, ranked([]), strict=True)
         for name, parts in zip(("boxes", "scores"), columns, strict=True):
             file[name] = np.concatenate(parts).astype(np.float32)
         file["offsets"] = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)

@@ -44,7 +44,7 @@ class ScoredBoxes(NamedTuple):
         return ScoredBoxes(self.boxes_image[:count], self.scores[:count])
 
 
-def ranked(boxes_image: np.ndarray) -> ScoredBoxes:
+def ranked(boxes_image: Sequence | np.ndarray) -> ScoredBoxes:
     """Boxes whose order is all that is known: minus their place becomes their score."""
     boxes = np.asarray(boxes_image, np.float32).reshape(-1, 4)
     return ScoredBoxes(boxes, -np.arange(len(boxes), dtype=np.float32))
