@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.benchmark.measure import Call, in_turns
 from keras_frcnn.errors import UserError, reason_of
+from keras_frcnn.timing import Call, in_turns
 
 # A conv4 layer of VGG-16 at 600 x 800 pixels.
 FEATURES = (1, 75, 100, 256)

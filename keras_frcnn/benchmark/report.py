@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.benchmark.measure import Timing
+from keras_frcnn.timing import Timing
 
 COMPRESSED = "compressed"
 SELECTION = ("proposals", "pooling", "detections")
@@ -71,11 +71,7 @@ def ratios(measured: Measured) -> dict[str, float]:
                 f"{precision}/stage{stage + 2}",
                 f"{precision}/stage{stage}",
             )
-        add(
-            f"joint / bare convolutions forward, {precision}",
-            f"{precision}/joint",
-            "float32/conv",
-        )
+        add(f"joint / bare convolutions forward, {precision}", f"{precision}/joint", "float32/conv")
         whole = measured.cpu(f"{precision}/whole")
         parts = [measured.cpu(f"{precision}/{name}") for name in SELECTION]
         if whole and None not in parts:

@@ -14,11 +14,7 @@ from keras_frcnn.data.pipeline import batch_signature
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.variables import trained_variables
-from keras_frcnn.training.objectives import (
-    detector_objective,
-    joint_objective,
-    rpn_objective,
-)
+from keras_frcnn.training.objectives import detector_objective, joint_objective, rpn_objective
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.step import TrainingStep, variable_taken_last
 

@@ -67,10 +67,7 @@ def to_onnx(detector: NetworkDetector) -> onnx.ModelProto:
     _fill_in(converted, weights)
     onnx.checker.check_model(converted)
     converted = _simplified(converted)
-    metadata = {
-        CLASS_NAMES: list(detector.class_names),
-        SCORE_THRESHOLD: detector.score_threshold,
-    }
+    metadata = {CLASS_NAMES: list(detector.class_names), SCORE_THRESHOLD: detector.score_threshold}
     onnx.helper.set_model_props(
         converted, {name: json.dumps(value) for name, value in metadata.items()}
     )

@@ -17,12 +17,7 @@ import tensorflow as tf
 
 from keras_frcnn.data.images import read_image
 from keras_frcnn.geometry import boxes as box_geometry
-from keras_frcnn.geometry.anchors import (
-    anchor_grid,
-    base_anchors,
-    configured_anchors,
-    inside_image,
-)
+from keras_frcnn.geometry.anchors import anchor_grid, base_anchors, configured_anchors, inside_image
 from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input

@@ -41,7 +41,10 @@ _FREE = ("seeds", "detect_images", "window_stride")
 
 
 class Absent(Exception):
-    """Something that an experiment needs does not exist here; the message says what and why."""
+    """Something that an experiment needs does not exist here; the message says what and why.
+
+    Raised by whatever reads data or weights, trains, proposes, detects or evaluates.
+    """
 
 
 @dataclass
@@ -76,20 +79,12 @@ class Workshop:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def data(self, sets: str) -> Dataset:
-        """Image sets such as ``2007:test``, cut to the budget.
-
-        Raises:
-            Absent: the devkit does not have them.
-        """
+        """Image sets such as ``2007:test``, cut to the budget."""
         whole = self._whole(sets)
         return dataclasses.replace(whole, examples=whole.examples[: self.budget.images])
 
     def detected(self, sets: str) -> Dataset:
-        """The first images of :meth:`data`, as many as detectors are run on.
-
-        Raises:
-            Absent: the devkit does not have them.
-        """
+        """The first images of :meth:`data`, as many as detectors are run on."""
         some = self.data(sets)
         return dataclasses.replace(some, examples=some.examples[: self.budget.detect_images])
 
@@ -121,11 +116,7 @@ class Workshop:
         return self.data(TRAINING_SETS["07"]).class_names
 
     def initial_weights(self, network: str) -> Path | None:
-        """The file that trainings of a network start from; ``None``: random weights.
-
-        Raises:
-            Absent: there is none.
-        """
+        """The file that trainings of a network start from; ``None``: random weights."""
         if network not in self.weights:
             raise Absent(f"no ImageNet weights for {network} were given")
         return self.weights[network]
