@@ -1,9 +1,7 @@
 """Which precision this machine computes fastest in, measured.
 
-Shapes and names
-----------------
-precision  ``float32``, ``bfloat16`` or ``float16``, of convolutions and fc layers; boxes, softmax,
-    losses, optimizer and decoding are float32 in all of them.
+A precision is ``float32``, ``bfloat16`` or ``float16``, that of convolutions and fc layers;
+boxes, softmax, losses, optimizer and decoding are float32 in all of them.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from keras_frcnn.data.pipeline import batch_signature
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.variables import trained_variables
+from keras_frcnn.timing import Call
 from keras_frcnn.training.objectives import detector_objective, joint_objective, rpn_objective
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.step import TrainingStep, variable_taken_last
@@ -26,7 +27,7 @@ STAGES = ("stage1", "bare1", "stage2", "bare2", "stage3", "stage4", "joint")
 
 def parts_of_training(model: FasterRcnn, names: Sequence[str] = STAGES) -> dict[str, Part]:
     """Some parts of :data:`STAGES` on random images, all on one network."""
-    return {name: _BUILDERS[name](model) for name in names}
+    return {name: _part(model, *_PARTS[name]) for name in names}
 
 
 def rpn_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
@@ -59,47 +60,36 @@ HEADS: dict[StepOf, tuple[str, ...]] = {
 }
 
 
-def _part(step_of: StepOf, *, cached: bool = False):
-    """A builder of :data:`_BUILDERS`: the step on a random batch, or on its features."""
+def _part(model: FasterRcnn, step_of: StepOf, kind: str) -> Part:
+    """A step on a random batch: ``whole``, on its features (``cached``), or ``bare`` arithmetic."""
+    images = model.recipe.detector.images_per_step if step_of is detector_step else 1
+    batch = random_batch(model.recipe.image, images)
+    if kind == "cached":
+        batch = _with_features(model, batch)
+    step, seed = step_of(model, batch), tf.constant([0, 0])
+    if kind == "bare":
+        call = _bare_call(model, step_of, step, batch)
+    else:
 
-    def build(model: FasterRcnn) -> Part:
-        images = _images(model, step_of)
-        batch = random_batch(model.recipe.image, images)
-        batch = _with_features(model, batch) if cached else batch
-        step, seed = step_of(model, batch), tf.constant([0, 0])
-        return Part(
-            lambda: step.run((batch,), tf.constant(RATE), seed)["loss"].numpy(),
-            lambda: _count(model, step_of, step, batch),
-            images,
-        )
+        def call():
+            return step.run((batch,), tf.constant(RATE), seed)["loss"].numpy()
 
-    return build
+    return Part(call, lambda: _count(model, step_of, step, batch), images)
 
 
-def _bare(step_of: StepOf):
-    """A builder of :data:`_BUILDERS`: the arithmetic of a step and its update."""
+def _bare_call(model: FasterRcnn, step_of: StepOf, step: TrainingStep, batch: Batch) -> Call:
+    """The arithmetic of a step and its update."""
+    arithmetic = _arithmetic(model, step_of, step, cached=False)
+    shape = _pooled_shape(model, step_of)
+    pooled = tf.constant(np.random.default_rng(0).random(shape, np.float32))
 
-    def build(model: FasterRcnn) -> Part:
-        images = _images(model, step_of)
-        batch = random_batch(model.recipe.image, images)
-        step = step_of(model, batch)
-        arithmetic = _arithmetic(model, step_of, step, cached=False)
-        shape = _pooled_shape(model, step_of)
-        pooled = tf.constant(np.random.default_rng(0).random(shape, np.float32))
+    @tf.function
+    def bare(pixels, pooled):
+        gradients, *kept = arithmetic(pixels, pooled)
+        step.optimizer.apply(gradients, tf.constant(RATE))
+        return [tf.reshape(value, (-1,))[0] for value in tf.nest.flatten(kept)]
 
-        @tf.function
-        def bare(pixels, pooled):
-            gradients, *kept = arithmetic(pixels, pooled)
-            step.optimizer.apply(gradients, tf.constant(RATE))
-            return [tf.reshape(value, (-1,))[0] for value in tf.nest.flatten(kept)]
-
-        return Part(
-            lambda: bare(batch["image"], pooled)[-1].numpy(),
-            lambda: _count(model, step_of, step, batch),
-            images,
-        )
-
-    return build
+    return lambda: bare(batch["image"], pooled)[-1].numpy()
 
 
 def _count(model: FasterRcnn, step_of: StepOf, step: TrainingStep, batch: Batch) -> int:
@@ -139,10 +129,6 @@ def _arithmetic(
     return run
 
 
-def _images(model: FasterRcnn, step_of: StepOf) -> int:
-    return model.recipe.detector.images_per_step if step_of is detector_step else 1
-
-
 def _pooled_shape(model: FasterRcnn, step_of: StepOf) -> tuple[int, ...]:
     """Of what is pooled in a step: (RoIs, p, p, F)."""
     recipe, backbone = model.recipe, model.backbone
@@ -154,20 +140,15 @@ def _pooled_shape(model: FasterRcnn, step_of: StepOf) -> tuple[int, ...]:
     return rois, backbone.roi_size, backbone.roi_size, backbone.channels
 
 
-_BUILDERS: dict[str, Callable[[FasterRcnn], Part]] = {
-    "stage1": _part(rpn_step),
-    "bare1": _bare(rpn_step),
-    "stage2": _part(detector_step),
-    "bare2": _bare(detector_step),
-    "stage3": _part(rpn_step, cached=True),
-    "stage4": _part(detector_step, cached=True),
-    "joint": _part(joint_step),
+_PARTS: dict[str, tuple[StepOf, str]] = {
+    "stage1": (rpn_step, "whole"),
+    "bare1": (rpn_step, "bare"),
+    "stage2": (detector_step, "whole"),
+    "bare2": (detector_step, "bare"),
+    "stage3": (rpn_step, "cached"),
+    "stage4": (detector_step, "cached"),
+    "joint": (joint_step, "whole"),
 }
-
-
-def optimizer_of(model: FasterRcnn, layers: Sequence) -> MomentumOptimizer:
-    """Momentum for the weights of some layers."""
-    return MomentumOptimizer(trained_variables(layers), model.recipe.optimizer)
 
 
 def _no_normalisation(model: FasterRcnn) -> Normalisation:
@@ -186,7 +167,7 @@ def _step(model: FasterRcnn, objective: Callable, layers: Sequence, batch: Batch
     features = batch.get("features")
     return TrainingStep(
         objective,
-        optimizer_of(model, layers),
+        MomentumOptimizer(trained_variables(layers), model.recipe.optimizer),
         batch_signature(
             batch["size"].shape[0],
             None if features is None else features.shape[-1],

@@ -1,10 +1,4 @@
-"""COCO's average precision and recall, computed by faster-coco-eval.
-
-Shapes and names
-----------------
-T  10 IoU thresholds, R  101 recalls, K  classes, A  area ranges (all first), M  detection limits:
-    the axes of the package's tables, in which -1 stands for "nothing to find".
-"""
+"""COCO's average precision and recall, computed by faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -103,6 +97,7 @@ def evaluate_coco(dataset: Dataset, detections: Mapping[str, ImageDetections]) -
     evaluator = COCOeval_faster(truth, _load_results(COCO, truth, results), "bbox")
     evaluator.run()
     metrics = zip(METRICS, evaluator.stats[: len(METRICS)].tolist(), strict=True)
+    # By IoU threshold, recall, class, area range and limit; -1 stands for nothing to find.
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]
     return CocoEvaluation(
         metrics={name: None if value < 0 else value for name, value in metrics},

@@ -35,11 +35,7 @@ def _worth(result: ClassEvaluation) -> float:
 
 
 def save_precision_recall(evaluation: VocEvaluation, png: Path | str) -> None:
-    """Draws precision over recall, what the area AP sums, and the best F1 of ``classes_shown``.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Draws precision over recall, what the area AP sums, and the best F1 of ``classes_shown``."""
     names = classes_shown(evaluation)
     columns = min(len(names), 5) if len(names) > 4 else max(1, min(len(names), 2))
     rows = max(1, math.ceil(len(names) / columns))

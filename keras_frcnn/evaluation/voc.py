@@ -5,10 +5,8 @@ Boxes are half-open here, so the devkit's "+1" widths of inclusive corners are p
 Shapes and names
 ----------------
 D  detections of one image, or of one class over the data set; G  objects of one image or class.
-boxes_image  (D, 4), (G, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
 true_positives  (D,) int64, counts among the first 1 .. D detections; precision  (D,), their share.
 ground_truth  number of objects of a class that are not difficult: the devkit's npos.
-key  ``Example.key``, such as ``"VOC2007/000005"``.
 """
 
 from __future__ import annotations
@@ -26,7 +24,16 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, Matches, match_detections
-from keras_frcnn.evaluation.operating_point import OperatingPoint, best_f1
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What the detections with at least ``score_threshold`` amount to."""
+
+    score_threshold: float
+    precision: float
+    recall: float
+    f1: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +165,37 @@ def evaluate_voc(
         sets=tuple(dataset.sets),
         class_names=tuple(dataset.class_names),
         matches=matches,
+    )
+
+
+def best_f1(
+    scores: np.ndarray, true_positives: np.ndarray, ground_truth: int
+) -> OperatingPoint | None:
+    """The threshold of the highest F1; of equal ones the highest threshold.
+
+    Detections of one score are kept or dropped together, as a threshold does it.
+
+    Args:
+        scores: (D,) in falling order.
+        true_positives: (D,) int, counts among the first 1 .. D detections.
+        ground_truth: objects that are not difficult.
+
+    Returns:
+        None where there are no objects or none of them is found.
+    """
+    if not ground_truth or not len(scores) or not true_positives[-1]:
+        return None
+    last_of_score = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    kept = last_of_score + 1
+    f1 = 2 * true_positives[last_of_score] / (kept + ground_truth)
+    best = int(f1.argmax())
+    true, rank = int(true_positives[last_of_score[best]]), int(last_of_score[best])
+    return OperatingPoint(
+        # The shortest decimal that is this float32, as the files of detections have it.
+        score_threshold=float(str(scores[rank])),
+        precision=true / (rank + 1),
+        recall=true / ground_truth,
+        f1=float(f1[best]),
     )
 
 

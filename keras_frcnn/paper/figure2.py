@@ -1,10 +1,4 @@
-"""Figure 2: recall of proposals against the overlap asked for, for 300, 1000 and 2000 proposals.
-
-Shapes and names
-----------------
-T  IoU thresholds from 0.5 to 1.
-method  a line of the figure.
-"""
+"""Figure 2: recall of proposals against the overlap asked for, for 300, 1000 and 2000 proposals."""
 
 from __future__ import annotations
 

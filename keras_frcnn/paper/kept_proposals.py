@@ -1,10 +1,6 @@
 """Proposals of image sets, computed once and kept: Selective Search, EdgeBoxes, windows, RPNs.
 
 As many as any experiment asks for are kept; fewer are the first of these, for a random draw too.
-
-Shapes and names
-----------------
-P  proposals of one image, best first.
 """
 
 from __future__ import annotations

@@ -1,10 +1,4 @@
-"""A detection system of the paper: a detector and the proposals it is given; evaluated once, kept.
-
-Shapes and names
-----------------
-B  bootstrap replicates; D  detections of all images.
-system  e.g. "Fast R-CNN trained on Selective Search, tested on 300 proposals of an RPN".
-"""
+"""A detection system of the paper: a detector and the proposals it is given, evaluated once."""
 
 from __future__ import annotations
 
