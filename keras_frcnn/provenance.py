@@ -15,7 +15,8 @@ from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.run_config import RunConfig, identity
 from keras_frcnn.runs import FINAL, RunFolder
 
-# Proposals are the parts ``proposals1``, ``proposals3`` and ``given``, all others are weights.
+# Parts that are proposals, with the stage that made them; all others are weights.
+_PROPOSALS = {"proposals1": 1, "proposals3": 3, "given": None}
 _STAGES = {
     "stage1": (),
     "proposals1": ("stage1",),
@@ -36,9 +37,8 @@ def file_of(run: RunFolder, part: str) -> Path:
     """Where a part of a run lies."""
     if part == "given":
         return run.given_proposals_file
-    if part.startswith("proposals"):
-        return run.proposals_file(int(part.removeprefix("proposals")))
-    return run.weights_file(part)
+    stage = _PROPOSALS.get(part)
+    return run.weights_file(part) if stage is None else run.proposals_file(stage)
 
 
 def record_of(run: RunFolder, config: RunConfig, part: str) -> dict[str, Any]:
@@ -98,10 +98,18 @@ def check_parts(run: RunFolder, config: RunConfig) -> None:
         UserError: as :func:`check_record` and :func:`open_layers`.
     """
     for part in _MADE_FROM[config.mode]:
-        file = file_of(run, part)
-        if "proposals" not in file.parts[-2:-1] and file.exists():
-            with open_layers(file) as opened:
-                check_record(opened.metadata, run, config, part)
+        if part not in _PROPOSALS and file_of(run, part).exists():
+            check_weights(run, config, part)
+
+
+def check_weights(run: RunFolder, config: RunConfig, part: str, *, sources: bool = True) -> None:
+    """:func:`check_record` of a file of weights.
+
+    Raises:
+        UserError: as :func:`check_record` and :func:`open_layers`.
+    """
+    with open_layers(file_of(run, part)) as opened:
+        check_record(opened.metadata, run, config, part, sources=sources)
 
 
 def _other_source(values: dict[str, Any], expected: dict[str, Any]) -> str | None:

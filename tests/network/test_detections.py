@@ -114,7 +114,7 @@ def test_the_two_filters_of_the_recipes():
 
 def test_best_scores_are_those_before_any_filter():
     logits, deltas, rois, counts = random_inputs()
-    nothing = DetectionFilter(score_threshold=2.0)
+    nothing = DetectionFilter(score_threshold=1.0)
     found = select_detections(logits, deltas, rois, counts, SIZES, nothing)
     np.testing.assert_array_equal(found.count, [0, 0])
     for image in range(2):
