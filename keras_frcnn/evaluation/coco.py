@@ -94,7 +94,9 @@ def evaluate_coco(dataset: Dataset, detections: Mapping[str, ImageDetections]) -
 
     truth = COCO(coco_annotations(dataset))
     results = list(coco_results(dataset, detections))
-    evaluator = COCOeval_faster(truth, _load_results(COCO, truth, results), "bbox")
+    # loadRes does not take an empty list.
+    found = truth.loadRes(results) if results else COCO({**truth.dataset, "annotations": []})
+    evaluator = COCOeval_faster(truth, found, "bbox")
     evaluator.run()
     metrics = zip(METRICS, evaluator.stats[: len(METRICS)].tolist(), strict=True)
     # By IoU threshold, recall, class, area range and limit; -1 stands for nothing to find.
@@ -121,13 +123,6 @@ def print_coco(evaluation: CocoEvaluation, console: Console) -> None:
         table.add_row(f"AP of {name}", decimal(value))
     console.print(table)
     console.print(evaluation.difficult_rule)
-
-
-def _load_results(coco: Any, truth: Any, results: list[dict[str, Any]]) -> Any:
-    """``loadRes``, which does not take an empty list."""
-    if results:
-        return truth.loadRes(results)
-    return coco({**truth.dataset, "annotations": []})
 
 
 def _mean_of_known(values: np.ndarray) -> float | None:

@@ -28,16 +28,14 @@ class ProposalRecall:
     """Recall of the best proposals of each image, with a confidence interval over images.
 
     Attributes:
-        proposals: how many of each image were used, at most.
         iou_thresholds: (T,) float64.
         recall, recall_low, recall_high: (T,) float64, the share of objects whose proposal reaches
             the threshold, and the ends of its interval.
         average_recall, average_recall_low, average_recall_high: twice the area under the recall
             for IoU 0.5 to 1.
-        objects: how many there are, difficult ones left out; images: how many were looked at.
+        objects: how many there are, difficult ones left out.
     """
 
-    proposals: int
     iou_thresholds: np.ndarray
     recall: np.ndarray
     recall_low: np.ndarray
@@ -46,7 +44,6 @@ class ProposalRecall:
     average_recall_low: float
     average_recall_high: float
     objects: int
-    images: int
 
 
 def proposal_recall(
@@ -82,7 +79,6 @@ def proposal_recall(
     values = sums.sum(axis=0) / counts.sum()
     low, high = _bootstrap(counts, sums, confidence, resamples, seed)
     return ProposalRecall(
-        proposals=number,
         iou_thresholds=thresholds,
         recall=values[:-1],
         recall_low=low[:-1],
@@ -91,7 +87,6 @@ def proposal_recall(
         average_recall_low=float(low[-1]),
         average_recall_high=float(high[-1]),
         objects=int(counts.sum()),
-        images=len(dataset),
     )
 
 

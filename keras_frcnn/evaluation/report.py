@@ -76,9 +76,9 @@ def _head(title: str, evaluation: VocEvaluation) -> list[str]:
         markup.element("h1", title),
         markup.element(
             "p",
-            f"{evaluation.images} images of {' + '.join(evaluation.sets)}. Mean average precision "
-            f"{decimal(evaluation.map_area)} (area under the curve, VOC since 2010), "
-            f"{decimal(evaluation.map_11point)} (11-point, VOC 2007), at an IoU of {rule} "
+            f"{len(evaluation.dataset)} images of {' + '.join(evaluation.dataset.sets)}. Mean "
+            f"average precision {decimal(evaluation.map_area)} (area under the curve, VOC since "
+            f"2010), {decimal(evaluation.map_11point)} (11-point, VOC 2007), at an IoU of {rule} "
             f"{evaluation.iou_threshold:g}.",
         ),
     ]

@@ -75,8 +75,7 @@ class VocEvaluation:
         per_class: by class name, in the order of ``class_names``.
         iou_threshold: least overlap of a true positive.
         strictly_greater: whether the overlap must exceed it (PY) or may equal it (devkit, ML).
-        images: how many were evaluated, ``ids_hash`` their fingerprint (``Dataset.ids_hash``).
-        sets: image sets that they come from.
+        dataset: the images.
         matches: what became of every detection and object.
     """
 
@@ -85,10 +84,7 @@ class VocEvaluation:
     per_class: dict[str, ClassEvaluation]
     iou_threshold: float
     strictly_greater: bool
-    images: int
-    ids_hash: str
-    sets: tuple[str, ...]
-    class_names: tuple[str, ...]
+    dataset: Dataset
     matches: Matches
 
     def to_json(self) -> dict[str, Any]:
@@ -110,10 +106,10 @@ class VocEvaluation:
             "per_class": per_class,
             "iou_threshold": self.iou_threshold,
             "iou_rule": ">" if self.strictly_greater else ">=",
-            "images": self.images,
-            "ids_hash": self.ids_hash,
-            "sets": list(self.sets),
-            "class_names": list(self.class_names),
+            "images": len(self.dataset),
+            "ids_hash": self.dataset.ids_hash,
+            "sets": list(self.dataset.sets),
+            "class_names": list(self.dataset.class_names),
         }
 
 
@@ -160,10 +156,7 @@ def evaluate_voc(
         per_class=per_class,
         iou_threshold=iou_threshold,
         strictly_greater=strictly_greater,
-        images=len(dataset),
-        ids_hash=dataset.ids_hash,
-        sets=tuple(dataset.sets),
-        class_names=tuple(dataset.class_names),
+        dataset=dataset,
         matches=matches,
     )
 
@@ -248,7 +241,7 @@ def print_table(evaluation: VocEvaluation, console: Console) -> None:
     rule = ">" if evaluation.strictly_greater else ">="
     table = Table(
         title=f"VOC average precision, IoU {rule} {evaluation.iou_threshold:g}, "
-        f"{evaluation.images} images of {' + '.join(evaluation.sets)}",
+        f"{len(evaluation.dataset)} images of {' + '.join(evaluation.dataset.sets)}",
         caption="Objects: without difficult ones. Classes without objects are not in the mean. "
         "Best F1: of all score thresholds.",
     )

@@ -91,7 +91,10 @@ class Workshop:
     def _whole(self, sets: str) -> Dataset:
         if sets not in self._datasets:
             for part in sets.split("+"):
-                self._check_set(part)
+                year, split = part.split(":")
+                lists = self.devkit / f"VOC{year}" / "ImageSets" / "Main"
+                if not (lists / f"{split}.txt").is_file():
+                    raise Absent(f"the devkit has no VOC {year} {split}")
             names = None if sets == TRAINING_SETS["07"] else self.class_names
             if sets in TEST_SETS.values() and not has_annotations(self.devkit, sets):
                 dataset = load_unannotated(self.devkit, sets, names)
@@ -103,12 +106,6 @@ class Workshop:
                 check_share_of_bad(dataset)
             self._datasets[sets] = dataset
         return self._datasets[sets]
-
-    def _check_set(self, part: str) -> None:
-        year, split = part.split(":")
-        file = self.devkit / f"VOC{year}" / "ImageSets" / "Main" / f"{split}.txt"
-        if not file.is_file():
-            raise Absent(f"the devkit has no VOC {year} {split}")
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
