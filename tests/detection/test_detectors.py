@@ -138,6 +138,11 @@ def test_a_run_takes_boxes(places):
     assert (len(none), len(one)) == (0, len(CLASSES))
     with pytest.raises(UserError, match="boxes for each of the 2 images, received 1"):
         detector.detect([pixels, pixels], [boxes])
+    for bad in (boxes[0], boxes[:, :3], [["a"] * 4], [[np.nan] * 4], [[0, 0, 9], [1]]):
+        with pytest.raises(UserError, match="The boxes cannot be read"):
+            detector.detect(pixels, bad)
+    with pytest.raises(UserError, match="beyond the image"):
+        detector.detect(pixels, [[0, 0, 90, 60]])
 
 
 # --- what detections can do --------------------------------------------------------------------
