@@ -85,9 +85,6 @@ def evaluate_coco(dataset: Dataset, detections: Mapping[str, ImageDetections]) -
 
     Args:
         detections: by ``Example.key``; an image that is missing has none.
-
-    Raises:
-        UserError: faster-coco-eval is not installed.
     """
     check_available()
     from faster_coco_eval import COCO, COCOeval_faster

@@ -2,7 +2,7 @@
 
 Shapes and names
 ----------------
-A  anchors of one position; K  positions of the feature map.
+A  anchors of one position.
 average  (A, 2) height and width, weighted by objectness, in pixels of an image whose short side is
     600, the paper's: at half of it the anchors are halved, too, to lie on the same objects.
 """

@@ -52,9 +52,7 @@ def make(workshop: Workshop) -> Sheet:
                     measured[label] = _with_search(workshop, predictor, image, remarks)
         except Absent as reason:
             remarks.append(f"{label}: {reason}.")
-            rows.append(_row(label, "ours", {}))
-            continue
-        rows.append(_row(label, "ours", measured[label]))
+        rows.append(_row(label, "ours", measured.get(label, {})))
     unknown = (None,) * (1 + len(SHARES))
     rows.append((SVD, "paper", "-", "-", "-", published.TABLE4_SVD_MILLISECONDS, *unknown))
     rows.append(_svd_row(workshop, image, remarks))
