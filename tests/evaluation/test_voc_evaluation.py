@@ -197,7 +197,7 @@ def test_a_class_that_was_never_found_counts_as_zero(make_dataset, make_detectio
 def test_nothing_to_find_and_nothing_found(make_dataset):
     assert evaluate_voc(make_dataset([]), {}).map_area is None
     assert evaluate_voc(make_dataset([(BOX, 1, False)]), {}).map_area == 0.0
-    assert evaluate_voc(make_dataset(), {}).images == 0
+    assert len(evaluate_voc(make_dataset(), {}).dataset) == 0
 
 
 @pytest.mark.parametrize(
