@@ -14,7 +14,6 @@ R  RoIs.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -28,6 +27,7 @@ from keras_frcnn.network.weights import write_layers
 from keras_frcnn.provenance import weights_metadata
 from keras_frcnn.recipes import Compression
 from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.timing import in_turns
 
 COMPRESSED_LAYERS = ("fc6", "fc7")
 _ROWS = 4096  # of a kernel that are in float64 at a time
@@ -169,17 +169,11 @@ def region_seconds(
     """Median time of RoI pooling, fc layers and outputs on one image, for each of some networks.
 
     Features and RoIs are random, of the recipe's short side and a ratio of 4 to 3. All networks
-    run once to warm up, then in turns, so that another load of the machine falls on each of them.
+    run once to warm up, then in turns.
     """
-    runs = [_region_function(model, rois) for model in models]
-    seconds = [[] for _ in models]
-    for repeat in range(1 + repeats):
-        for run, of_model in zip(runs, seconds, strict=True):
-            start = time.perf_counter()
-            run()
-            if repeat > 0:
-                of_model.append(time.perf_counter() - start)
-    return [float(np.median(of_model)) for of_model in seconds]
+    calls = {str(index): _region_function(model, rois) for index, model in enumerate(models)}
+    timings = in_turns(calls, repetitions=repeats, warm_up=1)
+    return [timing.median_wall for timing in timings.values()]
 
 
 def _region_function(model: FasterRcnn, rois: int) -> Callable[[], np.ndarray]:

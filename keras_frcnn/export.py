@@ -79,14 +79,8 @@ class ExportedDetector(tf.Module):
         An empty batch gives empty outputs, an image without pixels an InvalidArgumentError.
         """
         shape = tf.shape(input_tensor)
-        with tf.control_dependencies(
-            [
-                tf.debugging.assert_positive(
-                    shape[1:], "input_tensor takes [N, H, W, 3], H and W > 0"
-                )
-            ]
-        ):
-            input_tensor = tf.identity(input_tensor)
+        takes = "input_tensor takes [N, H, W, 3], H and W > 0"
+        input_tensor = _checked(tf.debugging.assert_positive(shape[1:], takes), input_tensor)
         return tf.cond(
             shape[0] > 0,
             lambda: self.detect(input_tensor),
@@ -108,15 +102,14 @@ class ExportedDetector(tf.Module):
             data, index = inputs
             is_image = tf.io.is_jpeg(data) | (tf.strings.substr(data, 0, 8) == PNG_SIGNATURE)
             message = "encoded takes JPEG or PNG files; this entry is neither (index in the batch):"
-            with tf.control_dependencies([tf.debugging.Assert(is_image, [message, index])]):
-                image = decode_if_whole(tf.identity(data))
+            data = _checked(tf.debugging.Assert(is_image, [message, index]), data)
+            image = decode_if_whole(data)
             message = (
                 f"encoded takes whole files of up to {MOST_PIXELS} pixels; this entry is damaged "
                 "or larger (index in the batch):"
             )
             is_whole = tf.size(image) > 0
-            with tf.control_dependencies([tf.debugging.Assert(is_whole, [message, index])]):
-                image = tf.identity(image)
+            image = _checked(tf.debugging.Assert(is_whole, [message, index]), image)
             return {name: value[0] for name, value in self.serve(image[None]).items()}
 
         return tf.map_fn(
@@ -124,6 +117,12 @@ class ExportedDetector(tf.Module):
             (encoded, tf.range(tf.size(encoded))),
             fn_output_signature={name: tf.TensorSpec(sizes) for name, sizes in OUTPUTS.items()},
         )
+
+
+def _checked(check: tf.Operation, tensor: tf.Tensor) -> tf.Tensor:
+    """The tensor, which is not there before the check was made."""
+    with tf.control_dependencies([check]):
+        return tf.identity(tensor)
 
 
 def normalised_detections(detector: NetworkDetector, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -177,8 +176,7 @@ def decode_if_whole(data: tf.Tensor) -> tf.Tensor:
 
     def within_bounds(data: tf.Tensor) -> tf.Tensor:
         few = tf.debugging.assert_less_equal(claimed_pixels(data), float(MOST_PIXELS))
-        with tf.control_dependencies([few]):
-            return decode(tf.identity(data))
+        return decode(_checked(few, data))
 
     decoded = tf.data.Dataset.from_tensors(data).map(within_bounds).ignore_errors()
     nothing = tf.data.Dataset.from_tensors(tf.zeros((0, 0, 3), tf.uint8))
@@ -254,7 +252,7 @@ class ExportedModel(Detector):
     Args:
         path: its folder or file.
         outputs: ``images -> outputs``, these by name.
-        about: the contents of its ``ASSETS``; None for a threshold that it has not.
+        about: the contents of its ``ASSETS``.
         most: images that it takes at once.
 
     Raises:
@@ -265,13 +263,13 @@ class ExportedModel(Detector):
         self,
         path: Path | str,
         outputs: Callable,
-        about: Sequence[str | None],
+        about: Sequence[str],
         most: int | None = None,
     ):
         self.source, self._outputs, self._most = str(path), outputs, most
-        names, least = (None if text is None else parse_json(text) for text in about)
+        names, least = map(parse_json, about)
         self.class_names = checked_class_names(names, f"{path}: class_names")
-        if least is not None and not (type(least) in (int, float) and 0 <= least <= 1):
+        if not (type(least) in (int, float) and 0 <= least <= 1):
             raise ValueError(f"its score_threshold should lie from 0 to 1, not {least!r:.80}")
         self.score_threshold = least
 
@@ -290,7 +288,7 @@ class ExportedModel(Detector):
             batch = np.stack(images[start : start + size])
             with reading(self.source, f"a detector of {batch.shape[1:3]} pixels", AGAIN):
                 found += found_in_outputs(self._outputs(batch), batch.shape, len(self.class_names))
-        return [each.at_least(self.score_threshold or 0.0) for each in found]
+        return [each.at_least(self.score_threshold) for each in found]
 
 
 def found_in_outputs(
@@ -346,12 +344,8 @@ def load_exported(path: Path | str) -> ExportedModel:
     check_path(folder)
     with reading(folder, "an export of keras_frcnn", AGAIN):
         check_operations(folder)
-        # Earlier exports have no digest, and the earliest no threshold.
-        *about, digest = (
-            read_text_bounded(file, _MOST_TEXT) if file.exists() else None
-            for file in (*(folder / "assets" / name for name in ASSETS), folder / DIGEST_FILE)
-        )
-        if digest is not None and digest != digest_of_export(folder):
+        about = [read_text_bounded(folder / "assets" / name, _MOST_TEXT) for name in ASSETS]
+        if read_text_bounded(folder / DIGEST_FILE, _MOST_TEXT) != digest_of_export(folder):
             raise ValueError("its weights, names and graph are of different exports")
         model = tf.saved_model.load(str(folder))
 

@@ -2,10 +2,6 @@
 
 They are made of figure objects: importing or calling this module never changes pyplot's state and
 needs no display.
-
-Shapes and names
-----------------
-A  anchors of one position; G  objects of the data set.
 """
 
 from __future__ import annotations
@@ -266,10 +262,6 @@ def _draw_anchors(axis: Axes, anchor_widths: np.ndarray, anchor_heights: np.ndar
 
 
 def save_figure(figure: Figure, png: Path) -> None:
-    """Writes a PNG whole: a viewer that follows a training never meets half a picture.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Writes a PNG whole: a viewer that follows a training never meets half a picture."""
     with written_whole(png) as partial:
         figure.savefig(partial, format="png")

@@ -1,9 +1,7 @@
 """Which precision this machine computes fastest in, measured.
 
-Shapes and names
-----------------
-precision  ``float32``, ``bfloat16`` or ``float16``, of convolutions and fc layers; boxes, softmax,
-    losses, optimizer and decoding are float32 in all of them.
+A precision is ``float32``, ``bfloat16`` or ``float16``, that of convolutions and fc layers;
+boxes, softmax, losses, optimizer and decoding are float32 in all of them.
 """
 
 from __future__ import annotations
@@ -13,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.benchmark.measure import Call, in_turns
 from keras_frcnn.errors import UserError, reason_of
+from keras_frcnn.timing import Call, in_turns
 
 # A conv4 layer of VGG-16 at 600 x 800 pixels.
 FEATURES = (1, 75, 100, 256)

@@ -23,37 +23,26 @@ from keras_frcnn.files import read_bounded
 
 MODEL_FILE = "saved_model.pb"
 _MOST_BYTES = 1 << 28  # exports have some megabytes, their weights lie elsewhere
-# None of them looks beyond its inputs and the variables.
-COMPUTING = frozenset(
-    (
-        *("Abs", "AddV2", "All", "Any", "ArgMax", "ArgMin", "Assert", "AvgPool", "BiasAdd"),
-        *("Bitcast", "BitwiseXor", "BroadcastTo", "Cast", "Ceil", "ConcatV2", "Const", "Conv2D"),
-        *("CombinedNonMaxSuppression", "CropAndResize", "DecodeJpeg", "DecodePng", "DecodeRaw"),
-        *("EnsureShape", "Equal", "Exp", "ExpandDims", "ExtractJpegShape", "Fill", "Floor"),
-        *("FloorDiv", "FloorMod", "GatherNd", "GatherV2", "Greater", "GreaterEqual", "Identity"),
-        *("IdentityN", "LeftShift", "Less", "LessEqual", "Log", "LogicalAnd", "LogicalNot"),
-        *("LogicalOr", "MatMul", "Max", "MaxPool", "Maximum", "Mean", "Min", "Minimum"),
-        *("MirrorPad", "Mul", "Neg", "NoOp", "NonMaxSuppressionV3", "NotEqual", "OnesLike", "Pack"),
-        *("Pad", "PadV2"),
-        *("Placeholder", "Pow", "Prod", "Range", "Rank", "RealDiv", "Relu", "Reshape"),
-        *("ResizeBilinear", "Roll", "Round", "Rsqrt", "ScatterNd", "Select", "SelectV2", "Shape"),
-        *("Sigmoid", "Sign", "Size", "Softmax", "SparseTensorDenseMatMul", "Split", "SplitV"),
-        *("Sqrt", "Square"),
-        *("SquaredDifference", "Squeeze", "StaticRegexFullMatch", "StopGradient", "StridedSlice"),
-        *("StringJoin", "Sub", "Substr", "Sum", "Tile", "TopKV2", "Transpose", "Unpack"),
-        *("UnsortedSegmentSum", "Where", "ZerosLike"),
-        # Control flow; the functions that they call are checked as all others.
-        *("If", "PartitionedCall", "StatefulPartitionedCall", "StatelessIf", "StatelessWhile"),
-        *("While", "TensorListConcatV2", "TensorListFromTensor", "TensorListGetItem"),
-        *("TensorListReserve", "TensorListSetItem", "TensorListStack"),
-        # Data sets in memory, by which a damaged photo is passed over.
-        *("ConcatenateDataset", "DatasetToSingleElement", "IgnoreErrorsDataset", "MapDataset"),
-        *("TakeDataset", "TensorDataset"),
-        # Variables.
-        *("AssignVariableOp", "DisableCopyOnRead", "ReadVariableOp", "VarHandleOp"),
-        "VarIsInitializedOp",
-    )
-)
+# None of them looks beyond its inputs and the variables. Behind ZerosLike stand control flow, whose
+# functions are checked as all others, data sets in memory, by which a damaged photo is passed over,
+# and variables.
+_COMPUTING = """
+Abs AddV2 All Any ArgMax ArgMin Assert AvgPool BiasAdd Bitcast BitwiseXor BroadcastTo Cast Ceil
+ConcatV2 Const Conv2D CombinedNonMaxSuppression CropAndResize DecodeJpeg DecodePng DecodeRaw
+EnsureShape Equal Exp ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod GatherNd GatherV2
+Greater GreaterEqual Identity IdentityN LeftShift Less LessEqual Log LogicalAnd LogicalNot
+LogicalOr MatMul Max MaxPool Maximum Mean Min Minimum MirrorPad Mul Neg NoOp NonMaxSuppressionV3
+NotEqual OnesLike Pack Pad PadV2 Placeholder Pow Prod Range Rank RealDiv Relu Reshape
+ResizeBilinear Roll Round Rsqrt ScatterNd Select SelectV2 Shape Sigmoid Sign Size Softmax
+SparseTensorDenseMatMul Split SplitV Sqrt Square SquaredDifference Squeeze StaticRegexFullMatch
+StopGradient StridedSlice StringJoin Sub Substr Sum Tile TopKV2 Transpose Unpack
+UnsortedSegmentSum Where ZerosLike If PartitionedCall StatefulPartitionedCall StatelessIf
+StatelessWhile While TensorListConcatV2 TensorListFromTensor TensorListGetItem TensorListReserve
+TensorListSetItem TensorListStack ConcatenateDataset DatasetToSingleElement IgnoreErrorsDataset
+MapDataset TakeDataset TensorDataset AssignVariableOp DisableCopyOnRead ReadVariableOp VarHandleOp
+VarIsInitializedOp
+"""
+COMPUTING = frozenset(_COMPUTING.split())
 # They read and write any file that they are given the name of.
 SAVING = frozenset(("MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"))
 

@@ -1,15 +1,7 @@
 """Pictures: detections and training samples on photos.
 
-Boxes are half-open; Pillow draws inclusive corners, so the right and bottom lines are drawn at
-``x2 - 1`` and ``y2 - 1``.
-
-Shapes and names
-----------------
-H, W  size of the image at hand.
-D  boxes to draw.
-image  (H, W, 3) uint8 RGB.
-boxes  (D, 4) half-open (y1, x1, y2, x2) in pixels of that image.
-colour  (red, green, blue), each 0 to 255.
+Boxes are half-open (y1, x1, y2, x2) in pixels of the image that they are drawn on; Pillow draws
+inclusive corners, so the right and bottom lines are drawn at ``x2 - 1`` and ``y2 - 1``.
 """
 
 from __future__ import annotations
@@ -179,6 +171,13 @@ def draw_outcomes(
     return picture
 
 
+def shrunk(image: Image.Image, longest: int) -> Image.Image:
+    """The image with its longer side at most so many pixels; smaller images stay as they are."""
+    scale = min(1.0, longest / max(image.size))
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
 def contact_sheet(images: Sequence[Image.Image], columns: int, cell: int = 480) -> Image.Image:
     """The pictures row by row, each shrunk into a square of ``cell`` pixels, with white gaps.
 
@@ -187,11 +186,7 @@ def contact_sheet(images: Sequence[Image.Image], columns: int, cell: int = 480) 
     """
     if not images or columns < 1:
         raise ValueError(f"expected images and columns, received {len(images)} and {columns}")
-    small = []
-    for image in images:
-        scale = min(1.0, cell / max(image.size))
-        size = tuple(max(1, round(side * scale)) for side in image.size)
-        small.append(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    small = [shrunk(image.convert("RGB"), cell) for image in images]
     columns = min(columns, len(small))
     rows = [small[start : start + columns] for start in range(0, len(small), columns)]
     gap = max(4, cell // 60)
@@ -271,15 +266,8 @@ def _place_plate(
     """(x1, y1, x2, y2) of the first free place: over, in or under the box; over it if none is."""
     y1, x1, y2, x2 = (round(float(value)) for value in box)
     width, height = _plate_size(text, font)
-    candidates = [
-        (x1, y1 - height),
-        (x1, y1),
-        (x2 - width, y1 - height),
-        (x1, y2),
-        (x1, y2 - height),
-    ]
-    if y1 < height:
-        candidates = candidates[1:]
+    over = [] if y1 < height else [(x1, y1 - height)]
+    candidates = [*over, (x1, y1), (x2 - width, y1 - height), (x1, y2), (x1, y2 - height)]
     places = []
     for x, y in candidates:
         x = max(0, min(x, image_size[0] - width))

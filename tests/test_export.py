@@ -304,9 +304,13 @@ def test_files_of_another_export_are_refused(copied, other, swapped):
         load_exported(copied)
 
 
-def test_an_export_of_before_the_digest_is_read(copied):
-    shutil.rmtree(copied / "assets.extra")
-    assert load_exported(copied).class_names == CLASSES
+@pytest.mark.parametrize(
+    "lacking", ["assets.extra/digest", "assets/class_names.json", "assets/score_threshold.json"]
+)
+def test_an_export_that_lacks_a_file_is_refused(copied, lacking):
+    (copied / lacking).unlink()
+    with pytest.raises(UserError, match=re.escape(str(copied))):
+        load_exported(copied)
 
 
 @pytest.mark.parametrize("name", ["variables.index", "variables.data-00000-of-00001"])

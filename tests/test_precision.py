@@ -12,11 +12,11 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn import precision
-from keras_frcnn.benchmark.measure import Timing
 from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import DetectionFilter
+from keras_frcnn.timing import Timing
 from tests.random_networks import find, random_image, random_network
 
 EVERYTHING = DetectionFilter(score_threshold=0.0)

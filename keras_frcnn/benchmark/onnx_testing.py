@@ -1,9 +1,4 @@
-"""Testing one image by onnxruntime, float32 and int8, to be timed in the same run.
-
-Shapes and names
-----------------
-key  ``onnx float32/whole`` and ``onnx int8/whole``: uint8 pixels to detections.
-"""
+"""Testing one image by onnxruntime, float32 and int8, to be timed in the same run."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.benchmark.measure import Timing
+from keras_frcnn.timing import Timing
 
 COMPRESSED = "compressed"
 SELECTION = ("proposals", "pooling", "detections")
@@ -52,39 +52,27 @@ def ratios(measured: Measured) -> dict[str, float]:
     """Ratios of median CPU seconds that the timings give, by what they say."""
     found: dict[str, float] = {}
 
-    def add(text: str, above: str, below: str, factor: float = 1.0) -> None:
+    def add(text: str, above: str, below: str) -> None:
         first, second = measured.cpu(above), measured.cpu(below)
         if first is not None and second:
-            found[text] = factor * first / second
+            found[text] = first / second
 
-    precisions = sorted({key.split("/")[0] for key in measured.timings if "/" in key})
-    for precision in precisions:
-        add(f"testing / bare, {precision}", f"{precision}/whole", f"{precision}/bare")
+    for name in sorted({key.split("/")[0] for key in measured.timings if "/" in key}):
+        add(f"testing / bare, {name}", f"{name}/whole", f"{name}/bare")
         for stage in (1, 2):
-            add(
-                f"stage {stage} / bare, {precision}",
-                f"{precision}/stage{stage}",
-                f"{precision}/bare{stage}",
-            )
-            add(
-                f"stage {stage + 2} / stage {stage}, {precision}",
-                f"{precision}/stage{stage + 2}",
-                f"{precision}/stage{stage}",
-            )
-        add(
-            f"joint / bare convolutions forward, {precision}",
-            f"{precision}/joint",
-            "float32/conv",
-        )
-        whole = measured.cpu(f"{precision}/whole")
-        parts = [measured.cpu(f"{precision}/{name}") for name in SELECTION]
+            below, later = f"{name}/stage{stage}", stage + 2
+            add(f"stage {stage} / bare, {name}", below, f"{name}/bare{stage}")
+            add(f"stage {later} / stage {stage}, {name}", f"{name}/stage{later}", below)
+        add(f"joint / bare convolutions forward, {name}", f"{name}/joint", "float32/conv")
+        whole = measured.cpu(f"{name}/whole")
+        parts = [measured.cpu(f"{name}/{part}") for part in SELECTION]
         if whole and None not in parts:
-            found[f"proposals, pooling and detections / testing, {precision}"] = sum(parts) / whole
-        if precision != "float32":
-            for name, text in (("whole", "testing"), ("stage1", "stage 1"), ("stage2", "stage 2")):
-                add(f"{text}, {precision} / float32", f"{precision}/{name}", f"float32/{name}")
-        for peer, name in (("testing", "whole"), ("joint", "joint")):
-            add(f"{peer}, {precision} / torchvision", f"{precision}/{name}", f"torchvision {peer}")
+            found[f"proposals, pooling and detections / testing, {name}"] = sum(parts) / whole
+        if name != "float32":
+            for part, text in (("whole", "testing"), ("stage1", "stage 1"), ("stage2", "stage 2")):
+                add(f"{text}, {name} / float32", f"{name}/{part}", f"float32/{part}")
+        for peer, part in (("testing", "whole"), ("joint", "joint")):
+            add(f"{peer}, {name} / torchvision", f"{name}/{part}", f"torchvision {peer}")
     return found
 
 
@@ -96,8 +84,7 @@ def print_tables(measured: Measured, console: Console) -> None:
     for group, keys in groups.items():
         table = Table(title=_title(group, measured), title_justify="left")
         table.add_column("part")
-        headings = ("ms", "+-", "CPU ms", "images/s", "GFLOP", "x limit", "peak GB")
-        for heading in headings:
+        for heading in ("ms", "+-", "CPU ms", "images/s", "GFLOP", "x limit", "peak GB"):
             table.add_column(heading, justify="right")
         for key in keys:
             timing, limit = measured.timings[key], measured.times_limit(key)

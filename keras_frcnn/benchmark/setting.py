@@ -1,10 +1,4 @@
-"""What is timed: a network, the size of an image, and a batch that needs no files.
-
-Shapes and names
-----------------
-N  images, G  objects of each, P  proposals of each.
-*_input  pixels of the network input.
-"""
+"""What is timed: a network, the size of an image, and a batch that needs no files."""
 
 from __future__ import annotations
 

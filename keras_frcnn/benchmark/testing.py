@@ -21,7 +21,6 @@ from functools import cached_property, partial
 
 import tensorflow as tf
 
-from keras_frcnn.benchmark.measure import Call
 from keras_frcnn.benchmark.operations import count_operations
 from keras_frcnn.benchmark.setting import jpeg_of, random_photo
 from keras_frcnn.data.images import read_image
@@ -31,7 +30,7 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames, network_input
 from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.network.rpn import RpnOutputs
-from keras_frcnn.recipes import ImageConfig
+from keras_frcnn.timing import Call
 
 PARTS = ("decode", "conv", "rpn", "proposals", "pooling", "fc", "detections")
 ALL = (*PARTS, "bare", "whole")
@@ -67,7 +66,8 @@ def parts_of_testing(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str,
     images = tf.constant(photo[None])
     parts = {}
     if "decode" in names:
-        parts["decode"] = _decode(jpeg_of(photo), config)
+        jpeg, prepare = jpeg_of(photo), tf.function(lambda pixels: network_input(pixels, config)[0])
+        parts["decode"] = Part(lambda: prepare(read_image(jpeg)[None])[0, 0, 0, 0].numpy())
     if "whole" in names:
         predictor = NetworkDetector(model, model.recipe.test_filter)
         parts["whole"] = Part(
@@ -76,11 +76,6 @@ def parts_of_testing(model: FasterRcnn, names: Sequence[str] = ALL) -> dict[str,
     if set(names) - set(parts):
         parts |= _inner_parts(model, network_input(images, config)[0])
     return {name: parts[name] for name in names}
-
-
-def _decode(jpeg: bytes, config: ImageConfig) -> Part:
-    prepare = tf.function(lambda pixels: network_input(pixels, config)[0])
-    return Part(lambda: prepare(read_image(jpeg)[None])[0, 0, 0, 0].numpy())
 
 
 def _operations_of_whole(model: FasterRcnn) -> int:
@@ -116,13 +111,13 @@ def _inner_parts(model: FasterRcnn, inputs: tf.Tensor) -> dict[str, Part]:
     for name, values in arguments.items():
         function = functions[name]
         count = partial(count_operations, function, *values) if name in WITH_WEIGHTS else int
-        parts[name] = Part(_waiting(function, values), count)
+        parts[name] = Part(waiting(function, values), count)
     return parts
 
 
 def _functions(model: FasterRcnn, sizes: tf.Tensor) -> dict[str, Callable]:
     recipe, backbone = model.recipe, model.backbone
-    pooling = RoiPooling(recipe.detector.roi_pooling, backbone.roi_size)
+    pool = RoiPooling(recipe.detector.roi_pooling, backbone.roi_size)
     output_layers = (model.cls_score, model.bbox_pred)
     cells = [backbone.feature_size(int(side)) for side in sizes[0]]
 
@@ -137,8 +132,8 @@ def _functions(model: FasterRcnn, sizes: tf.Tensor) -> dict[str, Callable]:
         frames = Frames(sizes, tf.ones((1, 2)))
         return model.proposals(outputs, frames, recipe.test_proposals).boxes_input
 
-    def pool(features, rois):
-        return pooling([features, rois, tf.zeros(rois.shape[:1], tf.int32)])
+    def pooling(features, rois):
+        return pool([features, rois, tf.zeros(rois.shape[:1], tf.int32)])
 
     def fc(pooled):
         hidden = backbone.head(pooled)
@@ -154,20 +149,15 @@ def _functions(model: FasterRcnn, sizes: tf.Tensor) -> dict[str, Callable]:
     def bare(inputs, pooled):
         return (*rpn(conv(inputs)), *fc(pooled))
 
-    functions = {
-        "conv": conv,
-        "rpn": rpn,
-        "proposals": proposals,
-        "pooling": pool,
-        "fc": fc,
-        "detections": detections,
-        "bare": bare,
-    }
-    return {name: tf.function(function) for name, function in functions.items()}
+    functions = (conv, rpn, proposals, pooling, fc, detections, bare)
+    return {function.__name__: tf.function(function) for function in functions}
 
 
-def _waiting(function, arguments) -> Call:
-    """A call that ends when a value of the last result can be read."""
+def waiting(function: Callable, arguments: Sequence) -> Call:
+    """A call that ends when a value of the last result can be read.
+
+    Reading waits for the device; one value is enough and costs no copy of the features.
+    """
 
     def call():
         results = tf.nest.flatten(function(*arguments))

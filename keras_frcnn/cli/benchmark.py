@@ -184,7 +184,6 @@ def measure(arguments: argparse.Namespace, console: Console):
     """Everything that the flags ask for, in turns."""
     import tensorflow as tf
 
-    from keras_frcnn.benchmark.measure import in_turns
     from keras_frcnn.benchmark.memory import peak_memory
     from keras_frcnn.benchmark.operations import matrix_rate
     from keras_frcnn.benchmark.report import COMPRESSED, Measured
@@ -192,6 +191,7 @@ def measure(arguments: argparse.Namespace, console: Console):
     from keras_frcnn.benchmark.testing import parts_of_testing
     from keras_frcnn.benchmark.training import parts_of_training
     from keras_frcnn.recipes import Compression
+    from keras_frcnn.timing import in_turns
 
     setting = Setting(
         arguments.network,

@@ -6,14 +6,13 @@ a few images moves by chance: most detections of the one should be detections of
 Shapes and names
 ----------------
 reference  detections of the form that is right; other  those of the form in question.
-D  detections of the reference in one image; E  those of the other.
-key  ``Example.key``, or any name of an image.
+D  detections of the reference in one image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -76,8 +75,7 @@ class Agreement:
     def to_json(self) -> dict[str, Any]:
         """An entry of ``evaluation.json``."""
         return {
-            "iou": self.tolerance.iou,
-            "score": self.tolerance.score,
+            **asdict(self.tolerance),
             "detections": self.detections,
             "kept": self.kept,
             "share": self.share,

@@ -1,10 +1,4 @@
-"""COCO's average precision and recall, computed by faster-coco-eval.
-
-Shapes and names
-----------------
-T  10 IoU thresholds, R  101 recalls, K  classes, A  area ranges (all first), M  detection limits:
-    the axes of the package's tables, in which -1 stands for "nothing to find".
-"""
+"""COCO's average precision and recall, computed by faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -91,18 +85,18 @@ def evaluate_coco(dataset: Dataset, detections: Mapping[str, ImageDetections]) -
 
     Args:
         detections: by ``Example.key``; an image that is missing has none.
-
-    Raises:
-        UserError: faster-coco-eval is not installed.
     """
     check_available()
     from faster_coco_eval import COCO, COCOeval_faster
 
     truth = COCO(coco_annotations(dataset))
     results = list(coco_results(dataset, detections))
-    evaluator = COCOeval_faster(truth, _load_results(COCO, truth, results), "bbox")
+    # loadRes does not take an empty list.
+    found = truth.loadRes(results) if results else COCO({**truth.dataset, "annotations": []})
+    evaluator = COCOeval_faster(truth, found, "bbox")
     evaluator.run()
     metrics = zip(METRICS, evaluator.stats[: len(METRICS)].tolist(), strict=True)
+    # By IoU threshold, recall, class, area range and limit; -1 stands for nothing to find.
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]
     return CocoEvaluation(
         metrics={name: None if value < 0 else value for name, value in metrics},
@@ -126,13 +120,6 @@ def print_coco(evaluation: CocoEvaluation, console: Console) -> None:
         table.add_row(f"AP of {name}", decimal(value))
     console.print(table)
     console.print(evaluation.difficult_rule)
-
-
-def _load_results(coco: Any, truth: Any, results: list[dict[str, Any]]) -> Any:
-    """``loadRes``, which does not take an empty list."""
-    if results:
-        return truth.loadRes(results)
-    return coco({**truth.dataset, "annotations": []})
 
 
 def _mean_of_known(values: np.ndarray) -> float | None:

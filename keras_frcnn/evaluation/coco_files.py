@@ -89,90 +89,73 @@ def coco_results(
     for example in dataset.examples:
         found = detections.get(example.key, NO_DETECTIONS)
         for record in detection_records("", "", found, dataset.class_names):
-            yield {
-                "image_id": numbers[example.key],
-                "category_id": record["category_id"],
-                "bbox": record["bbox"],
-                "score": record["score"],
-            }
+            kept = {name: record[name] for name in ("category_id", "bbox", "score")}
+            yield {"image_id": numbers[example.key], **kept}
 
 
 def write_coco(
     folder: Path | str, dataset: Dataset, detections: Mapping[str, ImageDetections]
 ) -> tuple[Path, Path]:
-    """Writes ``coco_results.json`` and the ``coco_annotations.json`` that its numbers refer to.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    results, annotations = (
-        Path(folder) / f"coco_{name}.json" for name in ("results", "annotations")
-    )
+    """Writes ``coco_results.json`` and the ``coco_annotations.json`` that its numbers refer to."""
+    results = Path(folder) / "coco_results.json"
+    annotations = Path(folder) / "coco_annotations.json"
     write_json(results, coco_results(dataset, detections))
     write_text(annotations, json.dumps(coco_annotations(dataset)) + "\n")
     return results, annotations
 
 
-class CocoNames:
-    """The names of images and classes behind the numbers of a COCO annotations file.
+def with_names(records: Sequence[Any], path: Path | str) -> list[Any]:
+    """COCO results with the names of their image and class instead of the numbers.
 
     Args:
         path: the annotations file; its ``images`` and ``categories`` are read. The ``key`` of an
             image, which :func:`write_coco` adds, tells apart files of one name.
 
     Raises:
-        UserError: the file cannot be read, is no JSON, or lacks what is needed.
+        UserError: the file cannot be read, is no JSON, or lacks what is needed, or a record has a
+            number that it does not list.
     """
-
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
-        content = load_json(path, "annotations")
-        self._images = self._by_id(content, "images", "file_name")
-        self._categories = self._by_id(content, "categories", "name")
-
-    def named(self, records: Sequence[Any]) -> list[Any]:
-        """The results with the names of their image and class instead of the numbers.
-
-        Raises:
-            UserError: a number that the annotations do not have.
-        """
-        result = []
-        for index, record in enumerate(records):
-            if not isinstance(record, dict):  # refused where the records are read
-                result.append(record)
-                continue
+    content = load_json(path, "annotations")
+    images = _by_id(content, "images", "file_name", path)
+    categories = _by_id(content, "categories", "name", path)
+    result = []
+    for index, record in enumerate(records):
+        if isinstance(record, dict):  # anything else is refused where the records are read
             where = f"Record {index} (counted from 0)"
-            image = self._find(self._images, record, "image_id", where)
-            category = self._find(self._categories, record, "category_id", where)
+            image = _find(images, record, "image_id", where, path)
+            category = _find(categories, record, "category_id", where, path)
             names = {"file_name": image["file_name"], "class_name": category["name"]}
-            result.append({**record, **names, "image_id": image.get("key")})
-        return result
+            record = {**record, **names, "image_id": image.get("key")}
+        result.append(record)
+    return result
 
-    def _by_id(self, content: Any, what: str, field: str) -> dict[str, dict[str, Any]]:
-        entries = content.get(what) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, dict)
-            and isinstance(entry.get("id"), (int, str))
-            and isinstance(entry.get(field), str)
-            for entry in entries
-        ):
-            raise UserError(
-                f"{self.path} is no COCO annotations file: it should be an object whose "
-                f"{what!r} are a list of objects with id and {field}."
-            )
-        # By name, too, for programs that write names where numbers belong; numbers come first.
-        by_name = {PurePath(entry[field]).name: entry for entry in entries}
-        return by_name | {str(entry["id"]): entry for entry in entries}
 
-    def _find(
-        self, entries: dict[str, dict[str, Any]], record: dict[str, Any], field: str, where: str
-    ) -> dict[str, Any]:
-        value = record.get(field)
-        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        entry = entries.get(text) or entries.get(PurePath(text).name)
-        if entry is None:
-            raise UserError(
-                f"{where} has the {field} {value!r:.80}, which {self.path} does not list: give the "
-                "annotations file that the detections were made for."
-            )
-        return entry
+def _by_id(content: Any, what: str, field: str, path: Path | str) -> dict[str, dict[str, Any]]:
+    entries = content.get(what) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("id"), (int, str))
+        and isinstance(entry.get(field), str)
+        for entry in entries
+    ):
+        raise UserError(
+            f"{path} is no COCO annotations file: it should be an object whose "
+            f"{what!r} are a list of objects with id and {field}."
+        )
+    # By name, too, for programs that write names where numbers belong; numbers come first.
+    by_name = {PurePath(entry[field]).name: entry for entry in entries}
+    return by_name | {str(entry["id"]): entry for entry in entries}
+
+
+def _find(
+    entries: dict[str, Any], record: dict[str, Any], field: str, where: str, path: Path | str
+) -> dict[str, Any]:
+    value = record.get(field)
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    entry = entries.get(text) or entries.get(PurePath(text).name)
+    if entry is None:
+        raise UserError(
+            f"{where} has the {field} {value!r:.80}, which {path} does not list: give the "
+            "annotations file that the detections were made for."
+        )
+    return entry

@@ -82,11 +82,7 @@ def confusion_matrix(
 
 
 def write_confusion_csv(path: Path | str, confusion: ConfusionMatrix) -> None:
-    """Writes the counts with names; a file of that name is replaced.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Writes the counts with names; a file of that name is replaced."""
     heads = (*confusion.class_names, BACKGROUND)
     counts = zip(heads, confusion.counts.tolist(), strict=True)
     heading = ["object \\ detection", *confusion.class_names, MISSED]
@@ -94,11 +90,7 @@ def write_confusion_csv(path: Path | str, confusion: ConfusionMatrix) -> None:
 
 
 def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
-    """Draws the counts; the colour is the share of the row, so rare classes are as readable.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Draws the counts; the colour is the share of the row, so rare classes are as readable."""
     counts = confusion.counts
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     number = len(counts)

@@ -25,21 +25,14 @@ MOST_PANELS = 60
 
 def classes_shown(evaluation: VocEvaluation) -> list[str]:
     """The classes that get a picture, in their order: all, or those with the lowest area AP."""
-    names = list(evaluation.per_class)
-    order = sorted(names, key=lambda name: _worth(evaluation.per_class[name]))
+    areas = {name: result.ap_area for name, result in evaluation.per_class.items()}
+    names = list(areas)
+    order = sorted(names, key=lambda name: 2.0 if areas[name] is None else areas[name])
     return sorted(order[:MOST_PANELS], key=names.index)
 
 
-def _worth(result: ClassEvaluation) -> float:
-    return 2.0 if result.ap_area is None else result.ap_area
-
-
 def save_precision_recall(evaluation: VocEvaluation, png: Path | str) -> None:
-    """Draws precision over recall, what the area AP sums, and the best F1 of ``classes_shown``.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Draws precision over recall, what the area AP sums, and the best F1 of ``classes_shown``."""
     names = classes_shown(evaluation)
     columns = min(len(names), 5) if len(names) > 4 else max(1, min(len(names), 2))
     rows = max(1, math.ceil(len(names) / columns))

@@ -3,14 +3,6 @@
 A file is a list of COCO result records with two readable fields more (``file_name`` and
 ``class_name``). ``bbox`` is ``[x, y, width, height]``, 0-based, half-open, in pixels of the
 original image; ``category_id`` is the 1-based position in the class list, not an id of COCO.
-
-Shapes and names
-----------------
-D  detections of one image.
-boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
-scores  (D,) softmax probabilities, or any other number to rank by.
-classes  (D,) int32, 1-based positions in ``class_names``; 0 is background and never stored.
-key  ``Example.key``, such as ``"VOC2007/000005"``.
 """
 
 from __future__ import annotations
@@ -91,7 +83,6 @@ def write_json(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
     """Writes the records as a JSON list, one a line; a file of that name is replaced at once.
 
     Raises:
-        OSError: the file cannot be written.
         ValueError: a number is not finite, which JSON cannot say.
     """
     with written_whole(path) as partial, open(partial, "w", encoding="utf-8") as stream:
@@ -104,11 +95,7 @@ def write_json(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
 
 
 def write_csv(path: Path | str, records: Iterable[dict[str, Any]]) -> None:
-    """Writes the records with the header of ``CSV_COLUMNS``; a file of that name is replaced.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Writes the records with the header of ``CSV_COLUMNS``; a file of that name is replaced."""
     rows = ([*map(r.get, CSV_COLUMNS[:4]), *r["bbox"], r["score"]] for r in records)
     write_table(path, chain([CSV_COLUMNS], rows))
 

@@ -3,10 +3,6 @@
 The MATLAB code cuts before non-maximum suppression (fast_rcnn_test.m:130-150, imdb_eval_voc.m:60),
 here suppression comes first: 40 boxes an image and class before it leave about eight objects of a
 crowd (blood cells: area AP of RBC 0.572 instead of 0.773 on one network).
-
-Shapes and names
-----------------
-D  detections of one image; boxes_image  (D, 4) half-open (y1, x1, y2, x2), original pixels.
 """
 
 from __future__ import annotations

@@ -1,11 +1,4 @@
-"""Why detections of another program find nothing: columns in another order, fractions, classes.
-
-Shapes and names
-----------------
-D  detections of one image; N  those that are looked at: of each image as many of the best as it has
-    objects.
-columns  (5, D) score and the four numbers of a box, as the file has them.
-"""
+"""Why detections of another program find nothing: columns in another order, fractions, classes."""
 
 from __future__ import annotations
 

@@ -52,6 +52,11 @@ def element(tag: str, text: str, **attributes: str) -> str:
     return wrap(tag, escape(text), **attributes)
 
 
+def note(text: str) -> str:
+    """A paragraph that explains what stands above it."""
+    return element("p", text, class_="note")
+
+
 def wrap(tag: str, markup: str, **attributes: str) -> str:
     """An element that holds markup."""
     pairs = (f' {name.rstrip("_")}="{escape(text)}"' for name, text in attributes.items())
@@ -82,8 +87,8 @@ def picture(contents: bytes, kind: str, description: str) -> str:
     return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{data}">'
 
 
-def jpeg(image: Image.Image, quality: int = 80) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
     """An image as the contents of a small JPEG file."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True)
+    image.convert("RGB").save(buffer, "JPEG", quality=80, optimize=True)
     return buffer.getvalue()

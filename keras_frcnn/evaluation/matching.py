@@ -6,7 +6,6 @@ Shapes and names
 ----------------
 D  all detections of a data set, image after image; G  all its objects, image after image.
 A, B  boxes of one image, half-open (y1, x1, y2, x2) in pixels of the original image.
-key  ``Example.key``, such as ``"VOC2007/000005"``.
 """
 
 from __future__ import annotations

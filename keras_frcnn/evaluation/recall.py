@@ -3,9 +3,8 @@
 Shapes and names
 ----------------
 G  objects of one image that are not difficult; P  its proposals, best first.
-M  images; T  IoU thresholds; S  bootstrap resamples.
+T  IoU thresholds.
 boxes  half-open (y1, x1, y2, x2) in pixels of the original image.
-key  ``Example.key``, such as ``"VOC2007/000005"``.
 """
 
 from __future__ import annotations
@@ -29,16 +28,14 @@ class ProposalRecall:
     """Recall of the best proposals of each image, with a confidence interval over images.
 
     Attributes:
-        proposals: how many of each image were used, at most.
         iou_thresholds: (T,) float64.
         recall, recall_low, recall_high: (T,) float64, the share of objects whose proposal reaches
             the threshold, and the ends of its interval.
         average_recall, average_recall_low, average_recall_high: twice the area under the recall
             for IoU 0.5 to 1.
-        objects: how many there are, difficult ones left out; images: how many were looked at.
+        objects: how many there are, difficult ones left out.
     """
 
-    proposals: int
     iou_thresholds: np.ndarray
     recall: np.ndarray
     recall_low: np.ndarray
@@ -47,7 +44,6 @@ class ProposalRecall:
     average_recall_low: float
     average_recall_high: float
     objects: int
-    images: int
 
 
 def proposal_recall(
@@ -83,7 +79,6 @@ def proposal_recall(
     values = sums.sum(axis=0) / counts.sum()
     low, high = _bootstrap(counts, sums, confidence, resamples, seed)
     return ProposalRecall(
-        proposals=number,
         iou_thresholds=thresholds,
         recall=values[:-1],
         recall_low=low[:-1],
@@ -92,7 +87,6 @@ def proposal_recall(
         average_recall_low=float(low[-1]),
         average_recall_high=float(high[-1]),
         objects=int(counts.sum()),
-        images=len(dataset),
     )
 
 
@@ -119,9 +113,6 @@ def recall_contrast(
     terms: Sequence[tuple[float, Mapping[str, np.ndarray], int]],
     *,
     iou_threshold: float = 0.5,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> RecallContrast:
     """``sum(sign * recall)``, each term drawn with the same images: a paired comparison.
 
@@ -140,7 +131,7 @@ def recall_contrast(
         of_images = _overlaps_of_images(dataset, proposals, number)
         counts = np.array([len(overlaps) for overlaps in of_images])
         sums[:, 0] += [sign * np.count_nonzero(o >= iou_threshold) for o in of_images]
-    low, high = _bootstrap(counts, sums, confidence, resamples, seed)
+    low, high = _bootstrap(counts, sums)
     return RecallContrast(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
 
 
@@ -173,30 +164,6 @@ def _overlaps_of_images(
     dataset: Dataset, proposals: Mapping[str, np.ndarray], number: int
 ) -> list[np.ndarray]:
     """:func:`matched_overlaps` of each image's objects with its best ``number`` proposals."""
-    _check(dataset, proposals)
-    return [
-        matched_overlaps(
-            example.without_difficult().boxes_image,
-            proposals.get(example.key, np.zeros((0, 4)))[:number],
-        )
-        for example in dataset.examples
-    ]
-
-
-def _bootstrap(
-    counts: np.ndarray, sums: np.ndarray, confidence: float, resamples: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the percentile interval of ``sums / counts`` over images, (T + 1,) each."""
-    weights = draw_images(len(counts), resamples, seed)
-    # A resample without any object says nothing about recall.
-    weights = weights[weights @ counts > 0]
-    values = weights @ sums / (weights @ counts)[:, None]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, (tail, 1 - tail), axis=0)
-    return low, high
-
-
-def _check(dataset: Dataset, proposals: Mapping[str, np.ndarray]) -> None:
     where = " + ".join(dataset.sets)
     unknown = proposals.keys() - {example.key for example in dataset.examples}
     if unknown:
@@ -209,3 +176,27 @@ def _check(dataset: Dataset, proposals: Mapping[str, np.ndarray]) -> None:
             f"Recall needs objects, and the {len(dataset)} images of {where} have none that is not "
             "difficult: evaluate on images with objects."
         )
+    return [
+        matched_overlaps(
+            example.without_difficult().boxes_image,
+            proposals.get(example.key, np.zeros((0, 4)))[:number],
+        )
+        for example in dataset.examples
+    ]
+
+
+def _bootstrap(
+    counts: np.ndarray,
+    sums: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the percentile interval of ``sums / counts`` over images, (T + 1,) each."""
+    weights = draw_images(len(counts), resamples, seed)
+    # A resample without any object says nothing about recall.
+    weights = weights[weights @ counts > 0]
+    values = weights @ sums / (weights @ counts)[:, None]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, (tail, 1 - tail), axis=0)
+    return low, high

@@ -46,7 +46,6 @@ def write_report(
         The page.
 
     Raises:
-        OSError: a file cannot be written.
         UserError: an image of the data set cannot be read.
     """
     folder = Path(folder)
@@ -77,9 +76,9 @@ def _head(title: str, evaluation: VocEvaluation) -> list[str]:
         markup.element("h1", title),
         markup.element(
             "p",
-            f"{evaluation.images} images of {' + '.join(evaluation.sets)}. Mean average precision "
-            f"{decimal(evaluation.map_area)} (area under the curve, VOC since 2010), "
-            f"{decimal(evaluation.map_11point)} (11-point, VOC 2007), at an IoU of {rule} "
+            f"{len(evaluation.dataset)} images of {' + '.join(evaluation.dataset.sets)}. Mean "
+            f"average precision {decimal(evaluation.map_area)} (area under the curve, VOC since "
+            f"2010), {decimal(evaluation.map_11point)} (11-point, VOC 2007), at an IoU of {rule} "
             f"{evaluation.iou_threshold:g}.",
         ),
     ]
@@ -118,12 +117,10 @@ def _class_table(evaluation: VocEvaluation) -> list[str]:
     return [
         markup.element("h2", "Classes", id="classes"),
         markup.table(headings, rows, last_is_total=True),
-        markup.element(
-            "p",
+        markup.note(
             "Objects are counted without difficult ones, which are neither found nor missed. "
             "Recall is that of all detections; best F1 is over all score thresholds, with "
-            "precision and recall there. A class leads to its worst images.",
-            class_="note",
+            "precision and recall there. A class leads to its worst images."
         ),
     ]
 
@@ -132,11 +129,9 @@ def _curves(png: Path) -> list[str]:
     return [
         markup.element("h2", "Precision and recall"),
         markup.picture(png.read_bytes(), "png", "precision over recall of every class"),
-        markup.element(
-            "p",
+        markup.note(
             "Line: precision among the best detections as their number grows. Shade: what the area "
-            "AP sums, the best precision at that recall or a higher one. Dot: the best F1.",
-            class_="note",
+            "AP sums, the best precision at that recall or a higher one. Dot: the best F1."
         ),
     ]
 
@@ -145,7 +140,7 @@ def _confusion(confusion: ConfusionMatrix, png: Path) -> list[str]:
     return [
         markup.element("h2", "Confusion"),
         markup.picture(png.read_bytes(), "png", "objects by class over detections by class"),
-        markup.element("p", confusion.rule, class_="note"),
+        markup.note(confusion.rule),
     ]
 
 
@@ -155,7 +150,7 @@ def _coco(coco: CocoEvaluation) -> list[str]:
     return [
         markup.element("h2", "COCO"),
         markup.table(("figure", "value"), rows, last_is_total=False),
-        markup.element("p", coco.difficult_rule, class_="note"),
+        markup.note(coco.difficult_rule),
         markup.table(("class", "AP, IoU 0.50 to 0.95"), classes, last_is_total=False),
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.coco_files import CocoNames
+from keras_frcnn.evaluation.coco_files import with_names
 from keras_frcnn.evaluation.detection_files import from_records, read_list
 from keras_frcnn.evaluation.likely_cause import CORNERS, SIZES, check_plausible
 from keras_frcnn.evaluation.voc_files import is_voc_detections, read_voc
@@ -26,13 +26,13 @@ def read_detections(
         The detections by key, and remarks for the screen.
 
     Raises:
-        UserError: as :func:`read_voc`, :func:`from_records`, :class:`CocoNames` and
+        UserError: as :func:`read_voc`, :func:`from_records`, :func:`with_names` and
             :func:`check_plausible`, or VOC text files with ``coco_annotations``.
     """
     if not is_voc_detections(path):
         records = read_list(path)
         if coco_annotations is not None:
-            records = CocoNames(coco_annotations).named(records)
+            records = with_names(records, coco_annotations)
         detections, notes = from_records(records, path, dataset)
         return detections, notes + check_plausible(dataset, detections, SIZES, path)
     if coco_annotations is not None:

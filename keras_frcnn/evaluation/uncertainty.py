@@ -78,16 +78,6 @@ def resampled_means(
     return np.divide(totals, classes, out=np.full(replicates, np.nan), where=classes > 0)
 
 
-def compare(first: np.ndarray, second: np.ndarray, value: float) -> Difference:
-    """The difference of two systems from their replicates on the same draws.
-
-    Args:
-        first, second: (B,) of :func:`resampled_means` with the same weights.
-        value: the difference on the images themselves.
-    """
-    return Difference(value, float(np.nanstd(first - second, ddof=1)))
-
-
 def _curves(
     images: np.ndarray, is_true: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

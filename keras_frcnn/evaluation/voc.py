@@ -5,10 +5,8 @@ Boxes are half-open here, so the devkit's "+1" widths of inclusive corners are p
 Shapes and names
 ----------------
 D  detections of one image, or of one class over the data set; G  objects of one image or class.
-boxes_image  (D, 4), (G, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
 true_positives  (D,) int64, counts among the first 1 .. D detections; precision  (D,), their share.
 ground_truth  number of objects of a class that are not difficult: the devkit's npos.
-key  ``Example.key``, such as ``"VOC2007/000005"``.
 """
 
 from __future__ import annotations
@@ -26,7 +24,16 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, Matches, match_detections
-from keras_frcnn.evaluation.operating_point import OperatingPoint, best_f1
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What the detections with at least ``score_threshold`` amount to."""
+
+    score_threshold: float
+    precision: float
+    recall: float
+    f1: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +75,7 @@ class VocEvaluation:
         per_class: by class name, in the order of ``class_names``.
         iou_threshold: least overlap of a true positive.
         strictly_greater: whether the overlap must exceed it (PY) or may equal it (devkit, ML).
-        images: how many were evaluated, ``ids_hash`` their fingerprint (``Dataset.ids_hash``).
-        sets: image sets that they come from.
+        dataset: the images.
         matches: what became of every detection and object.
     """
 
@@ -78,10 +84,7 @@ class VocEvaluation:
     per_class: dict[str, ClassEvaluation]
     iou_threshold: float
     strictly_greater: bool
-    images: int
-    ids_hash: str
-    sets: tuple[str, ...]
-    class_names: tuple[str, ...]
+    dataset: Dataset
     matches: Matches
 
     def to_json(self) -> dict[str, Any]:
@@ -103,10 +106,10 @@ class VocEvaluation:
             "per_class": per_class,
             "iou_threshold": self.iou_threshold,
             "iou_rule": ">" if self.strictly_greater else ">=",
-            "images": self.images,
-            "ids_hash": self.ids_hash,
-            "sets": list(self.sets),
-            "class_names": list(self.class_names),
+            "images": len(self.dataset),
+            "ids_hash": self.dataset.ids_hash,
+            "sets": list(self.dataset.sets),
+            "class_names": list(self.dataset.class_names),
         }
 
 
@@ -153,11 +156,39 @@ def evaluate_voc(
         per_class=per_class,
         iou_threshold=iou_threshold,
         strictly_greater=strictly_greater,
-        images=len(dataset),
-        ids_hash=dataset.ids_hash,
-        sets=tuple(dataset.sets),
-        class_names=tuple(dataset.class_names),
+        dataset=dataset,
         matches=matches,
+    )
+
+
+def best_f1(
+    scores: np.ndarray, true_positives: np.ndarray, ground_truth: int
+) -> OperatingPoint | None:
+    """The threshold of the highest F1; of equal ones the highest threshold.
+
+    Detections of one score are kept or dropped together, as a threshold does it.
+
+    Args:
+        scores: (D,) in falling order.
+        true_positives: (D,) int, counts among the first 1 .. D detections.
+        ground_truth: objects that are not difficult.
+
+    Returns:
+        None where there are no objects or none of them is found.
+    """
+    if not ground_truth or not len(scores) or not true_positives[-1]:
+        return None
+    last_of_score = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    kept = last_of_score + 1
+    f1 = 2 * true_positives[last_of_score] / (kept + ground_truth)
+    best = int(f1.argmax())
+    true, rank = int(true_positives[last_of_score[best]]), int(last_of_score[best])
+    return OperatingPoint(
+        # The shortest decimal that is this float32, as the files of detections have it.
+        score_threshold=float(str(scores[rank])),
+        precision=true / (rank + 1),
+        recall=true / ground_truth,
+        f1=float(f1[best]),
     )
 
 
@@ -210,7 +241,7 @@ def print_table(evaluation: VocEvaluation, console: Console) -> None:
     rule = ">" if evaluation.strictly_greater else ">="
     table = Table(
         title=f"VOC average precision, IoU {rule} {evaluation.iou_threshold:g}, "
-        f"{evaluation.images} images of {' + '.join(evaluation.sets)}",
+        f"{len(evaluation.dataset)} images of {' + '.join(evaluation.dataset.sets)}",
         caption="Objects: without difficult ones. Classes without objects are not in the mean. "
         "Best F1: of all score thresholds.",
     )

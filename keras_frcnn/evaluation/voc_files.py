@@ -2,12 +2,6 @@
 
 A line is ``image_id score xmin ymin xmax ymax``; corners are 1-based and inclusive, so a half-open
 box is written as ``(x1 + 1, y1 + 1, x2, y2)``.
-
-Shapes and names
-----------------
-D  detections of one image.
-boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the original image.
-key  ``Example.key``, such as ``"VOC2007/000005"``.
 """
 
 from __future__ import annotations
@@ -44,7 +38,6 @@ def write_voc(
 
     Raises:
         UserError: an id or class name that such a file cannot hold, or two images with one id.
-        OSError: a file cannot be written.
     """
     check_names(dataset)
     lines: list[list[str]] = [[] for _ in dataset.class_names]
@@ -188,25 +181,21 @@ def _parse(line: str, where: str) -> tuple[str, tuple[float, ...]]:
     return words[0], (ymin - 1, xmin - 1, ymax, xmax, score)
 
 
-def _keys_by_id(dataset: Dataset) -> dict[str, str]:
-    ids: dict[str, str] = {}
-    for example in dataset.examples:
-        if example.image_id in ids:
-            raise UserError(
-                f"{ids[example.image_id]} and {example.key} have one id, by which VOC text files "
-                "name images: choose one image set (--set), or use JSON."
-            )
-        ids[example.image_id] = example.key
-    return ids
-
-
 def check_names(dataset: Dataset) -> None:
     """Makes sure that ids and class names can stand in VOC text files.
 
     Raises:
         UserError: naming the first that cannot.
     """
-    for image_id in _keys_by_id(dataset):
+    ids: dict[str, str] = {}
+    for example in dataset.examples:
+        image_id = example.image_id
+        if image_id in ids:
+            raise UserError(
+                f"{ids[image_id]} and {example.key} have one id, by which VOC text files "
+                "name images: choose one image set (--set), or use JSON."
+            )
+        ids[image_id] = example.key
         if not image_id or any(character.isspace() for character in image_id):
             raise UserError(
                 f"The image id {image_id!r} holds a blank, and VOC text files separate by blanks: "

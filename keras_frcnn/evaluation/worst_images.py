@@ -1,10 +1,4 @@
-"""The images of a class on which a detector does worst, chosen and drawn.
-
-Shapes and names
-----------------
-D, G  detections and objects of one image and class.
-boxes_image  half-open (y1, x1, y2, x2) in pixels of the original image.
-"""
+"""The images of a class on which a detector does worst, chosen and drawn."""
 
 from __future__ import annotations
 
@@ -23,7 +17,7 @@ from keras_frcnn.evaluation.matching import (
     Matches,
     box_overlaps,
 )
-from keras_frcnn.visualize import draw_outcomes
+from keras_frcnn.visualize import draw_outcomes, shrunk
 
 # Below this overlap with an object of its class a false detection is not a badly placed one
 # (Hoiem, Chodpathumwan and Dai 2012).
@@ -94,11 +88,8 @@ def draw_image(
         UserError: the image cannot be read.
     """
     example = dataset.examples[image]
-    pixels = example.pixels()
-    height, width = pixels.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    picture = Image.fromarray(example.pixels())
+    small = shrunk(picture, side)
     of_class = example.classes == class_index
     scores_of_objects = matches.object_scores[matches.object_images == image][of_class]
     difficult = example.difficult[of_class]
@@ -124,12 +115,12 @@ def draw_image(
         outcomes.append(words[outcome])
         labels.append(label)
     boxes = np.concatenate([example.boxes_image[of_class], found])
-    scaled = boxes * np.tile(np.divide(size, (width, height))[::-1], 2)
+    scaled = boxes * np.tile(np.divide(small.size, picture.size)[::-1], 2)
     false = int((matches.outcomes[shown] == FALSE_POSITIVE).sum())
     counted = int((~difficult).sum())
     objects = f"{int(is_missed.sum())} of {counted} objects missed" if counted else "no object"
     caption = f"{example.key}: {objects}, {false} false detection{'s' * (false != 1)}"
-    return draw_outcomes(small, scaled, outcomes, labels), caption
+    return draw_outcomes(np.asarray(small), scaled, outcomes, labels), caption
 
 
 def explain_false_positive(

@@ -67,12 +67,9 @@ def to_onnx(detector: NetworkDetector) -> onnx.ModelProto:
     _fill_in(converted, weights)
     onnx.checker.check_model(converted)
     converted = _simplified(converted)
-    metadata = {
-        CLASS_NAMES: list(detector.class_names),
-        SCORE_THRESHOLD: detector.score_threshold,
-    }
+    about = {CLASS_NAMES: list(detector.class_names), SCORE_THRESHOLD: detector.score_threshold}
     onnx.helper.set_model_props(
-        converted, {name: json.dumps(value) for name, value in metadata.items()}
+        converted, {name: json.dumps(value) for name, value in about.items()}
     )
     return converted
 
@@ -169,10 +166,6 @@ def _marked_pooling(model: FasterRcnn) -> Iterator[RoiPooling]:
 
 
 def write_onnx(model: onnx.ModelProto, file: Path) -> None:
-    """Writes a model; a file of that name is replaced at once.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Writes a model; a file of that name is replaced at once."""
     with written_whole(file) as partial:
         onnx.save(model, str(partial), format="protobuf")

@@ -1,9 +1,4 @@
-"""An ONNX file as a detector.
-
-Shapes and names
-----------------
-images  (1, H, W, 3) uint8 RGB; a file takes one at a time.
-"""
+"""An ONNX file as a detector."""
 
 from __future__ import annotations
 
@@ -53,7 +48,7 @@ class OnnxDetector(ExportedModel):
             if inputs != (INPUT,) or not outputs >= set(OUTPUTS):
                 expected = f"input {INPUT} and the outputs {', '.join(OUTPUTS)}"
                 raise ValueError(f"it should have the {expected}")
-            about = [metadata.get(name) for name in (CLASS_NAMES, SCORE_THRESHOLD)]
+            about = [metadata[name] for name in (CLASS_NAMES, SCORE_THRESHOLD)]
             super().__init__(name, self.outputs, about, most=1)
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:

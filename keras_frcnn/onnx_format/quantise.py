@@ -3,10 +3,6 @@
 Static quantisation with pairs of QuantizeLinear and DequantizeLinear: weights by output channel,
 activations by the least and largest value seen on training images. What decides which boxes there
 are, the RPN and the detector's two output layers, stays float32.
-
-Shapes and names
-----------------
-image  (H, W, 3) uint8 RGB.
 """
 
 from __future__ import annotations

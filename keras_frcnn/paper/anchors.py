@@ -2,7 +2,7 @@
 
 Shapes and names
 ----------------
-A  anchors of one position; K  positions of the feature map.
+A  anchors of one position.
 average  (A, 2) height and width, weighted by objectness, in pixels of an image whose short side is
     600, the paper's: at half of it the anchors are halved, too, to lie on the same objects.
 """
@@ -17,12 +17,7 @@ import tensorflow as tf
 
 from keras_frcnn.data.images import read_image
 from keras_frcnn.geometry import boxes as box_geometry
-from keras_frcnn.geometry.anchors import (
-    anchor_grid,
-    base_anchors,
-    configured_anchors,
-    inside_image,
-)
+from keras_frcnn.geometry.anchors import anchor_grid, base_anchors, configured_anchors, inside_image
 from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from PIL.Image import Image
+
 from keras_frcnn.data.images import read_image
 from keras_frcnn.paper.kept_proposals import rpn_proposals
 from keras_frcnn.paper.sheet import Column, Sheet
@@ -28,38 +30,24 @@ def make(workshop: Workshop, name: str) -> Sheet:
     """
     network = workshop.budget.network_or("vgg16")
     training, run, remarks = _run(workshop, network, name)
-    if run is None:
-        return _sheet(workshop, name, (0, 0), f"{network}.", remarks=remarks)
-    proposals = rpn_proposals(workshop, run, TEST_SETS["07"], stage=3)
-    dataset, found = kept_detections(workshop, System(run, 4, proposals, 300))  # as in table 2
-    wanted, columns = COUNTS[name]
-    # Figure 3 goes on where figure 1 stops.
-    skipped = 0 if name == "figure1" else COUNTS["figure1"][0]
-    pictures, seen = [], 0
-    for example in dataset.examples:
-        detections = found[example.key]
-        good = detections.scores >= SCORE
-        seen += 1
-        if not good.any():
-            continue
-        if skipped:
-            skipped -= 1
-            continue
-        classes = detections.classes[good]
-        labels = [dataset.class_names[index - 1] for index in classes]
-        colours = [class_colour(int(index)) for index in classes]
-        boxes, scores = detections.boxes_image[good], detections.scores[good]
-        image = read_image(example.path)
-        pictures.append(draw_detections(image, boxes, labels, scores, colours))
-        if len(pictures) == wanted:
-            break
-    figures = ()
-    if pictures:
-        path = workshop.folder / f"{name}.png"
-        contact_sheet(pictures, columns, cell=CELL).save(path, optimize=True)
-        figures = (path.name,)
-    about = f"{network} trained on {training}, score {SCORE} and above, VOC 2007 test."
-    return _sheet(workshop, name, (seen, len(pictures)), about, figures, remarks)
+    seen, shown, figures, about = 0, 0, (), f"{network}."
+    if run is not None:
+        seen, pictures = _pictures(workshop, run, name)
+        shown = len(pictures)
+        about = f"{network} trained on {training}, score {SCORE} and above, VOC 2007 test."
+        if pictures:
+            path = workshop.folder / f"{name}.png"
+            contact_sheet(pictures, COUNTS[name][1], cell=CELL).save(path, optimize=True)
+            figures = (path.name,)
+    return Sheet(
+        name=name,
+        title=TITLES[name],
+        columns=(Column("images looked at", 0), Column("images shown", 0)),
+        rows=((seen, shown),),
+        caption=f"{workshop.caption()} {about}",
+        remarks=remarks,
+        figures=figures,
+    )
 
 
 def _run(
@@ -75,20 +63,27 @@ def _run(
     return training, None, tuple(remarks)
 
 
-def _sheet(
-    workshop: Workshop,
-    name: str,
-    counts: tuple[int, int],
-    about: str,
-    figures: tuple[str, ...] = (),
-    remarks: tuple[str, ...] = (),
-) -> Sheet:
-    return Sheet(
-        name=name,
-        title=TITLES[name],
-        columns=(Column("images looked at", 0), Column("images shown", 0)),
-        rows=(counts,),
-        caption=f"{workshop.caption()} {about}",
-        remarks=remarks,
-        figures=figures,
-    )
+def _pictures(workshop: Workshop, run: RunFolder, name: str) -> tuple[int, list[Image]]:
+    """How many images were looked at, and the pictures of those with a good detection."""
+    proposals = rpn_proposals(workshop, run, TEST_SETS["07"], stage=3)
+    dataset, found = kept_detections(workshop, System(run, 4, proposals, 300))  # as in table 2
+    wanted, _ = COUNTS[name]
+    # Figure 3 goes on where figure 1 stops.
+    skipped = 0 if name == "figure1" else COUNTS["figure1"][0]
+    pictures: list[Image] = []
+    seen = 0
+    for example in dataset.examples:
+        seen += 1
+        detections = found[example.key].at_least(SCORE)
+        if not len(detections):
+            continue
+        if skipped:
+            skipped -= 1
+            continue
+        labels = [dataset.class_names[index - 1] for index in detections.classes]
+        colours = [class_colour(int(index)) for index in detections.classes]
+        boxes, image = detections.boxes_image, read_image(example.path)
+        pictures.append(draw_detections(image, boxes, labels, detections.scores, colours))
+        if len(pictures) == wanted:
+            break
+    return seen, pictures

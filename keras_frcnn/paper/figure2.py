@@ -1,10 +1,4 @@
-"""Figure 2: recall of proposals against the overlap asked for, for 300, 1000 and 2000 proposals.
-
-Shapes and names
-----------------
-T  IoU thresholds from 0.5 to 1.
-method  a line of the figure.
-"""
+"""Figure 2: recall of proposals against the overlap asked for, for 300, 1000 and 2000 proposals."""
 
 from __future__ import annotations
 
@@ -60,7 +54,7 @@ def make(workshop: Workshop) -> Sheet:
                     number,
                     proposals.mean_number(number),
                     *recall_cells(found),
-                    100 * _at(found, 0.7),
+                    100 * float(found.recall[found.iou_thresholds.tolist().index(0.7)]),
                     100 * found.average_recall,
                     interval(found.average_recall_low, found.average_recall_high),
                     "",
@@ -128,11 +122,6 @@ def draw(curves: dict[str, dict[int, ProposalRecall]], labels: dict[str, str], p
     if handles:
         figure.legend(handles, names, loc="outside lower center", ncols=len(handles))
     save_figure(figure, png)
-
-
-def _at(found: ProposalRecall, threshold: float) -> float:
-    index = found.iou_thresholds.tolist().index(threshold)
-    return float(found.recall[index])
 
 
 def _drops(kept: dict[str, KeptProposals], labels: dict[str, str]):

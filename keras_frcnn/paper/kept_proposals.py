@@ -1,10 +1,6 @@
 """Proposals of image sets, computed once and kept: Selective Search, EdgeBoxes, windows, RPNs.
 
 As many as any experiment asks for are kept; fewer are the first of these, for a random draw too.
-
-Shapes and names
-----------------
-P  proposals of one image, best first.
 """
 
 from __future__ import annotations
@@ -18,18 +14,20 @@ import numpy as np
 from rich.progress import Progress
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.data.pipeline import image_scale
 from keras_frcnn.errors import UserError
-from keras_frcnn.paper.windows import dense_windows
+from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.paper.workshop import Absent, Workshop
 from keras_frcnn.proposals.files import read_proposals
 from keras_frcnn.proposals.generation import Method, compute_proposals, jobs_for
-from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
 from keras_frcnn.proposals.region_proposal_network import (
     WHOLE,
     Ablation,
     RegionProposalNetwork,
     load_rpn,
 )
+from keras_frcnn.recipes import Recipe
 from keras_frcnn.runs import RunFolder
 
 # Section 4.1, ablations of the RPN, and the most proposals of an image that tables 1 and figure 2
@@ -78,11 +76,7 @@ def about_edges(workshop: Workshop) -> Iterator[str]:
 
 
 def search_method(workshop: Workshop, source: str) -> Method:
-    """Selective Search (``ss``) or EdgeBoxes (``eb``).
-
-    Raises:
-        Absent: OpenCV is not installed.
-    """
+    """Selective Search (``ss``) or EdgeBoxes (``eb``)."""
     from keras_frcnn.proposals.methods import EdgeBoxes, SelectiveSearch, load_opencv
 
     try:
@@ -93,11 +87,7 @@ def search_method(workshop: Workshop, source: str) -> Method:
 
 
 def external_proposals(workshop: Workshop, source: str, sets: str) -> KeptProposals:
-    """Proposals of ``ss``, ``eb`` or ``windows`` for image sets.
-
-    Raises:
-        Absent: data or a library are not there.
-    """
+    """Proposals of ``ss``, ``eb`` or ``windows`` for image sets."""
     dataset = workshop.data(sets)
     if source == "windows":
         stride = workshop.budget.window_stride
@@ -105,6 +95,22 @@ def external_proposals(workshop: Workshop, source: str, sets: str) -> KeptPropos
         return KeptProposals(_name(f"windows-{stride}-{sets}", dataset), dataset, windows)
     method = search_method(workshop, source)
     return _kept(workshop, f"{source}-{sets}", dataset, lambda: method, workshop.workers)
+
+
+def dense_windows(dataset: Dataset, recipe: Recipe, stride: int) -> GivenProposals:
+    """The anchors of every ``stride``-th position, cut at the border, in pixels of the image."""
+    shapes = configured_anchors(recipe.anchors)
+    entries = {}
+    for example in dataset.examples:
+        size, scale = image_scale(example.height, example.width, recipe.image)
+        cells = [-(-int(side) // (16 * stride)) for side in size]
+        grid = anchor_grid(shapes, *cells, stride=16 * stride).numpy()
+        boxes = grid / np.tile(np.asarray(scale, np.float32), 2)
+        border = np.array((example.height, example.width) * 2, np.float32)
+        boxes = np.clip(boxes, 0, border).astype(np.float32)
+        boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)]
+        entries[example.key] = ScoredBoxes(boxes, np.zeros(len(boxes), np.float32))
+    return GivenProposals(entries, "windows", {"stride": stride}, "dense windows")
 
 
 def rpn_proposals(
@@ -115,9 +121,6 @@ def rpn_proposals(
     Args:
         stage: 1 (unshared) or 3.
         variant: of :data:`VARIANTS`.
-
-    Raises:
-        Absent: data are not there.
     """
     ablation, most = VARIANTS[variant]
 

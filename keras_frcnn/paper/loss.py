@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from keras_frcnn.evaluation.recall import proposal_recall, recall_contrast
+from keras_frcnn.metrics import read_records
 from keras_frcnn.paper.kept_proposals import rpn_proposals
-from keras_frcnn.paper.records import last_losses
-from keras_frcnn.paper.sheet import (
-    NO_RECALL,
-    RECALL_COLUMNS,
-    Column,
-    Sheet,
-    points,
-    recall_cells,
-)
+from keras_frcnn.paper.sheet import NO_RECALL, RECALL_COLUMNS, Column, Sheet, points, recall_cells
 from keras_frcnn.paper.trainings import rpn_alone
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop, countable_objects
+from keras_frcnn.runs import RunFolder
 
 PROPOSALS = 300
 VARIANTS = {
@@ -100,3 +96,13 @@ def make(workshop: Workshop) -> Sheet:
             ),
         ),
     )
+
+
+def last_losses(run: RunFolder, stage: int) -> dict[str, float]:
+    """Mean of every loss of a stage over the last fifth of its records: single images jump."""
+    records = [record for record in read_records(run.metrics_file) if record["stage"] == stage]
+    if not records:
+        raise ValueError(f"{run.metrics_file} has no record of stage {stage}")
+    last = records[-max(1, round(len(records) / 5)) :]
+    names = [name for name in last[0] if name.endswith("loss")]
+    return {name: float(np.mean([record[name] for record in last])) for name in names}

@@ -28,11 +28,7 @@ class Column:
 
 
 # The paper's mAP beside ours, and recall with its 95 % interval, wherever they stand.
-MAP_COLUMNS = (
-    Column("paper, mAP %", 1),
-    Column("ours, mAP %", 1),
-    Column("standard error", 1),
-)
+MAP_COLUMNS = (Column("paper, mAP %", 1), Column("ours, mAP %", 1), Column("standard error", 1))
 RECALL_COLUMNS = (Column("recall at IoU 0.5, %", 1), Column("95 % interval"))
 NO_RECALL: tuple[Cell, ...] = (None, "-")
 

@@ -1,13 +1,8 @@
-"""A detection system of the paper: a detector and the proposals it is given; evaluated once, kept.
-
-Shapes and names
-----------------
-B  bootstrap replicates; D  detections of all images.
-system  e.g. "Fast R-CNN trained on Selective Search, tested on 300 proposals of an RPN".
-"""
+"""A detection system of the paper: a detector and the proposals it is given, evaluated once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,11 +175,7 @@ def claim(first: str, second: str, found: Difference) -> str:
 
 
 def evaluate(workshop: Workshop, system: System, sets: str = TEST_SETS["07"]) -> Evaluated:
-    """A system's figures on a test set.
-
-    Raises:
-        Absent: the annotations are not there; what the server needs is written.
-    """
+    """A system's figures on a test set."""
     dataset, detections = kept_detections(workshop, system, sets)
     if sets == TEST_SETS["12"]:
         archive = write_server_files(workshop.folder / "server", system.name, dataset, detections)
@@ -193,14 +184,25 @@ def evaluate(workshop: Workshop, system: System, sets: str = TEST_SETS["07"]) ->
     return evaluated(dataset, detections)
 
 
+def repeated(
+    workshop: Workshop, system_of: Callable[[int], System], sets: str = TEST_SETS["07"]
+) -> Repeated:
+    """The figures of a system for each seed of the budget.
+
+    Args:
+        system_of: trains it, and makes its proposals, from a seed.
+    """
+    results = []
+    for seed in range(workshop.budget.seeds):
+        system = system_of(seed)
+        results.append(evaluate(workshop, system, sets))
+    return Repeated(tuple(results), system.length)
+
+
 def kept_detections(
     workshop: Workshop, system: System, sets: str = TEST_SETS["07"]
 ) -> tuple[Dataset, dict[str, ImageDetections]]:
-    """The images of a test set that detectors are run on, and what a system finds in them.
-
-    Raises:
-        Absent: data are not there.
-    """
+    """The images of a test set that detectors are run on, and what a system finds in them."""
     dataset = workshop.detected(sets)
     file = workshop.folder / "detections" / f"{system.name}-on-{len(dataset)}.npz"
     if file.exists():
@@ -223,10 +225,7 @@ def detect_all(workshop: Workshop, dataset: Dataset, system: System) -> dict[str
         boxes_given=True,
     )
     found = detect_dataset(
-        detector,
-        dataset,
-        given=system.proposals.given.best(system.most),
-        workers=workshop.workers,
+        detector, dataset, given=system.proposals.given.best(system.most), workers=workshop.workers
     )
     passes = TrainingDisplay(workshop.console, []).passes(dataset.examples, "detections")
     detections = {example.key: each for _, (example, each) in zip(passes, found, strict=True)}

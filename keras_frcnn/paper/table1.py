@@ -22,13 +22,7 @@ from keras_frcnn.paper.sheet import (
     points,
     recall_cells,
 )
-from keras_frcnn.paper.systems import (
-    Repeated,
-    System,
-    comparison,
-    error_meaning,
-    evaluate,
-)
+from keras_frcnn.paper.systems import Repeated, System, comparison, error_meaning, repeated
 from keras_frcnn.paper.trainings import fast_rcnn, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop, countable_objects
 from keras_frcnn.runs import RunFolder
@@ -122,20 +116,17 @@ def make(workshop: Workshop) -> Sheet:
 
 
 def outcome(workshop: Workshop, setting: Setting, network: str) -> Outcome:
-    """Trains, proposes, detects and evaluates what a row needs, as far as it is not there.
+    """Trains, proposes, detects and evaluates what a row needs, as far as it is not there."""
+    kept = []
 
-    Raises:
-        Absent: data, weights or a library are not there.
-    """
-    results, kept = [], []
-    for seed in range(workshop.budget.seeds):
+    def system(seed: int) -> System:
         detector, stage = _detector(workshop, setting, network, seed)
         kept.append(_proposals(workshop, setting, network, seed))
-        system = System(detector, stage, kept[-1], setting.proposals)
-        results.append(evaluate(workshop, system))
-    first = kept[0]
+        return System(detector, stage, kept[-1], setting.proposals)
+
+    result, first = repeated(workshop, system), kept[0]
     recall = proposal_recall(first.dataset, first.boxes, setting.proposals)
-    return Outcome(Repeated(tuple(results), system.length), recall, first)
+    return Outcome(result, recall, first)
 
 
 def _detector(

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_frcnn.benchmark.image_parts import time_parts
 from keras_frcnn.data.images import read_image
 from keras_frcnn.detection.network_detector import NetworkDetector, load_run
-from keras_frcnn.evaluation.timing import PARTS, PartTimes, time_parts
 from keras_frcnn.network.backbones import vgg16, zf
 from keras_frcnn.paper import published
 from keras_frcnn.paper.kept_proposals import search_method
-from keras_frcnn.paper.receptive_field import receptive_field
 from keras_frcnn.paper.sheet import Column, Sheet
 from keras_frcnn.paper.trainings import compressed, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.timing import Timing
 
 REPETITIONS = 10
 SEARCHED_IMAGES = 5  # Selective Search takes seconds an image
 BOXES = 2000
 NAMES = {"vgg16": "VGG-16", "zf": "ZF"}
 BASES = {"vgg16": vgg16.build_base, "zf": zf.build_base}
+PARTS = ("conv", "proposal", "region-wise")
 SHARES = ("conv", "proposals", "region-wise")
 SVD = "SS + Fast R-CNN with SVD, without proposals (text)"
 
@@ -43,16 +45,14 @@ def make(workshop: Workshop) -> Sheet:
             if label not in measured:
                 predictor = load_run(four_steps(workshop, own).path)
                 if method == "rpn":
-                    found = time_parts(predictor, image, repetitions=REPETITIONS)
-                    measured[label] = _parts(found)
-                    remarks.extend(_about(predictor, own, found))
+                    timings, rois = time_parts(predictor, image, repetitions=REPETITIONS)
+                    measured[label] = _parts(timings)
+                    remarks.extend(_about(predictor, own, rois))
                 else:
                     measured[label] = _with_search(workshop, predictor, image, remarks)
         except Absent as reason:
             remarks.append(f"{label}: {reason}.")
-            rows.append(_row(label, "ours", {}))
-            continue
-        rows.append(_row(label, "ours", measured[label]))
+        rows.append(_row(label, "ours", measured.get(label, {})))
     unknown = (None,) * (1 + len(SHARES))
     rows.append((SVD, "paper", "-", "-", "-", published.TABLE4_SVD_MILLISECONDS, *unknown))
     rows.append(_svd_row(workshop, image, remarks))
@@ -94,8 +94,10 @@ def _text(median: float, spread: float | None) -> str:
     return f"{median:.0f}" if spread is None else f"{median:.0f} +- {spread:.0f}"
 
 
-def _parts(found: PartTimes) -> Milliseconds:
-    return {part: (found.median(part), found.spread(part)) for part in found.seconds}
+def _parts(timings: dict[str, Timing]) -> Milliseconds:
+    return {
+        part: (1000 * timing.median_wall, 1000 * timing.spread) for part, timing in timings.items()
+    }
 
 
 def _with_search(
@@ -110,13 +112,13 @@ def _with_search(
         search(pixels)
         seconds.append(time.perf_counter() - start)
     boxes = search(image).best(BOXES).boxes_image
-    found = time_parts(predictor, image, given=boxes, repetitions=REPETITIONS)
+    timings, _ = time_parts(predictor, image, given=boxes, repetitions=REPETITIONS)
     low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75))
     remarks.append(
         f"Selective Search found {len(boxes)} boxes in this image (the paper: about 2000); its "
         f"time is the median of {len(seconds)} images."
     )
-    return {**_parts(found), "proposal": (1000 * median, 500 * (high - low))}
+    return {**_parts(timings), "proposal": (1000 * median, 500 * (high - low))}
 
 
 def _svd_row(workshop: Workshop, image: np.ndarray, remarks: list[str]):
@@ -127,23 +129,45 @@ def _svd_row(workshop: Workshop, image: np.ndarray, remarks: list[str]):
     except Absent as reason:
         remarks.append(f"{SVD}: {reason}.")
         return _row(SVD, "ours", {})
-    found = time_parts(predictor, image, given=boxes, repetitions=REPETITIONS)
-    return _row(SVD, "ours", _parts(found))
+    timings, _ = time_parts(predictor, image, given=boxes, repetitions=REPETITIONS)
+    return _row(SVD, "ours", _parts(timings))
 
 
-def _about(predictor: NetworkDetector, network: str, found: PartTimes):
+def _about(predictor: NetworkDetector, network: str, rois: int):
     """Sizes of the parts, and of how many proposals the times are."""
     model = predictor.model
-    count = {
-        "convolutions": sum(layer.count_params() for layer in model.layers("base")),
-        "RPN": sum(layer.count_params() for layer in model.layers("rpn")),
-        "detector's head": sum(layer.count_params() for layer in model.layers("head")),
-    }
-    sizes = ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in count.items())
+    parts = {"convolutions": "base", "RPN": "rpn", "detector's head": "head"}
+    sizes = ", ".join(
+        f"{name} {sum(layer.count_params() for layer in model.layers(part)) / 1e6:.1f} M"
+        for name, part in parts.items()
+    )
     paper = published.RPN_PARAMETERS.get(network)
     beside = f" (paper: RPN {paper / 1e6:.1f} M)" if paper else ""
     yield f"{network}: parameters: {sizes}{beside}."
-    yield f"{network}: timed with {found.rois} proposals."
+    yield f"{network}: timed with {rois} proposals."
+
+
+def receptive_field(layers: Iterable[keras.layers.Layer]) -> int:
+    """Pixels along a side that one cell of the output depends on, for a chain of square layers.
+
+    The RPN's 3x3 convolution over VGG-16's conv5_3 sees 228 pixels, over ZF's conv5 171.
+
+    Raises:
+        ValueError: the layers are no chain, or a kernel or stride is not square.
+    """
+    field, jump = 1, 1
+    for layer in layers:
+        if isinstance(layer, keras.layers.Add):
+            raise ValueError(f"{layer.name} joins branches: this is no chain of layers")
+        kernel = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
+        if kernel is None:
+            continue
+        strides = getattr(layer, "strides", (1, 1))
+        if len(set(kernel)) != 1 or len(set(strides)) != 1:
+            raise ValueError(f"{layer.name} is not square: kernel {kernel}, strides {strides}")
+        field += (kernel[0] - 1) * jump
+        jump *= strides[0]
+    return field
 
 
 def _fields():

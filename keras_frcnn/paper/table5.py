@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from keras_frcnn.paper import published
 from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals
 from keras_frcnn.paper.sheet import MAP_COLUMNS, Column, Sheet
-from keras_frcnn.paper.systems import (
-    Repeated,
-    System,
-    comparison,
-    error_meaning,
-    evaluate,
-)
+from keras_frcnn.paper.systems import System, comparison, error_meaning, repeated
 from keras_frcnn.paper.trainings import fast_rcnn, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 
@@ -30,23 +26,19 @@ def make(workshop: Workshop) -> Sheet:
     for key, labels in LABELS.items():
         paper = published.TABLE5[key]
         try:
-            systems = [_system(workshop, network, key, seed) for seed in range(seeds)]
-            results = tuple(evaluate(workshop, system) for system in systems)
-            result = found[key] = Repeated(results, systems[0].length)
+            result = found[key] = repeated(workshop, partial(_system, workshop, network, key))
         except Absent as reason:
             rows.append((*labels, paper, None, None, str(reason)))
             continue
         if key != "two-stage":
-            windows = f", {systems[0].proposals.mean_number():,.0f} an image"
+            dense = external_proposals(workshop, "windows", TEST_SETS["07"])
+            windows = f", {dense.mean_number():,.0f} an image"
         rows.append((*labels, paper, result.mean, result.error, ""))
     stride = workshop.budget.window_stride
     thinned = "every position" if stride == 1 else f"one position in {stride} in both directions"
     remarks = [
         comparison(
-            "Two-stage",
-            f"one-stage with scales: {LABELS[key][3]}",
-            found["two-stage"],
-            found[key],
+            "Two-stage", f"one-stage with scales: {LABELS[key][3]}", found["two-stage"], found[key]
         )
         for key in ("one-stage-1", "one-stage-5")
         if key in found and "two-stage" in found

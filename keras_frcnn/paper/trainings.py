@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_frcnn.compress import compress_run
-from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import check_test_lists
 from keras_frcnn.paper.kept_proposals import external_proposals
 from keras_frcnn.paper.workshop import TRAINING_SETS, Absent, Workshop
@@ -25,11 +23,7 @@ FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}
 
 
 def four_steps(workshop: Workshop, network: str, training: str = "07", seed: int = 0) -> RunFolder:
-    """The finished alternating training of a network; a run that was given is preferred.
-
-    Raises:
-        Absent: data or weights are not there.
-    """
+    """The finished alternating training of a network; a run that was given is preferred."""
     sets = TRAINING_SETS[training].split("+")
     for run in workshop.runs:
         config = run.read_config()
@@ -41,11 +35,7 @@ def four_steps(workshop: Workshop, network: str, training: str = "07", seed: int
 
 
 def rpn_alone(workshop: Workshop, name: str, network: str, recipe: Recipe) -> RunFolder:
-    """A run of stage 1, by a recipe of its own; that of the four steps where it is the same.
-
-    Raises:
-        Absent: data or weights are not there.
-    """
+    """A run of stage 1, by a recipe of its own; that of the four steps where it is the same."""
     whole = RunFolder(workshop.folder / "runs" / _four_steps_name(network, "07", 0))
     if whole.weights_file("stage1").exists() and whole.read_config().recipe == recipe:
         return whole
@@ -55,11 +45,7 @@ def rpn_alone(workshop: Workshop, name: str, network: str, recipe: Recipe) -> Ru
 def fast_rcnn(
     workshop: Workshop, network: str, source: str, training: str = "07", seed: int = 0
 ) -> RunFolder:
-    """Fast R-CNN trained on ``ss``, ``eb`` or ``windows``.
-
-    Raises:
-        Absent: data, weights or a library are not there.
-    """
+    """Fast R-CNN trained on ``ss``, ``eb`` or ``windows``."""
     workshop.initial_weights(network)  # absent weights should not cost a search for proposals
     proposals = external_proposals(workshop, source, TRAINING_SETS[training])
     name = f"fast-rcnn-{network}-{proposals.name}-{seed}"
@@ -85,9 +71,6 @@ def trained(
         stages: of the four steps.
         recipe: default: the paper's at the budget.
         given: train stage 2 alone, on these proposals.
-
-    Raises:
-        Absent: data or weights are not there.
     """
     run = RunFolder(workshop.folder / "runs" / name)
     if is_finished(run, stages):
@@ -112,16 +95,26 @@ def trained(
         ),
         recipe=recipe or workshop.budget.recipe(dataset.sets),
     )
-    _fit(workshop, run, config, dataset, initial, given)
+    workshop.say(f"training {run.path}")
+    options = TrainingOptions(initial_weights=initial, workers=workshop.workers)
+    display = display_of(config, dataset, workshop.console)
+    origin = Origin(command_line())
+    try:
+        train_run(run, config, dataset, options, display, given=given, origin=origin)
+    except TrainingStopped as stop:
+        advice = "the same command goes on there"
+        raise TrainingStopped(stop.received, stop.happened, advice) from stop
+    except TrainingDiverged as diverged:
+        workshop.say(str(diverged))
+        raise Absent(
+            f"the training {run.path.name} diverged: {diverged.what} at iteration "
+            f"{diverged.iteration:,} of stage {diverged.stage}"
+        ) from diverged
     return run
 
 
 def compressed(workshop: Workshop, run: RunFolder) -> RunFolder:
-    """The run with fc6 and fc7 by truncated SVD: 1024 and 256 of 4096 (Fast R-CNN, 4.4).
-
-    Raises:
-        Absent: the network has no such layers.
-    """
+    """The run with fc6 and fc7 by truncated SVD: 1024 and 256 of 4096 (Fast R-CNN, 4.4)."""
     out = RunFolder(workshop.folder / "runs" / f"{run.path.name}-svd")
     if out.weights_file(FINAL).exists():
         return out
@@ -136,36 +129,3 @@ def compressed(workshop: Workshop, run: RunFolder) -> RunFolder:
 
 def _four_steps_name(network: str, training: str, seed: int) -> str:
     return f"four-steps-{network}-{training}-{seed}"
-
-
-def _fit(
-    workshop: Workshop,
-    run: RunFolder,
-    config: RunConfig,
-    dataset: Dataset,
-    initial: Path | None,
-    given: GivenProposals | None,
-) -> None:
-    """Trains a run to its end, from where it stopped if it is there.
-
-    Raises:
-        Absent: it diverged.
-        UserError: another process trains it.
-        TrainingStopped: after a signal; all that was finished is written.
-    """
-    workshop.say(f"training {run.path}")
-    options = TrainingOptions(initial_weights=initial, workers=workshop.workers)
-    display = display_of(config, dataset, workshop.console)
-    try:
-        train_run(
-            run, config, dataset, options, display, given=given, origin=Origin(command_line())
-        )
-    except TrainingStopped as stop:
-        advice = "the same command goes on there"
-        raise TrainingStopped(stop.received, stop.happened, advice) from stop
-    except TrainingDiverged as diverged:
-        workshop.say(str(diverged))
-        raise Absent(
-            f"the training {run.path.name} diverged: {diverged.what} at iteration "
-            f"{diverged.iteration:,} of stage {diverged.stage}"
-        ) from diverged

@@ -6,13 +6,7 @@ from keras_frcnn.data.voc import VOC_CLASSES
 from keras_frcnn.paper import published
 from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals
 from keras_frcnn.paper.sheet import MAP_COLUMNS, Cell, Column, Sheet
-from keras_frcnn.paper.systems import (
-    Repeated,
-    System,
-    comparison,
-    error_meaning,
-    evaluate,
-)
+from keras_frcnn.paper.systems import Repeated, System, comparison, error_meaning, repeated
 from keras_frcnn.paper.trainings import fast_rcnn, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, TRAINING_SETS, Absent, Workshop
 
@@ -28,6 +22,14 @@ TITLES = {
     "table6": "Table 6: average precision per class on VOC 2007 test, VGG-16",
     "table7": "Table 7: average precision per class on VOC 2012 test, VGG-16",
 }
+MEAN_COLUMNS = (
+    *(Column("proposals"), Column("number", 0), Column("trained on")),
+    *(*MAP_COLUMNS, Column("remark")),
+)
+CLASS_COLUMNS = (
+    *(Column("proposals"), Column("trained on"), Column("whose"), Column("mAP", 1)),
+    *(Column(name, 1) for name in VOC_CLASSES),
+)
 YEARS = {"table2": "07", "table6": "07", "table3": "12", "table7": "12"}
 
 
@@ -39,37 +41,38 @@ def make(workshop: Workshop, name: str) -> Sheet:
     absent: dict[tuple[str, str], str] = {}
     for system in PUBLISHED[year]:
         try:
-            found[system] = repeated(workshop, network, system, year)
+            found[system] = tested(workshop, network, system, year)
         except Absent as reason:
             absent[system] = str(reason)
-    per_class = name in ("table6", "table7")
-    if not per_class:
-        rows = _rows(year, found, absent)
-    else:
+    if name in ("table6", "table7"):
+        columns = CLASS_COLUMNS
         rows = _class_rows(year, found, absent, workshop.class_names == VOC_CLASSES)
+    else:
+        columns, rows = MEAN_COLUMNS, _rows(year, found, absent)
+    remarks = list(_remarks(found, absent))
+    if year == "07":
+        remarks.append(
+            "By the paper's own code the first row is "
+            f"{published.REPEATED_MEAN} +- {published.REPEATED_DEVIATION} in six runs (footnote)."
+        )
     return Sheet(
         name=name,
         title=TITLES[name],
-        columns=_class_columns() if per_class else _mean_columns(),
+        columns=columns,
         rows=tuple(rows),
         caption=f"{workshop.caption(workshop.budget.seeds)} {network}; {_lengths(workshop)}; "
         f"{_tested(found, year)}; {error_meaning(workshop.budget.seeds)}.",
-        remarks=(*_remarks(found, absent), *_about(name)),
+        remarks=tuple(remarks),
     )
 
 
-def repeated(workshop: Workshop, network: str, system: tuple[str, str], year: str) -> Repeated:
-    """The evaluations of a system, one for each seed.
-
-    Raises:
-        Absent: data, annotations, weights or a library are not there.
-    """
+def tested(workshop: Workshop, network: str, system: tuple[str, str], year: str) -> Repeated:
+    """The evaluations of a system, one for each seed."""
     method, training = system
-    _, most = METHODS[method]
     test = TEST_SETS[year]
     workshop.data(test)  # absent images should not cost a training
-    results = []
-    for seed in range(workshop.budget.seeds):
+
+    def system_of(seed: int) -> System:
         if method == "ss":
             detector = fast_rcnn(workshop, network, "ss", training, seed=seed)
             stage, proposals = None, external_proposals(workshop, "ss", test)
@@ -77,14 +80,9 @@ def repeated(workshop: Workshop, network: str, system: tuple[str, str], year: st
             detector = four_steps(workshop, network, training, seed=seed)
             stage, rpn_stage = (4, 3) if method == "rpn-shared" else (2, 1)
             proposals = rpn_proposals(workshop, detector, test, stage=rpn_stage)
-        tested = System(detector, stage, proposals, most)
-        results.append(evaluate(workshop, tested, test))
-    return Repeated(tuple(results), tested.length)
+        return System(detector, stage, proposals, METHODS[method][1])
 
-
-def _mean_columns() -> tuple[Column, ...]:
-    texts = (Column("proposals"), Column("number", 0), Column("trained on"))
-    return (*texts, *MAP_COLUMNS, Column("remark"))
+    return repeated(workshop, system_of, test)
 
 
 def _rows(year: str, found, absent):
@@ -93,11 +91,6 @@ def _rows(year: str, found, absent):
         ours = found.get((method, training))
         numbers: tuple[Cell, Cell] = (None, None) if ours is None else (ours.mean, ours.error)
         yield (label, most, training, paper, *numbers, absent.get((method, training), ""))
-
-
-def _class_columns() -> tuple[Column, ...]:
-    texts = (Column("proposals"), Column("trained on"), Column("whose"))
-    return (*texts, Column("mAP", 1), *(Column(name, 1) for name in VOC_CLASSES))
 
 
 def _class_rows(year: str, found, absent, same_classes: bool):
@@ -123,14 +116,6 @@ def _remarks(found, absent):
             yield comparison(name, other, found[first], found[second])
     for system, reason in absent.items():
         yield f"{METHODS[system[0]][0]}, {system[1]}: {reason}."
-
-
-def _about(name: str):
-    if name in ("table2", "table6"):
-        yield (
-            "By the paper's own code the first row is "
-            f"{published.REPEATED_MEAN} +- {published.REPEATED_DEVIATION} in six runs (footnote)."
-        )
 
 
 def _lengths(workshop: Workshop) -> str:

@@ -41,7 +41,10 @@ _FREE = ("seeds", "detect_images", "window_stride")
 
 
 class Absent(Exception):
-    """Something that an experiment needs does not exist here; the message says what and why."""
+    """Something that an experiment needs does not exist here; the message says what and why.
+
+    Raised by whatever reads data or weights, trains, proposes, detects or evaluates.
+    """
 
 
 @dataclass
@@ -76,27 +79,22 @@ class Workshop:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def data(self, sets: str) -> Dataset:
-        """Image sets such as ``2007:test``, cut to the budget.
-
-        Raises:
-            Absent: the devkit does not have them.
-        """
+        """Image sets such as ``2007:test``, cut to the budget."""
         whole = self._whole(sets)
         return dataclasses.replace(whole, examples=whole.examples[: self.budget.images])
 
     def detected(self, sets: str) -> Dataset:
-        """The first images of :meth:`data`, as many as detectors are run on.
-
-        Raises:
-            Absent: the devkit does not have them.
-        """
+        """The first images of :meth:`data`, as many as detectors are run on."""
         some = self.data(sets)
         return dataclasses.replace(some, examples=some.examples[: self.budget.detect_images])
 
     def _whole(self, sets: str) -> Dataset:
         if sets not in self._datasets:
             for part in sets.split("+"):
-                self._check_set(part)
+                year, split = part.split(":")
+                lists = self.devkit / f"VOC{year}" / "ImageSets" / "Main"
+                if not (lists / f"{split}.txt").is_file():
+                    raise Absent(f"the devkit has no VOC {year} {split}")
             names = None if sets == TRAINING_SETS["07"] else self.class_names
             if sets in TEST_SETS.values() and not has_annotations(self.devkit, sets):
                 dataset = load_unannotated(self.devkit, sets, names)
@@ -109,23 +107,13 @@ class Workshop:
             self._datasets[sets] = dataset
         return self._datasets[sets]
 
-    def _check_set(self, part: str) -> None:
-        year, split = part.split(":")
-        file = self.devkit / f"VOC{year}" / "ImageSets" / "Main" / f"{split}.txt"
-        if not file.is_file():
-            raise Absent(f"the devkit has no VOC {year} {split}")
-
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         """Classes of the experiments: those of VOC 2007 trainval."""
         return self.data(TRAINING_SETS["07"]).class_names
 
     def initial_weights(self, network: str) -> Path | None:
-        """The file that trainings of a network start from; ``None``: random weights.
-
-        Raises:
-            Absent: there is none.
-        """
+        """The file that trainings of a network start from; ``None``: random weights."""
         if network not in self.weights:
             raise Absent(f"no ImageNet weights for {network} were given")
         return self.weights[network]

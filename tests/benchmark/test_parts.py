@@ -17,11 +17,11 @@ import pytest
 from rich.console import Console
 
 from keras_frcnn.benchmark import report, training
-from keras_frcnn.benchmark.measure import Timing
 from keras_frcnn.benchmark.setting import Setting, random_batch, random_model
 from keras_frcnn.benchmark.testing import ALL, parts_of_testing
 from keras_frcnn.benchmark.training import STAGES, parts_of_training
 from keras_frcnn.cli import benchmark as command
+from keras_frcnn.timing import Timing
 
 SMALL = Setting("tiny", 96, 128, 20)
 

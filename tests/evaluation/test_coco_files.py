@@ -9,9 +9,9 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.coco_files import (
     OUTSIDE_EVERY_RANGE,
-    CocoNames,
     coco_annotations,
     image_numbers,
+    with_names,
     write_coco,
 )
 from keras_frcnn.evaluation.sources import read_detections
@@ -125,6 +125,6 @@ def test_numbers_of_another_programs_annotations(make_dataset, tmp_path):
 def test_what_is_no_annotations_file(tmp_path, text):
     (tmp_path / "truth.json").write_text(text)
     with pytest.raises(UserError, match=r"truth\.json"):
-        CocoNames(tmp_path / "truth.json")
+        with_names([], tmp_path / "truth.json")
     with pytest.raises(UserError, match="cannot be read"):
-        CocoNames(tmp_path / "none.json")
+        with_names([], tmp_path / "none.json")

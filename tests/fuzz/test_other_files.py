@@ -20,7 +20,7 @@ import pytest
 
 from keras_frcnn.anchor_files import read_anchors, write_anchors
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.coco_files import CocoNames
+from keras_frcnn.evaluation.coco_files import with_names
 from keras_frcnn.evaluation.sources import read_detections
 from keras_frcnn.network.weight_files import write_arrays
 from keras_frcnn.proposals.files import read_proposals, write_proposals
@@ -107,7 +107,7 @@ def test_damaged_detections(tmp_path, data, seed):
 def test_texts_that_are_no_annotations_of_coco(tmp_path, text):
     path = tmp_path / "annotations.json"
     path.write_text(text)
-    survive(path, lambda: CocoNames(path))
+    survive(path, lambda: with_names([], path))
 
 
 LINE = b"000001 0.5 21 11 60 40\n"

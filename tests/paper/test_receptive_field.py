@@ -12,7 +12,7 @@ import pytest
 
 from keras_frcnn.network.backbones import vgg16, zf
 from keras_frcnn.paper.published import RECEPTIVE_FIELDS
-from keras_frcnn.paper.receptive_field import receptive_field
+from keras_frcnn.paper.table4 import receptive_field
 
 
 @pytest.mark.parametrize(("module", "network"), [(vgg16, "vgg16"), (zf, "zf")])

@@ -96,6 +96,9 @@ def test_difference_is_paired():
     found = difference(results(55.0), results(50.0))
     assert (found.value, found.resolved) == (5.0, True)
     assert found.error == pytest.approx(0.0, abs=1e-12)
+    found = difference(results(55.0), results(50.0, replicates=BASE[[1, 0, 2]]))
+    assert found.error == pytest.approx(np.std([-10, 10, 0], ddof=1))
+    assert not found.resolved
 
 
 def test_seeds_that_differ_widen_the_error():

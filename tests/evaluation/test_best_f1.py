@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_frcnn.evaluation.operating_point import OperatingPoint, best_f1
+from keras_frcnn.evaluation.voc import OperatingPoint, best_f1
 
 
 def test_by_hand():
