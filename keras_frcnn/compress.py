@@ -27,7 +27,8 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.provenance import weights_metadata
 from keras_frcnn.recipes import Compression
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
 
 COMPRESSED_LAYERS = ("fc6", "fc7")
 _ROWS = 4096  # of a kernel that are in float64 at a time

@@ -13,28 +13,13 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.files import digest_of
 from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.run_config import RunConfig, identity
-from keras_frcnn.runs import FINAL, RunFolder
-
-# Proposals are the parts ``proposals1``, ``proposals3`` and ``given``, all others are weights.
-_STAGES = {
-    "stage1": (),
-    "proposals1": ("stage1",),
-    "stage2": ("proposals1",),
-    "stage3": ("stage2",),
-    "proposals3": ("stage2", "stage3"),
-    "stage4": ("stage2", "proposals3"),
-    FINAL: ("stage2", "stage3", "stage4"),
-}
-_MADE_FROM = {
-    "alternating": _STAGES,
-    "joint": {FINAL: ()},
-    "fast-rcnn": {"given": (), "stage2": ("given",)},
-}
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import GIVEN, made_from
 
 
 def file_of(run: RunFolder, part: str) -> Path:
-    """Where a part of a run lies."""
-    if part == "given":
+    """Where a part of a run lies: ``proposals1``, ``proposals3``, ``given``, or weights."""
+    if part == GIVEN:
         return run.given_proposals_file
     if part.startswith("proposals"):
         return run.proposals_file(int(part.removeprefix("proposals")))
@@ -43,7 +28,7 @@ def file_of(run: RunFolder, part: str) -> Path:
 
 def record_of(run: RunFolder, config: RunConfig, part: str) -> dict[str, Any]:
     """What a part says of itself: its run, its name, and the files there that it is made from."""
-    sources = {name: file_of(run, name) for name in _MADE_FROM[config.mode].get(part, ())}
+    sources = {name: file_of(run, name) for name in made_from(config.mode).get(part, ())}
     return {
         "run": identity(config),
         "part": part,
@@ -97,7 +82,7 @@ def check_parts(run: RunFolder, config: RunConfig) -> None:
     Raises:
         UserError: as :func:`check_record` and :func:`open_layers`.
     """
-    for part in _MADE_FROM[config.mode]:
+    for part in made_from(config.mode):
         file = file_of(run, part)
         if "proposals" not in file.parts[-2:-1] and file.exists():
             with open_layers(file) as opened:

@@ -13,169 +13,101 @@ from keras_frcnn.benchmark.testing import Part
 from keras_frcnn.data.pipeline import batch_signature
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.network.variables import trained_variables
-from keras_frcnn.training.objectives import (
-    detector_objective,
-    joint_objective,
-    rpn_objective,
-)
-from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
-from keras_frcnn.training.step import TrainingStep, variable_taken_last
+from keras_frcnn.stages import STAGES, Stage
+from keras_frcnn.training.step import TrainingStep, step_of
 
 Batch = dict[str, tf.Tensor]
 
 RATE = 1e-6
-STAGES = ("stage1", "bare1", "stage2", "bare2", "stage3", "stage4", "joint")
+_STAGES = {f"stage{stage.number}": stage for stage in STAGES["alternating"]}
+_STAGES |= {"joint": STAGES["joint"][0]}
+PARTS = ("stage1", "bare1", "stage2", "bare2", "stage3", "stage4", "joint")
 
 
-def parts_of_training(model: FasterRcnn, names: Sequence[str] = STAGES) -> dict[str, Part]:
-    """Some parts of :data:`STAGES` on random images, all on one network."""
-    return {name: _BUILDERS[name](model) for name in names}
+def parts_of_training(model: FasterRcnn, names: Sequence[str] = PARTS) -> dict[str, Part]:
+    """Some of :data:`PARTS` on random images, all on one network."""
+    return {name: _part(model, name) for name in names}
 
 
-def rpn_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
-    """The step of stage 1; of stage 3 where the batch has features."""
-    layers = model.layers(*(() if "features" in batch else ("base",)), "rpn", trained=True)
-    return _step(model, rpn_objective(model, Normalisation.identity(4)), layers, batch)
-
-
-def detector_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
-    """The step of stage 2; of stage 4 where the batch has features."""
-    layers = model.layers(*(() if "features" in batch else ("base",)), "head", trained=True)
-    images = model.recipe.detector.images_per_step
-    objective = detector_objective(model, _no_normalisation(model), images)
-    return _step(model, objective, layers, batch)
-
-
-def joint_step(model: FasterRcnn, batch: Batch) -> TrainingStep:
-    """A step of joint training on one image."""
-    layers = model.layers(trained=True)
-    return _step(model, joint_objective(model, _no_normalisation(model)), layers, batch)
-
-
-StepOf = Callable[[FasterRcnn, Batch], TrainingStep]
-
-# Which heads each of them trains.
-HEADS: dict[StepOf, tuple[str, ...]] = {
-    rpn_step: ("rpn",),
-    detector_step: ("detector",),
-    joint_step: ("rpn", "detector"),
-}
-
-
-def _part(step_of: StepOf, *, cached: bool = False):
-    """A builder of :data:`_BUILDERS`: the step on a random batch, or on its features."""
-
-    def build(model: FasterRcnn) -> Part:
-        images = _images(model, step_of)
-        batch = random_batch(model.recipe.image, images)
-        batch = _with_features(model, batch) if cached else batch
-        step, seed = step_of(model, batch), tf.constant([0, 0])
-        return Part(
-            lambda: step.run((batch,), tf.constant(RATE), seed)["loss"].numpy(),
-            lambda: _count(model, step_of, step, batch),
-            images,
-        )
-
-    return build
-
-
-def _bare(step_of: StepOf):
-    """A builder of :data:`_BUILDERS`: the arithmetic of a step and its update."""
-
-    def build(model: FasterRcnn) -> Part:
-        images = _images(model, step_of)
-        batch = random_batch(model.recipe.image, images)
-        step = step_of(model, batch)
-        arithmetic = _arithmetic(model, step_of, step, cached=False)
-        shape = _pooled_shape(model, step_of)
-        pooled = tf.constant(np.random.default_rng(0).random(shape, np.float32))
-
-        @tf.function
-        def bare(pixels, pooled):
-            gradients, *kept = arithmetic(pixels, pooled)
-            step.optimizer.apply(gradients, tf.constant(RATE))
-            return [tf.reshape(value, (-1,))[0] for value in tf.nest.flatten(kept)]
-
-        return Part(
-            lambda: bare(batch["image"], pooled)[-1].numpy(),
-            lambda: _count(model, step_of, step, batch),
-            images,
-        )
-
-    return build
-
-
-def _count(model: FasterRcnn, step_of: StepOf, step: TrainingStep, batch: Batch) -> int:
-    """Operations of a step, its RoIs as many as it samples at most."""
-    cached = "features" in batch
-    return count_operations(
-        tf.function(_arithmetic(model, step_of, step, cached=cached)),
-        batch["features" if cached else "image"],
-        tf.TensorSpec(_pooled_shape(model, step_of)),
+def step_on(model: FasterRcnn, name: str, batch: Batch) -> TrainingStep:
+    """The step of ``stage1`` to ``stage4`` or ``joint``, for batches as this one."""
+    stage, features = _STAGES[name], batch.get("features")
+    size = (model.number_of_classes, 4) if "head" in stage.trains else (4,)
+    signature = batch_signature(
+        batch["size"].shape[0],
+        None if features is None else features.shape[-1],
+        None if features is None else features.dtype,
     )
+    return step_of(model, stage.trains, Normalisation.identity(*size), signature)
 
 
-def _arithmetic(
-    model: FasterRcnn, step_of: StepOf, step: TrainingStep, *, cached: bool
-) -> Callable:
+def _part(model: FasterRcnn, name: str) -> Part:
+    """A step on a random batch, or its arithmetic alone, with the update."""
+    is_bare = name.startswith("bare")
+    name = name.replace("bare", "stage")
+    stage = _STAGES[name]
+    images = model.recipe.detector.images_per_step if "rpn" not in stage.trains else 1
+    batch = random_batch(model.recipe.image, images)
+    if stage.is_shared:
+        batch = _with_features(model, batch)
+    step = step_on(model, name, batch)
+    arithmetic = _arithmetic(model, stage, step)
+    shape = _pooled_shape(model, stage)
+
+    def count() -> int:
+        """Operations of a step, its RoIs as many as it samples at most."""
+        inputs = batch["features" if stage.is_shared else "image"]
+        return count_operations(tf.function(arithmetic), inputs, tf.TensorSpec(shape))
+
+    if not is_bare:
+        seed = tf.constant([0, 0])
+        return Part(
+            lambda: step.run((batch,), tf.constant(RATE), seed)["loss"].numpy(), count, images
+        )
+    pooled = tf.constant(np.random.default_rng(0).random(shape, np.float32))
+
+    @tf.function
+    def bare(pixels, pooled):
+        gradients, *kept = arithmetic(pixels, pooled)
+        step.optimizer.apply(gradients, tf.constant(RATE))
+        return [tf.reshape(value, (-1,))[0] for value in tf.nest.flatten(kept)]
+
+    return Part(lambda: bare(batch["image"], pooled)[-1].numpy(), count, images)
+
+
+def _arithmetic(model: FasterRcnn, stage: Stage, step: TrainingStep) -> Callable:
     """``(images or features, pooled) -> gradients, [gradient toward pooled], outputs``.
 
     The detector's head works on what was pooled. The gradient toward that is computed where a step
     goes on to the base with it, but nothing of RoI pooling.
     """
-    variables, heads = step.optimizer.variables_trained, HEADS[step_of]
+    variables, parts = step.optimizer.variables_trained, stage.trains
 
     def run(inputs, pooled):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([*variables, pooled])
-            features = inputs if cached else model.base(inputs, training=False)
+            features = inputs if stage.is_shared else model.base(inputs, training=False)
             outputs = [features]
-            if "rpn" in heads:
+            if "rpn" in parts:
                 outputs += model.rpn_head(features)
-            if "detector" in heads:
+            if "head" in parts:
                 hidden = model.backbone.head(pooled)
                 outputs += [layer(hidden) for layer in (model.cls_score, model.bbox_pred)]
         gradients = tape.gradient(outputs, [*variables, pooled])
-        toward_pooled = [] if cached or "detector" not in heads else gradients[-1:]
+        toward_pooled = gradients[-1:] if {"base", "head"} <= set(parts) else []
         return gradients[:-1], toward_pooled, outputs
 
     return run
 
 
-def _images(model: FasterRcnn, step_of: StepOf) -> int:
-    return model.recipe.detector.images_per_step if step_of is detector_step else 1
-
-
-def _pooled_shape(model: FasterRcnn, step_of: StepOf) -> tuple[int, ...]:
+def _pooled_shape(model: FasterRcnn, stage: Stage) -> tuple[int, ...]:
     """Of what is pooled in a step: (RoIs, p, p, F)."""
     recipe, backbone = model.recipe, model.backbone
-    rois = {
-        rpn_step: 0,
-        detector_step: recipe.detector.rois_per_step,
-        joint_step: recipe.joint_rois_per_image,
-    }[step_of]
+    rois = 0
+    if "head" in stage.trains:
+        is_joint = "rpn" in stage.trains
+        rois = recipe.joint_rois_per_image if is_joint else recipe.detector.rois_per_step
     return rois, backbone.roi_size, backbone.roi_size, backbone.channels
-
-
-_BUILDERS: dict[str, Callable[[FasterRcnn], Part]] = {
-    "stage1": _part(rpn_step),
-    "bare1": _bare(rpn_step),
-    "stage2": _part(detector_step),
-    "bare2": _bare(detector_step),
-    "stage3": _part(rpn_step, cached=True),
-    "stage4": _part(detector_step, cached=True),
-    "joint": _part(joint_step),
-}
-
-
-def optimizer_of(model: FasterRcnn, layers: Sequence) -> MomentumOptimizer:
-    """Momentum for the weights of some layers."""
-    return MomentumOptimizer(trained_variables(layers), model.recipe.optimizer)
-
-
-def _no_normalisation(model: FasterRcnn) -> Normalisation:
-    return Normalisation.identity(model.number_of_classes, 4)
 
 
 def _with_features(model: FasterRcnn, batch: Batch) -> Batch:
@@ -184,19 +116,3 @@ def _with_features(model: FasterRcnn, batch: Batch) -> Batch:
     half = tf.bfloat16 if model.precision == "bfloat16" else tf.float16
     rest = {name: value for name, value in batch.items() if name != "image"}
     return {**rest, "features": tf.cast(features, half)}
-
-
-def _step(model: FasterRcnn, objective: Callable, layers: Sequence, batch: Batch) -> TrainingStep:
-    features = batch.get("features")
-    return TrainingStep(
-        objective,
-        optimizer_of(model, layers),
-        batch_signature(
-            batch["size"].shape[0],
-            None if features is None else features.shape[-1],
-            None if features is None else features.dtype,
-        ),
-        batches_per_step=1,
-        loss_scale=LossScale(dynamic=model.precision == "float16"),
-        taken_last=variable_taken_last(model, layers),
-    )

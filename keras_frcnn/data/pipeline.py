@@ -109,7 +109,7 @@ def unit_record(
 
 def batches(
     make_record: Callable[[int], dict[str, Any]],
-    order: Callable[[], Iterator[int]],
+    order: Iterable[int],
     config: ImageConfig,
     *,
     images_per_step: int,
@@ -124,7 +124,7 @@ def batches(
 
     Args:
         make_record: unit index to :func:`unit_record`; runs in threads.
-        order: gives the unit indices.
+        order: the unit indices.
         config: input size and means.
         images_per_step: N.
         feature_channels: F where ``make_record`` brings features instead of pixels.
@@ -169,7 +169,7 @@ def batches(
 
     def records() -> Iterator[dict[str, Any]]:
         try:
-            yield from in_parallel(make_record, order(), workers=workers, ahead=4 * workers)
+            yield from in_parallel(make_record, order, workers=workers, ahead=4 * workers)
         except UserError as error:
             failures.append(error)
             raise
