@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.network.weights import load_layers
-from keras_frcnn.provenance import check_record
+from keras_frcnn.provenance import check_weights
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.stages import FINAL, parts_in
 
@@ -56,8 +55,7 @@ def load_model(
         half_weights=half_weights,
     )
     required = [layer.name for layer in model.layers(*parts_in(weights))]
-    with open_layers(file) as opened:
-        check_record(opened.metadata, run, config, weights, sources=False)
+    check_weights(run, config, weights, sources=False)
     load_layers(model.layers(), file, reinitialise=(), required=required)
     return model
 

@@ -16,14 +16,16 @@ from keras_frcnn.run_config import RunConfig, identity
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.stages import GIVEN, made_from
 
+# Parts that are proposals, with the stage that made them; all others are weights.
+_PROPOSALS = {"proposals1": 1, "proposals3": 3, GIVEN: None}
+
 
 def file_of(run: RunFolder, part: str) -> Path:
     """Where a part of a run lies: ``proposals1``, ``proposals3``, ``given``, or weights."""
     if part == GIVEN:
         return run.given_proposals_file
-    if part.startswith("proposals"):
-        return run.proposals_file(int(part.removeprefix("proposals")))
-    return run.weights_file(part)
+    stage = _PROPOSALS.get(part)
+    return run.weights_file(part) if stage is None else run.proposals_file(stage)
 
 
 def record_of(run: RunFolder, config: RunConfig, part: str) -> dict[str, Any]:
@@ -83,10 +85,18 @@ def check_parts(run: RunFolder, config: RunConfig) -> None:
         UserError: as :func:`check_record` and :func:`open_layers`.
     """
     for part in made_from(config.mode):
-        file = file_of(run, part)
-        if "proposals" not in file.parts[-2:-1] and file.exists():
-            with open_layers(file) as opened:
-                check_record(opened.metadata, run, config, part)
+        if part not in _PROPOSALS and file_of(run, part).exists():
+            check_weights(run, config, part)
+
+
+def check_weights(run: RunFolder, config: RunConfig, part: str, *, sources: bool = True) -> None:
+    """:func:`check_record` of a file of weights.
+
+    Raises:
+        UserError: as :func:`check_record` and :func:`open_layers`.
+    """
+    with open_layers(file_of(run, part)) as opened:
+        check_record(opened.metadata, run, config, part, sources=sources)
 
 
 def _other_source(values: dict[str, Any], expected: dict[str, Any]) -> str | None:

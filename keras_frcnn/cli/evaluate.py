@@ -142,8 +142,9 @@ def run_detector(
     from keras_frcnn.evaluation.evaluate import evaluate
 
     given = load_given(arguments.proposals, dataset)
+    most = arguments.num_proposals or NUMBER_OF_BOXES
     if given is not None:
-        given = given.best(arguments.num_proposals or NUMBER_OF_BOXES)
+        given = given.best(most)
 
     def keep(finished: Dataset, found: dict[str, ImageDetections]) -> None:
         from keras_frcnn.evaluation.detection_files import dataset_records, write_json
@@ -168,6 +169,8 @@ def run_detector(
     seconds = evaluated.about["seconds_per_image"]
     console.print(f"{counted(len(dataset), 'image')}, {seconds:.2f} s an image")
     about = evaluated.about | given_record(arguments.proposals, given, "given")
+    if given is not None:
+        about["proposals"] = most
     if arguments.run:
         about["filter"] = arguments.filter or about["recipe"]
     variant = " after stage 2" if arguments.stage == 2 else ""

@@ -88,7 +88,7 @@ def run_on_images(
     of_one_stem = Counter(file.stem for file in images)
     class_names = detector.class_names
     read = functools.partial(_read, bits=bits)
-    renamed: list[str] = []
+    notes, dark = [], []
     pictures = in_parallel(read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
     pictures = track(
         pictures, "detecting", total=len(images), console=console, disable=not console.is_terminal
@@ -108,13 +108,14 @@ def run_on_images(
                 found = detector.find(images_of_group, boxes)
             seconds.append((time.perf_counter() - start) / len(group))
             for picture, detections in zip(group, found, strict=True):
+                dark += [picture.file] if picture.pixels.max() < 16 else []
                 detections = detections.at_least(arguments.score_thresh)
                 name = picture.file.relative_to(root)
                 with doing(f"drawing {picture.file}"):
                     drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
                 target = _save(drawn, out, name)
                 if target.stem != name.name:
-                    renamed.append(f"the picture of {shown(name)} is {target.name}")
+                    notes.append(f"the picture of {shown(name)} is {target.name}")
                 stem = picture.file.stem
                 image_id = stem if of_one_stem[stem] == 1 else name.as_posix()
                 found_in[picture.position] = (name.as_posix(), image_id, detections)
@@ -130,7 +131,11 @@ def run_on_images(
             except OSError as error:
                 console.print(f"{finished} could not be kept: {error}", soft_wrap=True)
         raise
-    for sentence in renamed:
+    if dark:
+        notes.append(
+            f"{counted(len(dark), 'image')} nearly black, below 16 of 255: {shown(dark[0])}, ..."
+        )
+    for sentence in notes:
         console.print(sentence, style="yellow", soft_wrap=True)
     report(
         console,

@@ -71,9 +71,13 @@ def build_dataset(
         UserError: no image is left, or ``strict`` and there is a problem.
     """
     found = Problems(problems)
-    measured, bits = _measure([image.path for image in images], progress)
+    measured = _measure([image.path for image in images], progress)
+    bits = max((bits for _, bits in measured), default=0)
     sound, sizes = [], []
-    for image, size in zip(images, measured, strict=True):
+    for image, (size, used) in zip(images, measured, strict=True):
+        if 0 < used <= bits - 4:
+            reason = f"it uses {used} of the {bits} bits that the images with 16 bits use"
+            found.append(DataProblem("image nearly black", str(image.path), "", reason, "noted"))
         if isinstance(size, str):
             found.append(
                 DataProblem("image unreadable", str(image.path), "", size, "image dropped")
@@ -97,7 +101,7 @@ def build_dataset(
     if not examples:
         raise UserError(_nothing_left_message(sets, problems))
     if 0 < bits < 16:  # no problem for --strict
-        problems += (DataProblem("16-bit images", "", "", about_bits(bits), "noted"),)
+        problems += (DataProblem("16-bit images", " + ".join(sets), "", about_bits(bits), "noted"),)
     dataset = Dataset(tuple(class_names), tuple(examples), tuple(sets), problems, doubt)
     return dataset.with_bits(bits)
 
@@ -248,21 +252,19 @@ def write_report(problems: Sequence[DataProblem], path: Path) -> None:
 
 def _measure(
     paths: Sequence[Path], progress: Progress | None
-) -> tuple[list[tuple[int, int] | str], int]:
-    """(height, width) of each image, or why it cannot be read; every image is fully decoded.
+) -> list[tuple[tuple[int, int] | str, int]]:
+    """(height, width) of each image, or why it cannot be read; and as of ``bits_of``.
 
-    And how many bits 16-bit images use, all together, as of ``bits_of``.
+    Every image is fully decoded.
     """
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
-        measured, bits = [], 0
-        # In order; Pillow decodes without the GIL.
-        for result, bits_of_image in pool.map(_measure_one, paths):
+        measured = []
+        for result in pool.map(_measure_one, paths):  # in order; Pillow decodes without the GIL
             measured.append(result)
-            bits = max(bits, bits_of_image)
             if progress is not None:
                 progress(len(measured), len(paths))
-        return measured, bits
+        return measured
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the images not yet begun
 

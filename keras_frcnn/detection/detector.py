@@ -10,7 +10,8 @@ import numpy as np
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import Detections, ImageDetections
 from keras_frcnn.detection.pixels import pixels_of
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
+from keras_frcnn.proposals.given import fit_to_image
 
 Key = tuple[int, ...]
 
@@ -59,7 +60,7 @@ class Detector:
         arrays = [pixels_of(image, self.bits or 16) for image in images]
         found: list[Detections] = []
         for index, pixels in enumerate(arrays):
-            given = None if boxes is None else [boxes[index]]
+            given = None if boxes is None else [_boxes_of(boxes[index], pixels)]
             own = self.find([pixels], given)[0]
             order = np.argsort(-own.scores, kind="stable")
             found.append(
@@ -103,6 +104,16 @@ class Detector:
     def for_evaluation(self) -> Detector:
         """The detector with the filter by which its recipe is evaluated; an export has just one."""
         return self
+
+
+def _boxes_of(boxes: Any, pixels: np.ndarray) -> np.ndarray:
+    """(R, 4) float32 boxes within an image."""
+    with reading("The boxes", "an array", "give (R, 4) numbers (y1, x1, y2, x2)"):
+        array = np.asarray(boxes, np.float32)
+        array = array.reshape(0, 4) if array.size == 0 else array
+        if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
+            raise ValueError(f"finite numbers of shape (R, 4) were expected, not {array.shape}")
+    return fit_to_image(array, *pixels.shape[:2], "an image")
 
 
 def check_no_boxes(boxes: Sequence[np.ndarray] | None, source: str) -> None:

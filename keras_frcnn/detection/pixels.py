@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from keras_frcnn.data.images import read_image
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, reading
 from keras_frcnn.files import user_path
 
 
@@ -38,8 +38,10 @@ def pixels_of(image: Any, bits: int = 16) -> np.ndarray:
     if isinstance(image, (bytes, bytearray)):
         return read_image(bytes(image), bits)
     if isinstance(image, Image.Image):
-        return _of_pil(image, bits)
-    array = np.asarray(image)
+        with reading(getattr(image, "filename", "") or "The image", "pixels", "give another"):
+            return _of_pil(image, bits)
+    with reading("The image", "an array", "give numbers in rows of equal length"):
+        array = np.asarray(image)
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
@@ -57,6 +59,8 @@ def _of_pil(image: Image.Image, bits: int) -> np.ndarray:
     exif = image.getexif()
     if image.mode in ("RGB", "L") and not exif:
         return pixels_of(np.asarray(image))
+    if image.mode.startswith("I;16"):  # in any order of bytes, of which TIFF is written in one
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
     mode = image.mode if image.mode in ("1", "I", "F", "I;16", "CMYK") else "RGBA"
     image.convert(mode).save(stream, "TIFF", exif=exif)
     return read_image(stream.getvalue(), bits)
@@ -68,7 +72,7 @@ def _as_bytes(array: np.ndarray, bits: int) -> np.ndarray:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
-    if array.dtype == np.uint16:
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return np.minimum(array >> (bits - 8), 255).astype(np.uint8)
     if array.dtype.kind not in "fiu":
         raise UserError(f"Expected an image of numbers, received an array of {array.dtype}.")

@@ -32,6 +32,7 @@ from keras_frcnn.files import parse_json, read_text_bounded, write_table, writte
 
 # Some four million records, more than any test set gives.
 MOST_DETECTION_BYTES = 2**29
+MOST_OF_AN_IMAGE = 100_000
 
 CSV_COLUMNS = (
     *("image_id", "file_name", "class_name", "category_id"),
@@ -148,7 +149,7 @@ def from_records(
         score = _number(record.get("score"), "score", where)
         values = (*_box(record, where), score, class_index)
         numbers.setdefault(example.key, array("d")).extend(values)
-    detections = {key: ImageDetections.from_numbers(values) for key, values in numbers.items()}
+    detections = gathered(numbers, path)
     notes = []
     if images.found_by_id:
         notes.append(f"{images.found_by_id} detections were matched to their image by image_id.")
@@ -156,6 +157,25 @@ def from_records(
     if missing:
         notes.append(f"{missing} of {len(dataset)} images have no detection in {path}.")
     return detections, notes
+
+
+def gathered(numbers: Mapping[str, array[float]], path: Path | str) -> dict[str, ImageDetections]:
+    """The detections of each image from y1, x1, y2, x2, score and class, one after the other.
+
+    Raises:
+        UserError: an image has so many that comparing them with its objects would fill the memory.
+    """
+    detections = {}
+    for key, of_image in numbers.items():
+        values = np.array(of_image).reshape(-1, 6)
+        if len(values) > MOST_OF_AN_IMAGE:
+            raise UserError(
+                f"{path} has {len(values)} detections in the image {key}, expected at most "
+                f"{MOST_OF_AN_IMAGE}; leave out those with the lowest scores."
+            )
+        classes = values[:, 5].astype(np.int32)
+        detections[key] = ImageDetections(values[:, :4], values[:, 4], classes)
+    return detections
 
 
 def read_list(path: Path | str) -> list[Any]:

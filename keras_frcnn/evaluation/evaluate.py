@@ -13,7 +13,7 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector
 from keras_frcnn.detection.loops import best_of_all, detect_dataset
-from keras_frcnn.evaluation.coco import CocoEvaluation, evaluate_coco
+from keras_frcnn.evaluation.coco import CocoEvaluation, check_available, evaluate_coco
 from keras_frcnn.evaluation.report import write_report
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc
 from keras_frcnn.proposals.given import GivenProposals
@@ -83,8 +83,12 @@ def evaluate(
 
     Raises:
         UserError: an object is of a class that the detector does not know, it was trained on an
-            image, or an image cannot be read.
+            image, an image cannot be read or has no proposals, or the extra is not installed.
     """
+    if coco:  # before hours of detection, as all that can be known
+        check_available()
+    if proposals is not None:
+        proposals.check_covers(data.examples)
     detector = detector.for_evaluation()
     data = detector.prepared(data.with_classes(detector.class_names))
     start = time.monotonic()

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.evaluation.detection_files import MOST_DETECTION_BYTES
+from keras_frcnn.evaluation.detection_files import MOST_DETECTION_BYTES, gathered
 from keras_frcnn.evaluation.image_index import ImageIndex
 from keras_frcnn.files import read_text_bounded, write_text
 
@@ -121,7 +121,7 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     empty = len(dataset) - len(numbers)
     if empty:
         notes.append(f"{empty} of {len(dataset)} images have no detection in {path}.")
-    return {key: ImageDetections.from_numbers(each) for key, each in numbers.items()}, notes
+    return gathered(numbers, path), notes
 
 
 def _splits(dataset: Dataset) -> set[str]:

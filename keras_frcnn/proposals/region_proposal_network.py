@@ -19,10 +19,9 @@ from keras_frcnn.files import digest_of
 from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input
-from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.network.weights import load_layers
 from keras_frcnn.proposals.given import ScoredBoxes, ranked
-from keras_frcnn.provenance import check_record
+from keras_frcnn.provenance import check_weights
 from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.stages import FINAL
@@ -138,8 +137,7 @@ def load_rpn(run: RunFolder, stage: int | None = None) -> tuple[FasterRcnn, dict
         if stage == 3:
             if not files[1].exists():
                 raise UserError(f"{run.path} has no stage3 weights yet; finish it with --resume.")
-            with open_layers(files[1]) as opened:
-                check_record(opened.metadata, run, config, "stage3")
+            check_weights(run, config, "stage3")
             names = [layer.name for layer in model.layers("rpn")]
             load_layers(model.layers("rpn"), files[1], reinitialise=(), required=names)
     about = {"run": str(run.path), "stage": stage, "weights": digest_of(files)}

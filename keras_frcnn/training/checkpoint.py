@@ -77,7 +77,7 @@ class Checkpoints:
         """Writes a checkpoint and removes all but the newest two of the stage.
 
         Args:
-            window: of :meth:`keras_frcnn.training.window.Window.state`.
+            window: of :meth:`keras_frcnn.training.log.Log.state`.
         """
         path = self._file(iteration)
         header = {
@@ -167,7 +167,12 @@ class Checkpoints:
             with h5py.File(path, "r") as file:
                 header = _read_header(file)
                 arrays = _find_variables(path, file, [variable for variable, _ in pairs])
-                _check_run(path, header["run"], self.identity)
+                if header["run"] != self.identity:
+                    raise _Foreign(
+                        path,
+                        "was written with another configuration or after other weights",
+                        "it belongs to another run. Take it out of the folder, or start a new run.",
+                    )
                 values = [(weight[()], velocity[()]) for weight, velocity in arrays]
                 iteration, window = header["iteration"], header["window"]
         except UserError:
@@ -201,20 +206,6 @@ def _read_header(file: h5py.File) -> dict[str, Any]:
     if not (type(scale) is float and math.isfinite(scale) and scale > 0):
         raise ValueError(f"its loss_scale is no number above 0: {scale!r:.80}")
     return header
-
-
-def _check_run(path: Path, found: Any, identity: str) -> None:
-    """Compares the run that a checkpoint names with this one.
-
-    Raises:
-        _Foreign: they are two.
-    """
-    if found != identity:
-        raise _Foreign(
-            path,
-            "was written with another configuration or after other weights",
-            "it belongs to another run. Take it out of the folder, or start a new run.",
-        )
 
 
 def _find_variables(

@@ -80,8 +80,12 @@ def train_run(
         if note is not None:
             display.say(note, style="yellow")
         if run.config_file.is_file():
-            keep_training_images(run.training_images_file, dataset)
+            listed = run.training_images_file.is_file()
+            if listed:  # first: it names the image where a number of images would differ, too
+                keep_training_images(run.training_images_file, dataset)
             config = run.resume(config)
+            if not listed:
+                keep_training_images(run.training_images_file, dataset)
             if (computing := run.other_computing()) is not None:
                 display.say(computing, style="yellow")
         else:

@@ -15,12 +15,16 @@ import pytest
 from keras_frcnn.cli import evaluate
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.data.images import read_image
+from keras_frcnn.data.load import load_data
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.network_detector import load_run
+from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.detection_files import detection_records
+from keras_frcnn.evaluation.evaluate import evaluate as evaluate_function
 from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
+from keras_frcnn.loading import load
 from keras_frcnn.recipes import DetectionFilter
 from tests.random_networks import find
 
@@ -64,6 +68,34 @@ def test_the_keys_of_the_file(evaluated, trained, devkit):
     assert record["sets"] == ["2007:test"]
     assert (record["run"], record["stage"], record["proposals"]) == (str(trained.path), 4, 300)
     assert record["scales"] == [96]
+
+
+def test_the_function_gives_the_figures_of_the_command(evaluated, trained, devkit, tmp_path):
+    result = evaluate_function(load(trained.path), load_data(devkit, "2007:test"), report=tmp_path)
+    record = result.to_json()
+    assert figures(record) == figures(evaluated[1])
+    assert record.keys() | {"filter"} == evaluated[1].keys()
+    assert result.mean_average_precision == record["map_area"]
+    assert set(result.detections) == {example.key for example in result.dataset.examples}
+    assert result.report == tmp_path / "report.html" and result.report.is_file()
+    with pytest.raises(UserError, match="9 of the 9 images were in the training set"):
+        evaluate_function(load(trained.path), load_data(devkit, "2007:trainval"))
+
+
+def test_an_export_is_evaluated_as_it_is(exported, devkit, command, tmp_path):
+    flags = ("--saved_model", exported.path, "-p", devkit, "--out", tmp_path)
+    outcome = command(evaluate.main, *flags)
+    assert outcome.code == 0, outcome.err
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    result = evaluate_function(load(exported.path), load_data(devkit, "2007:test"))
+    assert figures(record) == figures(result.to_json())
+    assert record["detector"] == str(exported.path)
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "detections.json"}
+    for flag, value in (
+        *(("stage", "2"), ("filter", "paper"), ("scales", "96"), ("num_proposals", "5")),
+        ("precision", "float32"),
+    ):
+        assert command(evaluate.main, *flags, f"--{flag}", value).refused(f"--{flag} belongs to")
 
 
 def test_the_table(evaluated, trained):

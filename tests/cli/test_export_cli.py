@@ -129,7 +129,7 @@ def test_mistakes_are_refused(trained, command, tmp_path, monkeypatch):
         ((*run, "--out", "text.jpg"), "text.jpg is a file"),
         ((*run, "--out", "new [1]"), "TensorFlow reads no weights at a path with '['"),
         ((*run, *out, "--image", "none.jpg"), "--image none.jpg does not exist"),
-        ((*run, *out, "--image", "text.jpg"), "Expected a whole image"),
+        ((*run, *out, "--image", "text.jpg"), "text.jpg cannot be read as an image"),
         ((*run, *out, "--score_thresh", "2"), "--score_thresh"),
         ((*run, *out, "--num_proposals", "0"), "--num_proposals"),
         ((*run, *out, "--saved_model", "x"), "unknown argument '--saved_model'"),

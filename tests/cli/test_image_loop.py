@@ -270,4 +270,10 @@ def test_16_bit_images_are_read_as_in_training_else_by_their_own_range(tmp_path)
     assert seen == [600 >> 2, 255]
     assert "1023" in said
     assert outcome_of(photos, tmp_path / "out", bits=12)[2] == [600 >> 4, 1023 >> 4]
-    assert outcome_of(photos, tmp_path / "out", bits=16)[2] == [600 >> 8, 1023 >> 8]
+    said, _, seen = outcome_of(photos, tmp_path / "out", bits=16)
+    assert seen == [600 >> 8, 1023 >> 8]
+    assert "2 images nearly black" in said
+    Image.fromarray(np.full((30, 40), 60000, np.uint16)).save(photos / "c.png")
+    said, _, seen = outcome_of(photos, tmp_path / "out")
+    assert seen == [600 >> 8, 1023 >> 8, 60000 >> 8]
+    assert "2 images nearly black" in said

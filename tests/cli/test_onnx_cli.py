@@ -21,6 +21,9 @@ needs_onnx = pytest.mark.skipif(
 )
 
 
+RUN_CONFIG = SimpleNamespace(class_names=(), data=SimpleNamespace(bits=0))
+
+
 @dataclass(frozen=True)
 class Examples:
     """A dataset, as far as images are chosen from it."""
@@ -29,6 +32,9 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def with_bits(self, bits: int) -> Examples:
+        return self
 
 
 @dataclass(frozen=True)
@@ -96,13 +102,13 @@ class Watched:
 def test_int8_is_compared_on_images_that_were_not_calibrated_on(
     images, asked, calibrated, compared, words, monkeypatch, capsys
 ):
-    examples = [SimpleNamespace(key=str(place), path=place) for place in range(images)]
+    examples = [
+        SimpleNamespace(key=str(place), path=place, pixels=lambda place=place: place)
+        for place in range(images)
+    ]
     monkeypatch.setattr(export_onnx, "COMPARED", 3 if images == 6 else 2)
     monkeypatch.setattr(data, "load_dataset", lambda *_, **__: Examples(examples))
-    monkeypatch.setattr("keras_frcnn.data.images.read_image", lambda path: path)
-    monkeypatch.setattr(
-        export_onnx.RunFolder, "read_config", lambda self: SimpleNamespace(class_names=())
-    )
+    monkeypatch.setattr(export_onnx.RunFolder, "read_config", lambda self: RUN_CONFIG)
     arguments = export.build_parser().parse_args(
         ["--run", "r", "--out", "o.onnx", "--int8", "-p", "p", "--calibration_images", str(asked)]
     )

@@ -61,6 +61,13 @@ def test_16_bit_images_of_a_data_set_are_read_alike(tmp_path):
     assert [int(example.pixels().max()) for example in dataset.examples] == [1000 >> 4, 255, 0]
     assert [problem.kind for problem in dataset.problems] == ["16-bit images"]
     assert "4095" in report_text(dataset.problems)
+    Image.fromarray(np.full(SIZE, 60000, np.uint16)).save(paths[2])
+    bright = build_dataset(images, [], class_names=NAMES, sets=["s"], strict=False)
+    assert bright.bits == 16
+    assert [(problem.kind, problem.file) for problem in bright.problems] == [
+        ("image nearly black", str(path)) for path in paths[:2]
+    ]
+    saved(paths[2])
     alone = build_dataset(images[2:], [], class_names=NAMES, sets=["s"], strict=True)
     assert (alone.bits, alone.problems) == (0, ())
 

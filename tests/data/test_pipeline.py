@@ -15,7 +15,7 @@ from keras_frcnn.data import pipeline
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.images import read_image
 from keras_frcnn.errors import UserError
-from keras_frcnn.recipes import ImageConfig
+from keras_frcnn.recipes import PAPER, ImageConfig
 from keras_frcnn.training.units import TrainingUnit
 
 CONFIG = ImageConfig(short_side=60, long_side=100, pixel_means_rgb=(10.0, 20.0, 30.0))
@@ -257,20 +257,18 @@ class Captured(Exception):
 
 def input_when_tested(pixels: np.ndarray) -> np.ndarray:
     """What the compiled function of testing and export feeds to the base."""
-    from keras_frcnn.inference import NetworkDetector
+    from keras_frcnn.detection.network_detector import NetworkDetector
 
     class Model:
-        class recipe:
-            image = CONFIG
-            test_proposals = None
+        recipe, class_names = replace(PAPER, image=CONFIG), ()
 
         @staticmethod
-        def base(inputs, training):
+        def features(inputs):
             raise Captured(inputs.numpy())
 
-    predictor = NetworkDetector(Model, None)
+    detector = NetworkDetector(Model)
     with pytest.raises(Captured) as caught:
-        predictor.predict.python_function(tf.constant(pixels[None]))
+        detector.predict.python_function(tf.constant(pixels[None]))
     return caught.value.args[0][0]
 
 

@@ -97,6 +97,7 @@ def test_json_boxes_in_another_form_are_refused_by_name(read_json, boxes, cause)
     ("rows", "cause"),
     [
         ([(*corners, 0.9) for corners in CORNERS], "score last"),
+        ([(11, 11, 60, 60, 0.9)] * 3, "score last"),  # on no object
         ([(x1, y1, x2, y2, 95) for x1, y1, x2, y2 in CORNERS], ""),
         ([(0.9, *box) for box in SIZES], "width"),
         ([(0.9, x2, y2, x1, y1) for x1, y1, x2, y2 in CORNERS], ""),
@@ -169,3 +170,10 @@ def test_files_are_read_up_to_a_bound(data, tmp_path, monkeypatch):
     for name in ("d.json", "d.tar.gz", ""):
         with pytest.raises(UserError, match="1000"):
             read_detections(tmp_path / name, data)
+
+
+def test_an_image_has_room_for_so_many(read_json, monkeypatch):
+    monkeypatch.setattr(detection_files, "MOST_OF_AN_IMAGE", 1)
+    read_json(SIZES)
+    with pytest.raises(UserError, match="000005"):
+        read_json(SIZES, image_id=lambda index: "000005")

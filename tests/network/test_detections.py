@@ -112,17 +112,6 @@ def test_the_two_filters_of_the_recipes():
     assert PY_FASTER_RCNN.evaluation_filter == test == PY_FASTER_RCNN.test_filter
 
 
-def test_best_scores_are_those_before_any_filter():
-    logits, deltas, rois, counts = random_inputs()
-    nothing = DetectionFilter(score_threshold=2.0)
-    found = select_detections(logits, deltas, rois, counts, SIZES, nothing)
-    np.testing.assert_array_equal(found.count, [0, 0])
-    for image in range(2):
-        real = logits[image, : counts[image]].astype(float)
-        scores = np.exp(real) / np.exp(real).sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(found.best_scores[image], scores[:, 1:].max(axis=0), rtol=1e-5)
-
-
 @pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize("chosen", [PAPER.test_filter, PAPER.evaluation_filter])
 def test_no_rois(chosen, on_gpu):
@@ -136,4 +125,3 @@ def test_no_rois(chosen, on_gpu):
         on_gpu=on_gpu,
     )
     assert int(found.count[0]) == 0
-    np.testing.assert_array_equal(found.best_scores, np.zeros((1, 3)))

@@ -20,7 +20,8 @@ from rich.console import Console
 from keras_frcnn.cli import paper
 from keras_frcnn.cli.common import run_main
 from keras_frcnn.data.synthetic import write_demo_devkit
-from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.detections import NO_DETECTIONS
+from keras_frcnn.detection.detector import Detector
 from keras_frcnn.errors import UserError
 from keras_frcnn.paper import detection_sheets, kept_proposals, loss, systems
 from keras_frcnn.paper.budget import Budget
@@ -303,13 +304,12 @@ def test_detectors_get_as_many_boxes_as_are_asked_for(trained, monkeypatch):
     proposals = rpn_proposals(workshop, run, "2007:test", stage=1)
     counts = []
 
-    class Classifier:
-        def detect(self, image, boxes):
-            counts.append(len(boxes))
-            nothing = ImageDetections(boxes[:0], boxes[:0, 0], np.zeros(0, np.int32))
-            return nothing, None
+    class Classifier(Detector):
+        def find(self, images, boxes):
+            counts.extend(map(len, boxes))
+            return [NO_DETECTIONS for _ in images]
 
-    monkeypatch.setattr(systems, "load_classifier", lambda *words, **options: Classifier())
+    monkeypatch.setattr(systems, "load_run", lambda *words, **options: Classifier())
     dataset = workshop.data("2007:test")
     for most in (3, None):
         detect_all(workshop, dataset, System(run, 2, proposals, most))

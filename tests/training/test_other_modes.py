@@ -117,6 +117,6 @@ def test_checkpoints_of_other_modes_go_too(
     left = run.checkpoints / checkpoint
     left.touch()
     trainer, _ = trainer_of(config, demo_dataset, run)
-    write_part(run, weights, trainer.new_model().all_layers)
+    write_part(run, weights, trainer.new_model().layers())
     trainer.train()
     assert not left.exists()
