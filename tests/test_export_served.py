@@ -77,7 +77,7 @@ def test_every_export_serves(tmp_path, tiny_recipe, network, precision, pooling,
     with served(tmp_path / "model") as model:
         outputs = {name: model.run(name, value) for name, value in inputs.items()}
     found = {
-        name: found_in_outputs(each, (1, *image.shape), len(CLASSES))[0].detections
+        name: found_in_outputs(each, (1, *image.shape), len(CLASSES))[0]
         for name, each in outputs.items()
     }
     by_session = detect_as_served(tmp_path / "model", image, len(CLASSES))

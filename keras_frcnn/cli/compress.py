@@ -168,4 +168,4 @@ def mean_precisions(run: Path, dataset: Dataset, console: Console) -> dict[str, 
     from keras_frcnn.evaluation.evaluate import evaluate
     from keras_frcnn.loading import load
 
-    return evaluate(load(run), dataset, passes=passes_of(console, len(dataset))).to_json()
+    return evaluate(load(run), dataset, passes=passes_of(console, dataset)).to_json()

@@ -17,7 +17,7 @@ from rich.progress import (
     track,
 )
 
-from keras_frcnn.data.bad_images import about_problems, check_share_of_bad
+from keras_frcnn.data.bad_images import about_problems, check_share_of_bad, number_left_out
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.simple import load_simple
 from keras_frcnn.data.voc import load_voc
@@ -103,11 +103,14 @@ def first_images(dataset: Dataset, number: int | None) -> Dataset:
     return dataclasses.replace(dataset, examples=dataset.examples[:number])
 
 
-def passes_of(console: Console, total: int) -> Callable[[Iterable, str], Iterable]:
+def passes_of(console: Console, dataset: Dataset) -> Callable[[Iterable, str], Iterable]:
     """``(entries, title) -> entries`` with a bar on the screen, where it is a terminal."""
+    bad = number_left_out(dataset)
+    note = f" ({bad} bad images left out)" if bad else ""
 
     def passes(entries: Iterable, title: str) -> Iterable:
         hidden = not console.is_terminal
-        return track(entries, title, total=total, console=console, disable=hidden)
+        total = len(dataset)
+        return track(entries, title + note, total=total, console=console, disable=hidden)
 
     return passes

@@ -164,7 +164,7 @@ def run_detector(
         iou_threshold=arguments.iou,
         coco=arguments.coco,
         when_stopped=keep,
-        passes=passes_of(console, len(dataset)),
+        passes=passes_of(console, dataset),
     )
     seconds = evaluated.about["seconds_per_image"]
     console.print(f"{counted(len(dataset), 'image')}, {seconds:.2f} s an image")

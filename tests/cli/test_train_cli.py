@@ -83,7 +83,7 @@ def test_the_run_folder_holds_everything(trained):
         assert (run / "weights" / f"{name}.weights.h5").stat().st_size > 10_000
     for stage in (1, 3):
         with h5py.File(run / "proposals" / f"stage{stage}.h5") as file:
-            assert len(file["keys"]) == 18
+            assert len(file["names"]) == 18
     report = (run / "data_report.txt").read_text()
     assert "1  box clipped" in report
     assert "000007.xml, object 1 (disc): box clipped: expected a box inside" in report
