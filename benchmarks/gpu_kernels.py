@@ -20,7 +20,7 @@ from rich.table import Table
 from tensorflow.python.framework import kernels
 
 from keras_frcnn.benchmark.setting import Setting, random_batch, random_model
-from keras_frcnn.benchmark.training import DETECTOR, JOINT, RPN, training_step
+from keras_frcnn.benchmark.training import step_on
 from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.network import suppression
 
@@ -56,9 +56,9 @@ def main() -> None:
     # A function does not keep the object alive that it is a method of.
     owners = {
         "testing": NetworkDetector(model, model.recipe.test_filter),
-        "stage 1": training_step(model, RPN, batches[1]),
-        "stage 2": training_step(model, DETECTOR, batches[2]),
-        "joint": training_step(model, JOINT, batches[1]),
+        "stage 1": step_on(model, "stage1", batches[1]),
+        "stage 2": step_on(model, "stage2", batches[2]),
+        "joint": step_on(model, "joint", batches[1]),
     }
     with mock.patch.object(suppression, "gpu_present", return_value=True):
         graphs = {

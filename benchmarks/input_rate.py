@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from keras_frcnn.data.images import read_image
-from keras_frcnn.data.pipeline import batches, unit_record
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.recipes import PAPER
+from keras_frcnn.training.feeding import Feed
 from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.units import training_units
 
@@ -26,15 +26,9 @@ from keras_frcnn.training.units import training_units
 def time_pass(units, config, read, workers: int) -> tuple[float, float]:
     """Seconds by the clock, and of all threads together, for an image of one pass."""
 
-    def make_record(index: int) -> dict:
-        return unit_record(
-            index, units[index], config, proposals_image=None, features=None, read=read
-        )
-
+    feed = Feed(units, config, read, workers=workers)
     wall, cpu = time.perf_counter(), time.process_time()
-    for batch in batches(
-        make_record, lambda: iter(range(len(units))), config, images_per_step=1, workers=workers
-    ):
+    for batch in feed.batches(range(len(units))):
         batch["image"][0, 0, 0, 0].numpy()  # waits for the device
     count = len(units)
     return (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count

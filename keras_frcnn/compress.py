@@ -26,7 +26,8 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.provenance import weights_metadata
 from keras_frcnn.recipes import Compression
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
 from keras_frcnn.timing import in_turns
 
 COMPRESSED_LAYERS = ("fc6", "fc7")

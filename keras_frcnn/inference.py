@@ -6,7 +6,8 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import load_layers
 from keras_frcnn.provenance import check_weights
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL, parts_in
 
 
 def load_model(
@@ -53,12 +54,7 @@ def load_model(
         compression=None if weights == "stage1" else config.compression,
         half_weights=half_weights,
     )
-    trained = {
-        FINAL: model.layers(),
-        "stage1": model.layers("base", "rpn"),
-        "stage2": model.layers("base", "head"),
-    }
-    required = [layer.name for layer in trained.get(weights, ())]
+    required = [layer.name for layer in model.layers(*parts_in(weights))]
     check_weights(run, config, weights, sources=False)
     load_layers(model.layers(), file, reinitialise=(), required=required)
     return model

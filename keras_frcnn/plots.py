@@ -20,7 +20,7 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.files import written_whole
 from keras_frcnn.fonts import font_for
 from keras_frcnn.metrics import read_records
-from keras_frcnn.run_config import stage_title
+from keras_frcnn.stages import stage_title
 
 LOSSES = {
     "loss": ("total", "black"),

@@ -13,29 +13,16 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.files import digest_of
 from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.run_config import RunConfig, identity
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import GIVEN, made_from
 
 # Parts that are proposals, with the stage that made them; all others are weights.
-_PROPOSALS = {"proposals1": 1, "proposals3": 3, "given": None}
-_STAGES = {
-    "stage1": (),
-    "proposals1": ("stage1",),
-    "stage2": ("proposals1",),
-    "stage3": ("stage2",),
-    "proposals3": ("stage2", "stage3"),
-    "stage4": ("stage2", "proposals3"),
-    FINAL: ("stage2", "stage3", "stage4"),
-}
-_MADE_FROM = {
-    "alternating": _STAGES,
-    "joint": {FINAL: ()},
-    "fast-rcnn": {"given": (), "stage2": ("given",)},
-}
+_PROPOSALS = {"proposals1": 1, "proposals3": 3, GIVEN: None}
 
 
 def file_of(run: RunFolder, part: str) -> Path:
-    """Where a part of a run lies."""
-    if part == "given":
+    """Where a part of a run lies: ``proposals1``, ``proposals3``, ``given``, or weights."""
+    if part == GIVEN:
         return run.given_proposals_file
     stage = _PROPOSALS.get(part)
     return run.weights_file(part) if stage is None else run.proposals_file(stage)
@@ -43,7 +30,7 @@ def file_of(run: RunFolder, part: str) -> Path:
 
 def record_of(run: RunFolder, config: RunConfig, part: str) -> dict[str, Any]:
     """What a part says of itself: its run, its name, and the files there that it is made from."""
-    sources = {name: file_of(run, name) for name in _MADE_FROM[config.mode].get(part, ())}
+    sources = {name: file_of(run, name) for name in made_from(config.mode).get(part, ())}
     return {
         "run": identity(config),
         "part": part,
@@ -93,7 +80,7 @@ def check_record(
 
 def check_parts(run: RunFolder, config: RunConfig) -> None:
     """Makes sure that all weights of a run are its own and made from each other."""
-    for part in _MADE_FROM[config.mode]:
+    for part in made_from(config.mode):
         if part not in _PROPOSALS and file_of(run, part).exists():
             check_weights(run, config, part)
 

@@ -19,6 +19,7 @@ from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import Compression, Recipe, StageSchedule
 from keras_frcnn.settings import Range, Settings, from_json
+from keras_frcnn.stages import Stage, planned
 
 FORMAT_VERSION = 1
 Network = Literal["vgg16", "zf", "resnet50", "tiny"]
@@ -33,24 +34,6 @@ _ABOUT = ("format", "versions", "computing", "command", "name", "run")
 # Of a recipe, what weights do not depend on.
 _OF_TESTING = ("test_proposals", "test_filter", "evaluation_filter", "evaluation_strictly_greater")
 _NAMED_WEIGHTS = ("imagenet", "random")
-_TRAINED = {
-    1: "RPN",
-    2: "Fast R-CNN",
-    3: "RPN on shared convolutions",
-    4: "Fast R-CNN on shared convolutions",
-}
-
-
-def stage_name(stage: int) -> str:
-    """What a stage is called in messages: 0 is joint training."""
-    return f"stage {stage}" if stage else "joint training"
-
-
-def stage_title(stage: int, mode: str) -> str:
-    """What a stage is called over its losses, with what is trained."""
-    if mode == "fast-rcnn":
-        return "Fast R-CNN on given proposals"
-    return f"{stage_name(stage)}/4, {_TRAINED[stage]}" if stage in _TRAINED else stage_name(stage)
 
 
 @dataclass(frozen=True)
@@ -123,11 +106,15 @@ class RunConfig(Settings):
         checked_class_names(self.class_names, "class_names")
 
     @property
+    def plan(self) -> tuple[Stage, ...]:
+        """The stages that are trained, in order."""
+        return planned(self.mode, self.stages)
+
+    @property
     def schedules(self) -> dict[int, StageSchedule]:
-        """What is trained, by stage; joint training is 0."""
-        if self.mode == "joint":
-            return {0: self.recipe.joint}
-        return {stage: self.recipe.stages[stage - 1] for stage in self.stages}
+        """How long each stage is trained, and at what rate, by its number."""
+        numbers = [stage.number for stage in self.plan]
+        return {n: self.recipe.stages[n - 1] if n else self.recipe.joint for n in numbers}
 
 
 def versions() -> dict[str, str]:

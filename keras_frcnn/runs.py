@@ -36,7 +36,6 @@ from keras_frcnn.run_config import (
 )
 from keras_frcnn.run_lock import LOCK_FILE, claimed_folder
 
-FINAL = "final"
 # That of a run of 10,000 classes has less.
 MOST_CONFIG_BYTES = 2**24
 

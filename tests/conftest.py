@@ -121,7 +121,6 @@ def trainer_of(repeatable):
     from rich.console import Console
 
     from keras_frcnn.training.display import TrainingDisplay
-    from keras_frcnn.training.fitting import Fitting
     from keras_frcnn.training.options import TrainingOptions
     from keras_frcnn.training.stages import Trainer
 
@@ -129,7 +128,7 @@ def trainer_of(repeatable):
         said = io.StringIO()
         display = TrainingDisplay(Console(file=said, width=1000), [])
         options = TrainingOptions(**{"initial_weights": None, **options})
-        return Trainer(Fitting(config, dataset, run, options, display)), said
+        return Trainer(config, dataset, run, options, display), said
 
     return make
 

@@ -22,9 +22,10 @@ from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli.common import run_main
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
-from keras_frcnn.runs import FINAL, RunFolder
-from keras_frcnn.training import fitting
-from keras_frcnn.training.window import Window
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
+from keras_frcnn.training import stages
+from keras_frcnn.training.log import Log
 from tests.random_networks import write_part
 
 MEBIBYTE = 2**20
@@ -59,15 +60,15 @@ def test_memory_of_a_training_stays_flat(
 ):
     run = RunFolder(tmp_path / "run")
     run.create(small_config, [])
-    monkeypatch.setattr(fitting, "save_curves", lambda *arguments: None)
+    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
     seen = {}
-    record = Window.record
+    record = Log.record
 
     def measured(self, done, rate):
         seen[done] = resident()
-        return record(self, done, rate)
+        record(self, done, rate)
 
-    monkeypatch.setattr(Window, "record", measured)
+    monkeypatch.setattr(Log, "record", measured)
     trainer, _ = trainer_of(small_config, demo_dataset, run)
     trainer.train()
     assert max(seen) == NUMBER

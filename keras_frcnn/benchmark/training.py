@@ -13,85 +13,57 @@ from keras_frcnn.benchmark.testing import Part
 from keras_frcnn.data.pipeline import batch_signature
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.network.variables import trained_variables
-from keras_frcnn.timing import Call
-from keras_frcnn.training.objectives import detector_objective, joint_objective, rpn_objective
-from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
-from keras_frcnn.training.step import TrainingStep, variable_taken_last
+from keras_frcnn.stages import STAGES, Stage
+from keras_frcnn.training.step import TrainingStep, step_of
 
 Batch = dict[str, tf.Tensor]
 
 RATE = 1e-6
-RPN, DETECTOR, JOINT = ("rpn",), ("head",), ("rpn", "head")
-# The heads that a step trains, and what of it is timed.
-_PARTS = {
-    "stage1": (RPN, "whole"),
-    "bare1": (RPN, "bare"),
-    "stage2": (DETECTOR, "whole"),
-    "bare2": (DETECTOR, "bare"),
-    "stage3": (RPN, "cached"),
-    "stage4": (DETECTOR, "cached"),
-    "joint": (JOINT, "whole"),
-}
-STAGES = tuple(_PARTS)
+_STAGES = {f"stage{stage.number}": stage for stage in STAGES["alternating"]}
+_STAGES |= {"joint": STAGES["joint"][0]}
+PARTS = ("stage1", "bare1", "stage2", "bare2", "stage3", "stage4", "joint")
 
 
-def parts_of_training(model: FasterRcnn, names: Sequence[str] = STAGES) -> dict[str, Part]:
-    """Some parts of :data:`STAGES` on random images, all on one network."""
-    return {name: _part(model, *_PARTS[name]) for name in names}
+def parts_of_training(model: FasterRcnn, names: Sequence[str] = PARTS) -> dict[str, Part]:
+    """Some of :data:`PARTS` on random images, all on one network."""
+    return {name: _part(model, name) for name in names}
 
 
-def training_step(model: FasterRcnn, heads: tuple[str, ...], batch: Batch) -> TrainingStep:
-    """A step that trains the base, unless the batch has its features, and some heads.
-
-    Args:
-        heads: :data:`RPN` (stages 1 and 3), :data:`DETECTOR` (2 and 4) or :data:`JOINT`.
-    """
-    of_classes = Normalisation.identity(model.number_of_classes, 4)
-    if heads == RPN:
-        objective = rpn_objective(model, Normalisation.identity(4))
-    elif heads == DETECTOR:
-        images = model.recipe.detector.images_per_step
-        objective = detector_objective(model, of_classes, images)
-    else:
-        objective = joint_objective(model, of_classes)
-    features = batch.get("features")
-    layers = model.layers(*(("base",) if features is None else ()), *heads, trained=True)
-    return TrainingStep(
-        objective,
-        MomentumOptimizer(trained_variables(layers), model.recipe.optimizer),
-        batch_signature(
-            batch["size"].shape[0],
-            None if features is None else features.shape[-1],
-            None if features is None else features.dtype,
-        ),
-        batches_per_step=1,
-        loss_scale=LossScale(dynamic=model.precision == "float16"),
-        taken_last=variable_taken_last(model, layers),
+def step_on(model: FasterRcnn, name: str, batch: Batch) -> TrainingStep:
+    """The step of ``stage1`` to ``stage4`` or ``joint``, for batches as this one."""
+    stage, features = _STAGES[name], batch.get("features")
+    size = (model.number_of_classes, 4) if "head" in stage.trains else (4,)
+    signature = batch_signature(
+        batch["size"].shape[0],
+        None if features is None else features.shape[-1],
+        None if features is None else features.dtype,
     )
+    return step_of(model, stage.trains, Normalisation.identity(*size), signature)
 
 
-def _part(model: FasterRcnn, heads: tuple[str, ...], kind: str) -> Part:
-    """A step on a random batch: ``whole``, on its features (``cached``), or ``bare`` arithmetic."""
-    images = model.recipe.detector.images_per_step if heads == DETECTOR else 1
+def _part(model: FasterRcnn, name: str) -> Part:
+    """A step on a random batch, or its arithmetic alone, with the update."""
+    is_bare = name.startswith("bare")
+    name = name.replace("bare", "stage")
+    stage = _STAGES[name]
+    images = model.recipe.detector.images_per_step if "rpn" not in stage.trains else 1
     batch = random_batch(model.recipe.image, images)
-    if kind == "cached":
+    if stage.is_shared:
         batch = _with_features(model, batch)
-    step, seed = training_step(model, heads, batch), tf.constant([0, 0])
-    if kind == "bare":
-        call = _bare_call(model, heads, step, batch)
-    else:
+    step = step_on(model, name, batch)
+    arithmetic = _arithmetic(model, stage, step)
+    shape = _pooled_shape(model, stage)
 
-        def call():
-            return step.run((batch,), tf.constant(RATE), seed)["loss"].numpy()
+    def count() -> int:
+        """Operations of a step, its RoIs as many as it samples at most."""
+        inputs = batch["features" if stage.is_shared else "image"]
+        return count_operations(tf.function(arithmetic), inputs, tf.TensorSpec(shape))
 
-    return Part(call, lambda: _count(model, heads, step, batch), images)
-
-
-def _bare_call(model: FasterRcnn, heads: tuple[str, ...], step: TrainingStep, batch: Batch) -> Call:
-    """The arithmetic of a step and its update."""
-    arithmetic = _arithmetic(model, heads, step, cached=False)
-    shape = _pooled_shape(model, heads)
+    if not is_bare:
+        seed = tf.constant([0, 0])
+        return Part(
+            lambda: step.run((batch,), tf.constant(RATE), seed)["loss"].numpy(), count, images
+        )
     pooled = tf.constant(np.random.default_rng(0).random(shape, np.float32))
 
     @tf.function
@@ -100,54 +72,41 @@ def _bare_call(model: FasterRcnn, heads: tuple[str, ...], step: TrainingStep, ba
         step.optimizer.apply(gradients, tf.constant(RATE))
         return [tf.reshape(value, (-1,))[0] for value in tf.nest.flatten(kept)]
 
-    return lambda: bare(batch["image"], pooled)[-1].numpy()
+    return Part(lambda: bare(batch["image"], pooled)[-1].numpy(), count, images)
 
 
-def _count(model: FasterRcnn, heads: tuple[str, ...], step: TrainingStep, batch: Batch) -> int:
-    """Operations of a step, its RoIs as many as it samples at most."""
-    cached = "features" in batch
-    return count_operations(
-        tf.function(_arithmetic(model, heads, step, cached=cached)),
-        batch["features" if cached else "image"],
-        tf.TensorSpec(_pooled_shape(model, heads)),
-    )
-
-
-def _arithmetic(
-    model: FasterRcnn, heads: tuple[str, ...], step: TrainingStep, *, cached: bool
-) -> Callable:
+def _arithmetic(model: FasterRcnn, stage: Stage, step: TrainingStep) -> Callable:
     """``(images or features, pooled) -> gradients, [gradient toward pooled], outputs``.
 
     The detector's head works on what was pooled. The gradient toward that is computed where a step
     goes on to the base with it, but nothing of RoI pooling.
     """
-    variables = step.optimizer.variables_trained
+    variables, parts = step.optimizer.variables_trained, stage.trains
 
     def run(inputs, pooled):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([*variables, pooled])
-            features = inputs if cached else model.base(inputs, training=False)
+            features = inputs if stage.is_shared else model.base(inputs, training=False)
             outputs = [features]
-            if "rpn" in heads:
+            if "rpn" in parts:
                 outputs += model.rpn_head(features)
-            if "head" in heads:
+            if "head" in parts:
                 hidden = model.backbone.head(pooled)
                 outputs += [layer(hidden) for layer in (model.cls_score, model.bbox_pred)]
         gradients = tape.gradient(outputs, [*variables, pooled])
-        toward_pooled = [] if cached or "head" not in heads else gradients[-1:]
+        toward_pooled = gradients[-1:] if {"base", "head"} <= set(parts) else []
         return gradients[:-1], toward_pooled, outputs
 
     return run
 
 
-def _pooled_shape(model: FasterRcnn, heads: tuple[str, ...]) -> tuple[int, ...]:
+def _pooled_shape(model: FasterRcnn, stage: Stage) -> tuple[int, ...]:
     """Of what is pooled in a step: (RoIs, p, p, F)."""
     recipe, backbone = model.recipe, model.backbone
-    rois = {
-        RPN: 0,
-        DETECTOR: recipe.detector.rois_per_step,
-        JOINT: recipe.joint_rois_per_image,
-    }[heads]
+    rois = 0
+    if "head" in stage.trains:
+        is_joint = "rpn" in stage.trains
+        rois = recipe.joint_rois_per_image if is_joint else recipe.detector.rois_per_step
     return rois, backbone.roi_size, backbone.roi_size, backbone.channels
 
 

@@ -35,7 +35,8 @@ from keras_frcnn.errors import UserError, shown
 from keras_frcnn.files import user_path, written_whole
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import RunConfig, command_line
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
 from keras_frcnn.training_images import copies_in_test_lists
 
 

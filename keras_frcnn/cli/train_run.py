@@ -15,7 +15,8 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import DataSource, RunConfig
-from keras_frcnn.runs import FINAL, RunFolder, latest_run_folder, new_run_folder
+from keras_frcnn.runs import RunFolder, latest_run_folder, new_run_folder
+from keras_frcnn.stages import FINAL, INITIAL, STAGES
 
 RUNS = Path("runs")
 
@@ -72,10 +73,10 @@ def initial_weights(arguments: argparse.Namespace, run: RunFolder) -> Path | Non
     Raises:
         UserError: it does not exist or cannot be fetched.
     """
-    started = {"joint": (FINAL,), "fast-rcnn": ("stage2",)}.get(
-        arguments.mode, ("stage1", "stage2")
-    )
-    if arguments.resume and all(run.weights_file(name).exists() for name in started):
+    from_initial = [
+        stage.weights for stage in STAGES[arguments.mode] if INITIAL in stage.starts.values()
+    ]
+    if arguments.resume and all(run.weights_file(name).exists() for name in from_initial):
         return None
     if arguments.input_weight_path is not None:
         path = existing_path(arguments.input_weight_path, "--input_weight_path")

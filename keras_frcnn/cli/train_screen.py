@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.run_config import RunConfig, stage_name, versions
+from keras_frcnn.run_config import RunConfig, versions
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import stage_name
 
 
 def show_start(

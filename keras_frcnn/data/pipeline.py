@@ -107,7 +107,7 @@ def unit_record(
 
 def batches(
     make_record: Callable[[int], dict[str, Any]],
-    order: Callable[[], Iterator[int]],
+    order: Iterable[int],
     config: ImageConfig,
     *,
     images_per_step: int,
@@ -122,7 +122,9 @@ def batches(
 
     Args:
         make_record: unit index to :func:`unit_record`; runs in threads.
-        order: gives the unit indices.
+        order: the unit indices.
+        config: input size and means.
+        images_per_step: N.
         feature_channels: F where ``make_record`` brings features instead of pixels.
         feature_dtype: what the 16 bits of those features are.
         workers: threads that decode, and that resize.
@@ -157,7 +159,7 @@ def batches(
 
     def records() -> Iterator[dict[str, Any]]:
         try:
-            yield from in_parallel(make_record, order(), workers=workers, ahead=4 * workers)
+            yield from in_parallel(make_record, order, workers=workers, ahead=4 * workers)
         except UserError as error:
             failures.append(error)
             raise

@@ -28,7 +28,8 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.multi_scale import Head, Level, detect_at_nearest, pyramid
 from keras_frcnn.network.network_input import Frames, frames_of, input_size, network_input
 from keras_frcnn.recipes import DetectionFilter, ProposalConfig
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
 from keras_frcnn.training_images import check_not_trained_on
 
 

@@ -12,11 +12,12 @@ from keras_frcnn.paper.workshop import TRAINING_SETS, Absent, Workshop
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Compression, Recipe
 from keras_frcnn.run_config import DataSource, RunConfig, command_line
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL, planned
 from keras_frcnn.stopping import TrainingStopped
 from keras_frcnn.training.explosion import TrainingDiverged
 from keras_frcnn.training.options import TrainingOptions
-from keras_frcnn.training.session import Origin, display_of, is_finished, train_run
+from keras_frcnn.training.session import Origin, display_of, train_run
 
 # Units of fc6 and fc7.
 FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}
@@ -73,7 +74,9 @@ def trained(
         given: train stage 2 alone, on these proposals.
     """
     run = RunFolder(workshop.folder / "runs" / name)
-    if is_finished(run, stages):
+    mode = "alternating" if given is None else "fast-rcnn"
+    last = planned(mode, stages)[-1]
+    if run.weights_file(FINAL if last.number == 4 else last.weights).exists():
         return run
     initial = workshop.initial_weights(network)
     dataset = workshop.data(TRAINING_SETS[training])
@@ -81,7 +84,7 @@ def trained(
     config = RunConfig(
         network=network,
         precision=workshop.budget.precision,
-        mode="alternating" if given is None else "fast-rcnn",
+        mode=mode,
         seed=seed,
         flips=True,
         class_names=dataset.class_names,

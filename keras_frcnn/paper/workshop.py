@@ -23,7 +23,8 @@ from keras_frcnn.files import digest_of, is_partial, write_text
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
 from keras_frcnn.run_config import differences
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
 from keras_frcnn.training_images import check_not_trained_on
 
 # Section 4: what each name of the paper stands for.

@@ -18,7 +18,8 @@ from keras_frcnn.network.weights import load_layers
 from keras_frcnn.proposals.given import ScoredBoxes, ranked
 from keras_frcnn.provenance import check_weights
 from keras_frcnn.recipes import ProposalConfig
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Checkpoints:
         """Writes a checkpoint and removes all but the newest two of the stage.
 
         Args:
-            window: of :meth:`keras_frcnn.training.window.Window.state`.
+            window: of :meth:`keras_frcnn.training.log.Log.state`.
         """
         path = self._file(iteration)
         header = {

@@ -145,8 +145,9 @@ class StageDisplay:
         if self._progress is not None:
             self._progress.stop()
 
-    def update(self, done: int, record: dict, *, last: bool = False) -> None:
-        """Shows a metrics record after ``done`` iterations."""
+    def update(self, record: dict) -> None:
+        """Shows a metrics record."""
+        done = record["iteration"]
         elapsed = time.monotonic() - self.start
         seconds = elapsed / max(done - self.first, 1)
         left_of_stage = seconds * (self.total - done)
@@ -165,6 +166,6 @@ class StageDisplay:
             self._progress.update(self._task, completed=done, left=left)
             return
         now = time.monotonic()
-        if last or now - self.display._last_plain > PLAIN_INTERVAL:
+        if done == self.total or now - self.display._last_plain > PLAIN_INTERVAL:
             self.display._last_plain = now
             self.display.say(f"{self.title} {done}/{self.total}  {detail}  {left}")

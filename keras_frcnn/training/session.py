@@ -14,9 +14,8 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.provenance import record_of
 from keras_frcnn.run_config import RunConfig
-from keras_frcnn.runs import FINAL, RunFolder
+from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.fitting import Fitting
 from keras_frcnn.training.initial_weights import load_initial_weights, with_digest
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.pictures import save_labels
@@ -102,7 +101,7 @@ def train_run(
         write_text(run.path / "data_report.txt", report_text(notes))
         shares = save_labels(dataset, config.recipe, run.path / "labels.png", given)
         on_start(config, shares)
-        Trainer(Fitting(config, dataset, run, options, display)).train()
+        Trainer(config, dataset, run, options, display).train()
     return config
 
 
@@ -110,12 +109,6 @@ def display_of(config: RunConfig, dataset: Dataset, console) -> TrainingDisplay:
     """The progress of a training on a console."""
     plan = [(stage, schedule.iterations) for stage, schedule in config.schedules.items()]
     return TrainingDisplay(console, plan, number_left_out(dataset))
-
-
-def is_finished(run: RunFolder, stages: Sequence[int]) -> bool:
-    """Whether a run has all that some of the four stages make."""
-    last = FINAL if 4 in stages or not stages else f"stage{max(stages)}"
-    return run.weights_file(last).exists()
 
 
 def _with_checked_weights(config: RunConfig, initial: Path | None) -> RunConfig:

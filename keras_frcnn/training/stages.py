@@ -1,22 +1,25 @@
-"""The four alternating steps (section 3.2), approximate joint training, and Fast R-CNN alone.
+"""One training, stage by stage, as :data:`keras_frcnn.stages.STAGES` says.
 
-1. RPN from ImageNet; its proposals.  2. Fast R-CNN from ImageNet again, on those proposals.
-3. A new RPN head on the detector's convolutions, which stay as they are; its proposals.
-4. The detector's head on the same convolutions and the new proposals.
-
-Fast R-CNN alone is stage 2 on proposals that were given. Every stage starts from files, so a run
-goes on after an interruption with the first stage whose weights are missing.
+Every stage starts from files, so a run goes on after an interruption with the first stage whose
+weights are missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
+from keras_frcnn.metrics import append_record, forget_after
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import load_layers, write_layers
+from keras_frcnn.plots import save_curves
 from keras_frcnn.provenance import (
     check_parts,
     check_record,
@@ -24,40 +27,61 @@ from keras_frcnn.provenance import (
     record_of,
     weights_metadata,
 )
-from keras_frcnn.runs import FINAL
+from keras_frcnn.run_config import RunConfig
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL, FINAL_SOURCES, INITIAL, NEW, Stage, reader_of, stage_name
 from keras_frcnn.stopping import TrainingStopped, signal_of
 from keras_frcnn.training import pictures
 from keras_frcnn.training.checkpoint import Checkpoints
-from keras_frcnn.training.fitting import Fitting
+from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.events import EventFile
+from keras_frcnn.training.explosion import check_weights
+from keras_frcnn.training.feeding import Sources, make_proposals
 from keras_frcnn.training.initial_weights import check_unchanged, load_initial_weights
-from keras_frcnn.training.loop import BETWEEN
-from keras_frcnn.training.objectives import (
-    detector_objective,
-    joint_objective,
-    rpn_objective,
+from keras_frcnn.training.log import Log, check_state
+from keras_frcnn.training.loop import BETWEEN, run_iterations
+from keras_frcnn.training.objectives import metric_names
+from keras_frcnn.training.options import TrainingOptions
+from keras_frcnn.training.preflight import (
+    PROBED_ITERATIONS,
+    check_memory,
+    check_memory_ahead,
+    check_room,
+    largest_units,
 )
-from keras_frcnn.training.passes import make_proposals
-from keras_frcnn.training.probe import probe_stage2
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.statistics import detector_statistics, rpn_statistics
-from keras_frcnn.training.units import TrainingUnit
+from keras_frcnn.training.step import step_of
+from keras_frcnn.training.units import give_rois, training_units, unit_order
 
 
 class Trainer:
-    """Trains one run, stage by stage.
+    """Trains one run.
 
     Args:
-        fitting: the run's images, options and folder, and how layers are fitted to them.
+        config: what to train.
+        dataset: the training images.
+        run: an existing run folder.
+        options: how to train.
+        display: where progress is shown.
     """
 
-    def __init__(self, fitting: Fitting):
-        self.fitting = fitting
-        self.config = fitting.config
-        self.recipe = fitting.recipe
-        self.run = fitting.run
-        self.options = fitting.options
-        self.display = fitting.display
-        self.units = fitting.units
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        run: RunFolder,
+        options: TrainingOptions,
+        display: TrainingDisplay,
+    ):
+        self.config = config
+        self.recipe = config.recipe
+        self.run = run
+        self.options = options
+        self.display = display
+        self.units = training_units(dataset.examples, config.flips)
+        self.sources = Sources(config, self.units, run, options, display)
+        self.events = EventFile(run.path / "tensorboard", display.say)
 
     def train(self) -> None:
         """Runs every stage that was asked for and is not finished yet.
@@ -67,122 +91,204 @@ class Trainer:
         """
         try:
             check_parts(self.run, self.config)
-            self._clear_finished()
-            if self.config.mode == "joint":
-                self._joint()
-            elif self.config.mode == "fast-rcnn":
-                self._fast_rcnn("given")
-            else:
-                for stage in self.config.stages:
-                    getattr(self, f"_stage{stage}")()
-                if 4 in self.config.stages:
-                    self._write_final()
+            for stage in self.config.plan:
+                # They lie there where a kill came after the weights.
+                if self.run.weights_file(stage.weights).exists():
+                    Checkpoints(self.run.checkpoints, stage.number).clear()
+            for stage in self.config.plan:
+                self._run_stage(stage)
+            if 4 in self.config.stages and not self.run.weights_file(FINAL).exists():
+                model, _ = self._model_of(FINAL_SOURCES)
+                self._save(model.layers(), FINAL)
         except KeyboardInterrupt as stop:  # outside of the iterations, which answer themselves
             raise TrainingStopped(signal_of(stop), BETWEEN) from stop
         finally:
             # A run that stops half-way must not leave gigabytes of features behind.
-            self.fitting.close()
+            self.events.close()
+            self.sources.close()
 
-    def _clear_finished(self) -> None:
-        """Removes the checkpoints that lie there where a kill came after the weights."""
-        for stage in self.config.schedules:
-            if self.run.weights_file(f"stage{stage}" if stage else FINAL).exists():
-                Checkpoints(self.run.checkpoints, stage).clear()
+    def _run_stage(self, stage: Stage) -> None:
+        """Writes the weights of a stage, and its proposals where a later stage is to read them."""
+        reader = reader_of(stage, self.config.plan)
+        if not self.run.weights_file(stage.weights).exists():
+            self._train_stage(stage, reader)
+        if (
+            reader is not None
+            and not self.run.weights_file(reader.weights).exists()
+            and not file_of(self.run, stage.makes).exists()
+        ):
+            model, _ = self._model_of(stage.result)
+            self._prepare(model, reader)
+            self._write_proposals(model, stage.makes)
 
-    def _stage1(self) -> None:
-        """RPN, from the initial weights; its proposals where stage 2 is to read them."""
-        if not self.run.weights_file("stage1").exists():
-            model, loaded = self.initial_model()
-            self.fitting.records.check_room(model, 1)
+    def _train_stage(self, stage: Stage, reader: Stage | None) -> None:
+        model, loaded = self._model_of(stage.starts)
+        self._prepare(model, stage)
+        if stage.starts.get("rpn") == INITIAL:
             pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
-            trained = model.layers("base", "rpn", trained=True)
-            saved = model.layers("base", "rpn")
-            if 2 in self.config.stages:
-                probe_stage2(self.fitting, model)
-            self._train_rpn(model, 1, trained, saved, loaded)
-        if 2 in self.config.stages and self._lacks_proposals(1):
-            model = self._model_from("stage1", base=True, rpn=True)
-            self.fitting.records.check_room(model, 2)
-            self._write_proposals(model, 1)
+        if reader is not None and not reader.is_shared:
+            check_memory_ahead(reader, model, self.sources)
+        store = self._proposals_of(stage)
+        if store is not None:
+            pictures.save_sampled_rois(
+                self.run.path, model, self.units, store, self.config.seed, stage.number
+            )
+        normalisation = self._normalisation(model, stage, store)
+        deltas = model.bbox_pred if "head" in stage.trains else model.rpn_bbox_pred
+        if deltas.name in loaded:
+            normalisation.make_normalised(deltas)
+        self._fit(model, stage, normalisation, store)
+        normalisation.make_plain(deltas)
+        self._save(model.layers(*stage.trains), stage.weights)
+        Checkpoints(self.run.checkpoints, stage.number).clear()
 
-    def _lacks_proposals(self, stage: int) -> bool:
-        """Whether the next stage, which reads them, is still to be trained and they are missing."""
-        is_read = not self.run.weights_file(f"stage{stage + 1}").exists()
-        return is_read and not self.run.proposals_file(stage).exists()
+    def _prepare(self, model: FasterRcnn, stage: Stage) -> None:
+        """Makes sure that the rest fits on the disk, and keeps features that do not change."""
+        units = len(self.units)
+        self.sources.kept_free = check_room(self.run, self.config, model, stage.number, units)
+        if stage.is_shared:
+            self.sources.compute_features(model)
 
-    def _stage2(self) -> None:
-        """Fast R-CNN, from the initial weights again, on the proposals of stage 1."""
-        self._fast_rcnn("proposals1")
+    def _proposals_of(self, stage: Stage) -> ProposalStore | None:
+        """The proposals that a stage is trained on, checked; ``None``: it makes its own."""
+        if stage.reads is None:
+            return None
+        file = file_of(self.run, stage.reads)
+        store = ProposalStore.load(file, [unit.key for unit in self.units])
+        check_record(store.record, self.run, self.config, stage.reads)
+        store.check_boxes(file, self.units)
+        return store
 
-    def _fast_rcnn(self, proposals: str) -> None:
-        """Fast R-CNN, from the initial weights, on proposals that are a part of the run."""
-        if self.run.weights_file("stage2").exists():
-            return
-        model, loaded = self.initial_model()
-        self.fitting.records.check_room(model, 2)
-        trained = model.layers("base", "head", trained=True)
-        saved = model.layers("base", "head")
-        self._train_detector(model, 2, proposals, trained, saved, loaded)
+    def _normalisation(
+        self, model: FasterRcnn, stage: Stage, store: ProposalStore | None
+    ) -> Normalisation:
+        """Of the deltas that a stage learns (section 3.2, recipe 4.5, 4.7)."""
+        units = self.display.passes(self.units, "box targets of all training images")
+        if store is not None:
+            return detector_statistics(model, units, store.boxes_of)
+        if "head" in stage.trains:
+            normalisation = Normalisation.identity(model.number_of_classes, 4)
+            normalisation.std[:] = self.recipe.joint_delta_std
+            return normalisation
+        if self.recipe.rpn.normalise_targets:
+            return rpn_statistics(model, units)
+        return Normalisation.identity(4)
 
-    def _stage3(self) -> None:
-        """A new RPN head on the convolutions of stage 2."""
-        if not self.run.weights_file("stage3").exists():
-            model = self._model_from("stage2", base=True)
-            self.fitting.records.check_room(model, 3)
-            self.fitting.records.compute_features(model)
-            self._train_rpn(model, 3, model.layers("rpn"), model.layers("rpn"), frozenset())
-        if 4 in self.config.stages and self._lacks_proposals(3):
-            model = self._model_from("stage2", base=True)
-            self._load(model.layers("rpn"), "stage3")
-            self.fitting.records.check_room(model, 4)
-            self.fitting.records.compute_features(model)
-            self._write_proposals(model, 3)
+    def eligible(self, stage: Stage) -> np.ndarray:
+        """Indices of the units that a stage sees, saying which give it no RoI.
 
-    def _stage4(self) -> None:
-        """The detector's head of stage 2, trained on, on the proposals of stage 3."""
-        if self.run.weights_file("stage4").exists():
-            return
-        model = self._model_from("stage2", base=True, head=True)
-        self.fitting.records.check_room(model, 4)
-        self.fitting.records.compute_features(model)
-        loaded = frozenset(layer.name for layer in model.layers("head"))
-        layers = model.layers("head")
-        self._train_detector(model, 4, "proposals3", layers, layers, loaded)
-
-    def _joint(self) -> None:
-        """RPN and detector in one step, py-faster-rcnn's way."""
-        if self.run.weights_file(FINAL).exists():
-            return
-        model, loaded = self.initial_model()
-        self.fitting.records.check_room(model, 0)
-        pictures.save_sampled_anchors(self.run.path, model, self.units, self.config.seed)
-        normalisation = Normalisation.identity(model.number_of_classes, 4)
-        normalisation.std[:] = self.recipe.joint_delta_std
-        trained = model.layers(trained=True)
-        if model.bbox_pred.name in loaded:
-            normalisation.make_normalised(model.bbox_pred)
-        self.fitting.fit(
-            model,
-            0,
-            self.recipe.joint,
-            joint_objective(model, normalisation),
-            trained,
-            images_per_step=1,
-            batches_per_step=self.recipe.joint_images_per_step,
-            make_record=self.fitting.records.of(None),
-            eligible=np.arange(len(self.units)),
+        Raises:
+            UserError: there is none.
+        """
+        if "rpn" in stage.trains:
+            return np.arange(len(self.units))
+        gives_rois = give_rois(self.units, self.recipe.detector)
+        # Once, not in each orientation.
+        left_out = list(
+            dict.fromkeys(
+                unit.example.key
+                for unit, kept in zip(self.units, gives_rois, strict=True)
+                if not kept
+            )
         )
-        normalisation.make_plain(model.bbox_pred)
-        self._save(model.layers(), FINAL)
-        Checkpoints(self.run.checkpoints, 0).clear()
+        if left_out:
+            more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+            self.display.say(
+                f"{stage_name(stage.number)}: images without objects give no RoI and are left out, "
+                f"{len(left_out)} of them (named in data_report.txt): "
+                f"{', '.join(left_out[:5])}{more}"
+            )
+        if not gives_rois.any():
+            raise UserError(
+                f"None of the {len(self.units)} training images has an object that is not "
+                "difficult, so the detector has nothing to learn from; look at data_report.txt, "
+                "or give images with objects."
+            )
+        return np.flatnonzero(gives_rois)
 
-    def _write_final(self) -> None:
-        if self.run.weights_file(FINAL).exists():
-            return
-        model = self._model_from("stage2", base=True)
-        self._load(model.layers("rpn"), "stage3")
-        self._load(model.layers("head"), "stage4")
-        self._save(model.layers(), FINAL)
+    def _fit(
+        self,
+        model: FasterRcnn,
+        stage: Stage,
+        normalisation: Normalisation,
+        store: ProposalStore | None,
+    ) -> None:
+        """Trains the layers of a stage, from its newest checkpoint on.
+
+        Raises:
+            TrainingDiverged: a loss or a weight is not finite, or a loss has exploded. What is
+                kept is sound.
+        """
+        schedule = self.config.schedules[stage.number]
+        images, batches_per_step = self._images_and_batches(stage)
+        eligible = self.eligible(stage)
+        feed = self.sources.feed(store, images)
+        step = step_of(model, stage.trains, normalisation, feed.signature, batches_per_step)
+        identity = record_of(self.run, self.config, stage.weights)
+        checkpoints = Checkpoints(
+            self.run.checkpoints, stage.number, json.dumps(identity, sort_keys=True)
+        )
+        metrics = metric_names(stage.trains)
+        first, state, notes = checkpoints.restore(
+            step.optimizer,
+            step.loss_scale,
+            lambda done, state: check_state(state, metrics, done, schedule.iterations),
+        )
+        for note in notes:
+            self.display.say(note)
+        if first:
+            self.display.say(f"going on after iteration {first}")
+        forget_after(self.run.metrics_file, stage.number, first)
+        images_per_step = images * batches_per_step
+        if schedule.iterations - first >= PROBED_ITERATIONS:
+            largest = largest_units(self.units, eligible, self.recipe.image, images_per_step)
+            check_memory(step, feed, largest, stage.number)
+        order = unit_order(
+            [self.units[index] for index in eligible],
+            images_per_step,
+            seed=self.config.seed,
+            stage=stage.number,
+            first_iteration=first,
+            iterations=schedule.iterations,
+        )
+
+        def save_checkpoint(done: int, state: dict[str, Any]) -> None:
+            check_weights(step.optimizer.variables_trained, done, stage.number)
+            checkpoints.save(done, step.optimizer, step.loss_scale, state)
+            if done < schedule.iterations:
+                self._draw_curves()
+
+        def write(record: dict[str, Any]) -> None:
+            append_record(self.run.metrics_file, record)
+            self.events.add(record)
+            line.update(record)
+
+        with self.display.stage(stage.number, stage.title, schedule.iterations, first) as line:
+            run_iterations(
+                step,
+                feed.batches(int(eligible[position]) for position in order),
+                schedule,
+                Log(stage.number, self.units, write, state),
+                save_checkpoint,
+                seed=self.config.seed,
+                first=first,
+                checkpoint_seconds=self.options.checkpoint_seconds,
+            )
+        self._draw_curves()
+        if schedule.iterations > first:
+            self.display.say(f"traces of the step: {step.traces} for all image sizes")
+
+    def _images_and_batches(self, stage: Stage) -> tuple[int, int]:
+        """Images of a batch, and batches whose gradients a step averages."""
+        if "head" not in stage.trains:
+            return self.recipe.rpn.images_per_step, 1
+        if "rpn" not in stage.trains:
+            return self.recipe.detector.images_per_step, 1
+        return 1, self.recipe.joint_images_per_step
+
+    def _draw_curves(self) -> None:
+        if self.run.metrics_file.exists():
+            save_curves(self.run.metrics_file, self.run.path / "curves.png", self.config.mode)
 
     def new_model(self) -> FasterRcnn:
         """The network with random weights drawn from the run's seed."""
@@ -194,109 +300,42 @@ class Trainer:
             seed=self.config.seed,
         )
 
-    def initial_model(self) -> tuple[FasterRcnn, frozenset[str]]:
-        """The network that stages 1 and 2 start from, and the layers that came from a file.
+    def _model_of(self, sources: Mapping[str, str]) -> tuple[FasterRcnn, set[str]]:
+        """The network with its parts from these sources, and the layers that came from a file.
 
         Raises:
-            UserError: the file does not fit, or is not what the run began with.
+            UserError: the initial weights do not fit, or are not what the run began with.
         """
         model = self.new_model()
-        check_unchanged(self.config, self.options.initial_weights)
-        if self.options.initial_weights is None:
-            return model, frozenset()
-        report = load_initial_weights(model, self.options.initial_weights)
-        self.display.say(report.text())
-        return model, frozenset(report.loaded)
+        loaded: set[str] = set()
+        if INITIAL in sources.values():
+            check_unchanged(self.config, self.options.initial_weights)
+            if self.options.initial_weights is not None:
+                report = load_initial_weights(model, self.options.initial_weights)
+                self.display.say(report.text())
+                loaded.update(report.loaded)
+        for part, source in sources.items():
+            if source not in (INITIAL, NEW):
+                layers = model.layers(part)
+                self._load(layers, source)
+                loaded.update(layer.name for layer in layers)
+        return model, loaded
 
-    def _model_from(
-        self, name: str, *, base: bool = False, rpn: bool = False, head: bool = False
-    ) -> FasterRcnn:
-        model = self.new_model()
-        layers = [
-            *(model.layers("base") if base else ()),
-            *(model.layers("rpn") if rpn else ()),
-            *(model.layers("head") if head else ()),
-        ]
-        self._load(layers, name)
-        return model
-
-    def _load(self, layers: Sequence, name: str) -> None:
+    def _load(self, layers: Sequence[keras.layers.Layer], name: str) -> None:
         names = [layer.name for layer in layers]
         load_layers(layers, self.run.weights_file(name), reinitialise=(), required=names)
 
-    def _save(self, layers: Sequence, name: str) -> None:
+    def _save(self, layers: Sequence[keras.layers.Layer], name: str) -> None:
         metadata = weights_metadata(self.run, self.config, name)
         write_layers(self.run.weights_file(name), layers, metadata)
         self.display.say(f"weights written to {self.run.weights_file(name)}")
 
-    def _write_proposals(self, model: FasterRcnn, stage: int) -> None:
-        records = self.fitting.records
-        store = make_proposals(
-            model, self.units, records.of(None), records.features, self.display.passes
-        )
-        record = record_of(self.run, self.config, f"proposals{stage}")
-        store.save(self.run.proposals_file(stage), record)
+    def _write_proposals(self, model: FasterRcnn, part: str) -> None:
+        file = file_of(self.run, part)
+        store = make_proposals(model, self.sources.feed(), self.display.passes)
+        store.save(file, record_of(self.run, self.config, part))
         counts = np.diff(store.offsets)
         self.display.say(
             f"{len(store.scores)} proposals, {counts.mean():.0f} an image "
-            f"({counts.min()} to {counts.max()}), written to {self.run.proposals_file(stage)}"
+            f"({counts.min()} to {counts.max()}), written to {file}"
         )
-
-    def _units_with_progress(self) -> Iterator[TrainingUnit]:
-        return self.display.passes(self.units, "box targets of all training images")
-
-    def _train_rpn(
-        self, model: FasterRcnn, stage: int, trained, saved, loaded: frozenset[str]
-    ) -> None:
-        normalisation = Normalisation.identity(4)
-        if self.recipe.rpn.normalise_targets:
-            normalisation = rpn_statistics(model, self._units_with_progress())
-        if model.rpn_bbox_pred.name in loaded:
-            normalisation.make_normalised(model.rpn_bbox_pred)
-        self.fitting.fit(
-            model,
-            stage,
-            self.recipe.stages[stage - 1],
-            rpn_objective(model, normalisation),
-            trained,
-            images_per_step=self.recipe.rpn.images_per_step,
-            batches_per_step=1,
-            make_record=self.fitting.records.of(None),
-            eligible=np.arange(len(self.units)),
-        )
-        normalisation.make_plain(model.rpn_bbox_pred)
-        self._save(saved, f"stage{stage}")
-        Checkpoints(self.run.checkpoints, stage).clear()
-
-    def _train_detector(
-        self,
-        model: FasterRcnn,
-        stage: int,
-        proposals: str,
-        trained,
-        saved,
-        loaded: frozenset[str],
-    ) -> None:
-        file = file_of(self.run, proposals)
-        store = ProposalStore.load(file, [unit.key for unit in self.units])
-        check_record(store.record, self.run, self.config, proposals)
-        store.check_boxes(file, self.units)
-        pictures.save_sampled_rois(self.run.path, model, self.units, store, self.config.seed, stage)
-        normalisation = detector_statistics(model, self._units_with_progress(), store.boxes_of)
-        if model.bbox_pred.name in loaded:
-            normalisation.make_normalised(model.bbox_pred)
-        images_per_step = self.recipe.detector.images_per_step
-        self.fitting.fit(
-            model,
-            stage,
-            self.recipe.stages[stage - 1],
-            detector_objective(model, normalisation, images_per_step),
-            trained,
-            images_per_step=images_per_step,
-            batches_per_step=1,
-            make_record=self.fitting.records.of(store),
-            eligible=self.fitting.eligible(stage),
-        )
-        normalisation.make_plain(model.bbox_pred)
-        self._save(saved, f"stage{stage}")
-        Checkpoints(self.run.checkpoints, stage).clear()

@@ -18,9 +18,10 @@ import keras
 import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.sampling import derived_seed
 from keras_frcnn.network.variables import trained_variables
-from keras_frcnn.training.objectives import Objective
+from keras_frcnn.training.objectives import Objective, objective_of
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer, all_finite
 
 
@@ -47,6 +48,25 @@ def variable_taken_last(
     if not base or widest is None or size(widest) < sum(map(size, base)):
         return None
     return widest
+
+
+def step_of(
+    model: FasterRcnn,
+    parts: Sequence[str],
+    normalisation: Normalisation,
+    signature: dict[str, tf.TensorSpec],
+    batches_per_step: int = 1,
+) -> TrainingStep:
+    """The step that trains some parts of a network, see :func:`objective_of`."""
+    layers = model.layers(*parts, trained=True)
+    return TrainingStep(
+        objective_of(model, parts, normalisation),
+        MomentumOptimizer(trained_variables(layers), model.recipe.optimizer),
+        signature,
+        batches_per_step=batches_per_step,
+        loss_scale=LossScale(dynamic=model.precision == "float16"),
+        taken_last=variable_taken_last(model, layers),
+    )
 
 
 class TrainingStep:
@@ -76,6 +96,7 @@ class TrainingStep:
         self.objective = objective
         self.optimizer = optimizer
         self.loss_scale = loss_scale
+        self.batches_per_step = batches_per_step
         trained = [id(variable) for variable in optimizer.variables_trained]
         self._last = None if taken_last is None else trained.index(id(taken_last))
         batches = tuple(signature for _ in range(batches_per_step))

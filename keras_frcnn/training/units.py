@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.proposals.given import mirror
+from keras_frcnn.recipes import DetectorConfig
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ def training_units(examples: Sequence[Example], flips: bool) -> tuple[TrainingUn
     if flips:
         units += [TrainingUnit(example, True) for example in plain]
     return tuple(units)
+
+
+def give_rois(units: Sequence[TrainingUnit], config: DetectorConfig) -> np.ndarray:
+    """(U,) bool, which units can give RoIs: all, or those with objects."""
+    return np.array([not config.needs_objects or len(unit.example.classes) > 0 for unit in units])
 
 
 def steps_per_epoch(units: int, images_per_step: int) -> int:

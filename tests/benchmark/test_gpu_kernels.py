@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.gpu_kernels import has_gpu_kernel, without_gpu_kernel
 from keras_frcnn.benchmark.setting import Setting, random_batch, random_model
-from keras_frcnn.benchmark.training import JOINT, training_step
+from keras_frcnn.benchmark.training import step_on
 from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.network import suppression
 
@@ -38,6 +38,6 @@ def test_on_the_cpu_the_combined_kernel_is_found(model):
 def test_on_a_gpu_nothing_is_left_on_the_host(model, monkeypatch):
     monkeypatch.setattr(suppression, "gpu_present", lambda: True)
     predictor = NetworkDetector(model, model.recipe.test_filter)
-    step = training_step(model, JOINT, random_batch(model.recipe.image, 1))
+    step = step_on(model, "joint", random_batch(model.recipe.image, 1))
     for function in (predictor.predict, step.run):
         assert not without_gpu_kernel(graph_of(function))

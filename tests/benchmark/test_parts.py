@@ -19,7 +19,7 @@ from rich.console import Console
 from keras_frcnn.benchmark import report, training
 from keras_frcnn.benchmark.setting import Setting, random_batch, random_model
 from keras_frcnn.benchmark.testing import ALL, parts_of_testing
-from keras_frcnn.benchmark.training import STAGES, parts_of_training
+from keras_frcnn.benchmark.training import PARTS, parts_of_training
 from keras_frcnn.cli import benchmark as command
 from keras_frcnn.timing import Timing
 
@@ -109,7 +109,7 @@ def test_the_steps_change_only_the_layers_of_their_stage(model, monkeypatch):
         "joint": {"base", "rpn", "head"},
     }
     parts = parts_of_training(model)
-    assert tuple(parts) == STAGES == tuple(moved)
+    assert tuple(parts) == PARTS == tuple(moved)
     for name, part in parts.items():
         before = snapshot()
         assert np.isfinite(part.call()), name

@@ -154,7 +154,7 @@ def make_batches(units, order, images_per_step, proposals=None):
             index, units[index], CONFIG, proposals_image=found, features=None
         )
 
-    return pipeline.batches(record, lambda: iter(order), CONFIG, images_per_step=images_per_step)
+    return pipeline.batches(record, order, CONFIG, images_per_step=images_per_step)
 
 
 def test_a_batch_is_scaled_and_padded_with_zeros_after_the_means(units):
@@ -204,7 +204,7 @@ def test_features_come_through_bit_for_bit(units, dtype):
 
     batches = pipeline.batches(
         record,
-        lambda: iter([0, 1]),
+        [0, 1],
         CONFIG,
         images_per_step=2,
         feature_channels=3,

@@ -217,13 +217,13 @@ def test_pictures_without_a_network_say_why(make, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_training_is_one_sentence(devkit, tmp_path, monkeypatch, capsys, number):
-    add = loop.Window.add
+    add = loop.Log.add
 
-    def stopped(window, *arguments):
-        add(window, *arguments)
+    def stopped(log, *arguments):
+        add(log, *arguments)
         signal.raise_signal(number)
 
-    monkeypatch.setattr(loop.Window, "add", stopped)
+    monkeypatch.setattr(loop.Log, "add", stopped)
     flags = ["anchors", "-p", str(devkit), "--out", str(tmp_path), *FLAGS]
     assert run_main(paper.main, flags) == 128 + number
     assert capsys.readouterr().err == (

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import fitting
+from keras_frcnn.training import stages
 from tests.training.runs import weights_of
 
 
@@ -26,23 +26,28 @@ def uninterrupted(tmp_path_factory, run_config, demo_dataset, trainer_of):
         config, demo_dataset, run, feature_cache="memory", checkpoint_seconds=-1.0
     )
     before, after, seen, steps = {}, {}, {}, {}
-    fit, training_step = fitting.Fitting.fit, fitting.TrainingStep
+    fit, eligible, step_of = stages.Trainer._fit, stages.Trainer.eligible, stages.step_of
 
-    def watched(self, model, stage, schedule, *arguments, eligible, **others):
-        before[stage], seen[stage] = weights_of(model), eligible.tolist()
+    def watched(self, model, stage, *arguments):
+        def kept_step(*step_arguments):
+            steps[stage.number] = step_of(*step_arguments)
+            return steps[stage.number]
 
-        def kept_step(*step_arguments, **step_others):
-            steps[stage] = training_step(*step_arguments, **step_others)
-            return steps[stage]
-
+        before[stage.number] = weights_of(model)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fitting, "TrainingStep", kept_step)
-            fit(self, model, stage, schedule, *arguments, eligible=eligible, **others)
-        after[stage] = weights_of(model)
+            patch.setattr(stages, "step_of", kept_step)
+            fit(self, model, stage, *arguments)
+        after[stage.number] = weights_of(model)
+
+    def kept_units(self, stage):
+        found = eligible(self, stage)
+        seen[stage.number] = found.tolist()
+        return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting.Fitting, "fit", watched)
-        patch.setattr(fitting, "save_curves", lambda *arguments: None)
+        patch.setattr(stages.Trainer, "_fit", watched)
+        patch.setattr(stages.Trainer, "eligible", kept_units)
+        patch.setattr(stages, "save_curves", lambda *arguments: None)
         trainer.train()
     return SimpleNamespace(
         run=run,

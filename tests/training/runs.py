@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from keras_frcnn.training import fitting
+from keras_frcnn.training import stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from tests.read_weights import read_layers
 
@@ -45,16 +45,17 @@ def losses_of(run):
 
 def interrupt(patch, stage, done, how):
     """Lets the given stage fail after ``done`` iterations, by a signal or while saving."""
-    run_stage, save = fitting.run_stage, Checkpoints.save
+    run_iterations, save = stages.run_iterations, Checkpoints.save
 
-    def with_signal(step, *arguments, **others):
-        def run(batches, rate, seed):
-            metrics = step.run(batches, rate, seed)
-            if (others["stage"], int(seed[1]) + 1) == (stage, done):
+    def with_signal(step, batches, schedule, log, *arguments, **others):
+        def run(found, rate, seed):
+            metrics = step.run(found, rate, seed)
+            if (log.stage, int(seed[1]) + 1) == (stage, done):
                 signal.raise_signal(how)
             return metrics
 
-        run_stage(SimpleNamespace(run=run), *arguments, **others)
+        stopped = SimpleNamespace(run=run, batches_per_step=step.batches_per_step)
+        run_iterations(stopped, batches, schedule, log, *arguments, **others)
 
     def failing(self, iteration, *arguments):
         hit = (self.stage, iteration) == (stage, done)
@@ -65,6 +66,6 @@ def interrupt(patch, stage, done, how):
             raise OSError("killed")
 
     if isinstance(how, signal.Signals):
-        patch.setattr(fitting, "run_stage", with_signal)
+        patch.setattr(stages, "run_iterations", with_signal)
     else:
         patch.setattr(Checkpoints, "save", failing)

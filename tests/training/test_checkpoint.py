@@ -19,8 +19,8 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import OptimizerConfig
 from keras_frcnn.training import checkpoint
 from keras_frcnn.training.checkpoint import Checkpoints
+from keras_frcnn.training.log import check_state
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
-from keras_frcnn.training.window import check_state
 from tests.limits import file_size_limit
 
 

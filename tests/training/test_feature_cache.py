@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.data.pipeline import decode_unit, unit_record
+from keras_frcnn.data.pipeline import decode_unit
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.training import feature_cache
 from keras_frcnn.training.feature_cache import FeatureCache, feature_shapes, plan_cache
-from keras_frcnn.training.passes import fill_feature_cache, make_proposals
+from keras_frcnn.training.feeding import Feed, fill_features, make_proposals
 from keras_frcnn.training.units import training_units
 
 GIB = 2**30
@@ -37,17 +37,8 @@ def each(items, description):
     return items
 
 
-def records(model, units, cache=None):
-    def make_record(index):
-        return unit_record(
-            index,
-            units[index],
-            model.recipe.image,
-            proposals_image=None,
-            features=None if cache is None else cache.get(index),
-        )
-
-    return make_record
+def feed(model, units, cache=None):
+    return Feed(units, model.recipe.image, features=cache)
 
 
 def computed(model, unit):
@@ -67,7 +58,7 @@ def test_equal_to_recomputation_within_half_precision(model, units, place, tmp_p
     file = tmp_path / "run" / "features.bin" if place == "disk" else None
     shapes = feature_shapes(model, units)
     cache = FeatureCache(shapes, tf.float16, file)
-    fill_feature_cache(model, units, records(model, units), cache, each)
+    fill_features(cache, model, feed(model, units), each)
     for index, unit in enumerate(units):
         expected = computed(model, unit)
         assert expected.shape == tuple(shapes[index])
@@ -86,7 +77,7 @@ def test_equal_to_recomputation_within_half_precision(model, units, place, tmp_p
 def test_bfloat16_is_exact_where_the_base_computes_in_it(tiny_recipe, units):
     model = FasterRcnn("tiny", ("a",), tiny_recipe, precision="bfloat16", seed=2)
     cache = FeatureCache(feature_shapes(model, units), tf.bfloat16, None)
-    fill_feature_cache(model, units, records(model, units), cache, each)
+    fill_features(cache, model, feed(model, units), each)
     np.testing.assert_array_equal(read(cache, 1), computed(model, units[1]))
 
 
@@ -149,9 +140,9 @@ def test_what_is_to_be_written_is_not_for_the_cache(monkeypatch, tmp_path):
 def test_proposals_from_cached_features(model, units):
     """The pass over all units: keys in order, image pixels, the same from pixels and features."""
     cache = FeatureCache(feature_shapes(model, units), tf.float16, None)
-    fill_feature_cache(model, units, records(model, units), cache, each)
-    cached = make_proposals(model, units, records(model, units, cache), cache, each)
-    direct = make_proposals(model, units, records(model, units), None, each)
+    fill_features(cache, model, feed(model, units), each)
+    cached = make_proposals(model, feed(model, units, cache), each)
+    direct = make_proposals(model, feed(model, units), each)
     assert cached.keys == direct.keys == tuple(unit.key for unit in units)
     for index, unit in enumerate(units):
         assert 0 < len(direct.boxes_of(index)) <= 60

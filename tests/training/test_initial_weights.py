@@ -19,7 +19,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import fitting
+from keras_frcnn.training import stages
 from keras_frcnn.training.initial_weights import (
     check_unchanged,
     load_initial_weights,
@@ -129,9 +129,9 @@ def test_class_names_that_are_no_names_are_refused(source, model, tmp_path, name
 def test_changed_initial_weights_are_refused_as_long_as_they_are_needed(
     run_config, demo_dataset, trainer_of, tmp_path, monkeypatch, file, mode
 ):
-    monkeypatch.setattr(fitting, "save_curves", lambda *arguments: None)
-    stages = () if mode == "joint" else (1,)
-    config = run_config(mode=mode, stages=stages, initial_weights=str(file))
+    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
+    numbers = () if mode == "joint" else (1,)
+    config = run_config(mode=mode, stages=numbers, initial_weights=str(file))
     run = RunFolder(tmp_path / "run")
     run.create(with_digest(config, file), [])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,15 +19,16 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.stopping import TrainingStopped
-from keras_frcnn.training import loop
-from keras_frcnn.training.loop import run_stage, stop_on_signal
+from keras_frcnn.training.log import LOG_EVERY, Log
+from keras_frcnn.training.loop import run_iterations, stop_on_signal
 
 
 class FakeStep:
     """Returns a loss that counts iterations; ``bad`` maps a call to its loss."""
 
-    def __init__(self, bad=None, at=None):
+    def __init__(self, bad=None, at=None, batches_per_step=1):
         self.bad = bad or {}
+        self.batches_per_step = batches_per_step
         self.at = at or {}
         self.calls = []
 
@@ -37,44 +39,31 @@ class FakeStep:
         return {"loss": tf.constant(self.bad.get(number, float(number))), "rois": tf.constant(2.0)}
 
 
-class Display:
-    def __init__(self):
-        self.shown = []
-
-    def update(self, done, record, *, last=False):
-        self.shown.append((done, last))
+UNITS = [SimpleNamespace(key=f"image-{index}") for index in range(1000)]
 
 
-def run(
-    step, *, iterations=50, first=0, images=1, batches=1, seconds=1e9, state=None, dataset=None
-):
-    """Records, ``{done: state}`` of the checkpoints, and what was shown."""
-    records, saved, display = [], {}, Display()
+def run(step, *, iterations=50, first=0, images=1, seconds=1e9, state=None, dataset=None, stage=3):
+    """Records, and ``{done: state}`` of the checkpoints."""
+    records, saved = [], {}
     units = tf.data.Dataset.range(1000).map(lambda unit: {"unit": tf.cast(unit, tf.int32)})
-    run_stage(
+    run_iterations(
         step,
-        dataset or units.skip(first * images * batches).batch(images),
+        dataset or units.skip(first * images * step.batches_per_step).batch(images),
         StageSchedule(iterations, 30, 0.1),
-        stage=3,
+        Log(stage, UNITS, records.append, json.loads(json.dumps(state or {}))),
+        saved.__setitem__,
         seed=7,
-        first_iteration=first,
-        batches_per_step=batches,
-        unit_name=lambda unit: f"image-{unit}",
-        display=display,
-        log=records.append,
-        save_checkpoint=saved.__setitem__,
+        first=first,
         checkpoint_seconds=seconds,
-        state=json.loads(json.dumps(state or {})),
     )
-    return records, saved, display
+    return records, saved
 
 
 def test_records_are_means_over_their_iterations():
-    records, saved, display = run(FakeStep())
+    records, saved = run(FakeStep())
     assert [record["iteration"] for record in records] == [20, 40, 50]
     assert [record["loss"] for record in records] == [10.5, 30.5, 45.5]
     assert [record["stage"] for record in records] == [3, 3, 3]
-    assert display.shown == [(20, False), (40, False), (50, True)]
     assert list(saved) == [50]
     assert all(0 <= record["waiting"] <= 1 for record in records)
     assert all(record["images_per_second"] > 0 for record in records)
@@ -89,7 +78,7 @@ def test_a_step_without_memory_is_told_with_its_images():
     with pytest.raises(UserError, match=words):
         run(FakeStep(at={3: no_memory}))
     with pytest.raises(UserError, match=r"iteration 2 \(image-4, image-5, image-6, image-7\)"):
-        run(FakeStep(at={2: no_memory}), images=2, batches=2)
+        run(FakeStep(at={2: no_memory}, batches_per_step=2), images=2)
 
 
 def test_an_image_that_finds_no_memory_is_not_called_unreadable():
@@ -115,7 +104,7 @@ def test_rate_and_seed_are_functions_of_the_iteration():
 
 
 def test_checkpoints_are_written_when_due_and_at_the_end():
-    _, saved, _ = run(FakeStep(), iterations=4, seconds=-1.0)
+    _, saved = run(FakeStep(), iterations=4, seconds=-1.0)
     assert list(saved) == [1, 2, 3, 4]
 
 
@@ -129,16 +118,16 @@ def without_times(records):
 @pytest.mark.parametrize("stopped", [1, 7, 19, 20, 21, 33, 40, 49])
 def test_records_are_the_same_wherever_a_training_stopped(stopped):
     losses = {number: 1 / number for number in range(1, 51)}
-    whole, saved, _ = run(FakeStep(losses), seconds=-1.0)
+    whole, saved = run(FakeStep(losses), seconds=-1.0)
     rest = {number: losses[number + stopped] for number in range(1, 51 - stopped)}
-    resumed, _, _ = run(FakeStep(rest), first=stopped, state=saved[stopped])
+    resumed, _ = run(FakeStep(rest), first=stopped, state=saved[stopped])
     before = [record for record in whole if record["iteration"] <= stopped]
     assert without_times(before + resumed) == without_times(whole)
     assert [record["iteration"] for record in whole] == [20, 40, 50]
 
 
 def test_an_explosion_after_a_stop_is_told_by_the_losses_before_it():
-    _, saved, _ = run(FakeStep(dict.fromkeys(range(1, 51), 1.0)), iterations=30, seconds=-1.0)
+    _, saved = run(FakeStep(dict.fromkeys(range(1, 51), 1.0)), iterations=30, seconds=-1.0)
     with pytest.raises(UserError, match="its median of 1 at iteration 31 "):
         run(FakeStep({1: 101.0}), first=30, state=saved[30])
     run(FakeStep({1: 101.0}), first=30)  # without them nothing is known yet
@@ -155,7 +144,7 @@ def test_a_signal_after_the_last_iteration_is_not_lost():
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(loss):
     with pytest.raises(UserError) as error:
-        run(FakeStep(bad={23: loss}), images=2, batches=2)
+        run(FakeStep(bad={23: loss}, batches_per_step=2), images=2)
     # Iteration 23 sees units 88 to 91.
     message = str(error.value)
     assert "at iteration 23 of stage 3" in message
@@ -189,25 +178,19 @@ def test_no_checkpoint_of_a_loss_that_is_not_finite():
 @pytest.mark.parametrize("at", [2, 5])
 def test_a_signal_stops_after_the_iteration_with_a_checkpoint(number, at):
     """In the last iteration too, so that the next stage does not begin."""
-    saved = []
     step = FakeStep(at={at: lambda: signal.raise_signal(number)})
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    saved = []
     with pytest.raises(TrainingStopped) as stopped:
-        units = tf.data.Dataset.range(9).map(lambda unit: {"unit": [unit]})
-        run_stage(
+        run_iterations(
             step,
-            units,
+            tf.data.Dataset.range(9).map(lambda unit: {"unit": [unit]}),
             StageSchedule(5, 3, 0.1),
-            stage=1,
+            Log(1, UNITS, lambda record: None, {}),
+            lambda done, state: saved.append(done),
             seed=0,
-            first_iteration=0,
-            batches_per_step=1,
-            unit_name=str,
-            display=Display(),
-            log=lambda record: None,
-            save_checkpoint=lambda done, window: saved.append(done),
+            first=0,
             checkpoint_seconds=1e9,
-            state={},
         )
     assert len(step.calls) == at
     assert saved == [at]
@@ -227,7 +210,7 @@ def test_handlers_come_back_after_an_error():
 def test_a_training_in_a_thread_of_its_own():
     """Python sets handlers in the main thread only: signals are then another's affair."""
     with ThreadPoolExecutor(1) as pool:
-        records, saved, _ = pool.submit(run, FakeStep(), iterations=20).result()
+        records, saved = pool.submit(run, FakeStep(), iterations=20).result()
     assert [record["iteration"] for record in records] == [20]
     assert list(saved) == [20]
 
@@ -240,22 +223,8 @@ def test_a_file_that_went_missing_is_one_sentence():
     signature = {"unit": tf.TensorSpec((1,), tf.int32)}
     dataset = tf.data.Dataset.from_generator(units, output_signature=signature)
     with pytest.raises(UserError, match=r"iteration 2 of stage 1: .*photo\.jpg cannot be read"):
-        run_stage(
-            FakeStep(),
-            dataset,
-            StageSchedule(5, 3, 0.1),
-            stage=1,
-            seed=0,
-            first_iteration=0,
-            batches_per_step=1,
-            unit_name=str,
-            display=Display(),
-            log=lambda record: None,
-            save_checkpoint=lambda done, window: None,
-            checkpoint_seconds=1e9,
-            state={},
-        )
+        run(FakeStep(), iterations=5, dataset=dataset, stage=1)
 
 
 def test_log_interval():
-    assert loop.LOG_EVERY == 20
+    assert LOG_EVERY == 20

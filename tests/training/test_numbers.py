@@ -17,7 +17,7 @@ from PIL import Image
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import fitting
+from keras_frcnn.training import stages
 from tests.read_weights import read_layers
 
 HEIGHT, WIDTH = 120, 160
@@ -79,7 +79,7 @@ def dataset(make_dataset, tmp_path):
 def test_hard_data(
     dataset, run_config, trainer_of, tmp_path, monkeypatch, name, recipe_name, mode, precision
 ):
-    monkeypatch.setattr(fitting, "save_curves", lambda *arguments: None)
+    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
     monkeypatch.setattr("keras_frcnn.training.loop.LOG_EVERY", 1)
     data = dataset(name)
     recipe = run_config().recipe
@@ -101,8 +101,8 @@ def test_hard_data(
     trainer, _ = trainer_of(config, data, run)
     trainer.train()
     records = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    stages = [0] if mode == "joint" else [1, 2, 3, 4]
-    assert [record["stage"] for record in records] == [stage for stage in stages for _ in range(3)]
+    numbers = [0] if mode == "joint" else [1, 2, 3, 4]
+    assert [record["stage"] for record in records] == [stage for stage in numbers for _ in range(3)]
     for record in records:
         assert all(np.isfinite(value) for value in record.values())
     for layer in read_layers(run.weights_file("final")).layers.values():

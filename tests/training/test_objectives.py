@@ -19,9 +19,8 @@ from keras_frcnn.network.rpn import rpn_targets
 from keras_frcnn.network.sampling import derived_seed
 from keras_frcnn.recipes import PY_FASTER_RCNN
 from keras_frcnn.training.objectives import (
-    detector_objective,
     features_of,
-    rpn_objective,
+    objective_of,
 )
 from tests.training.batches import make_batch
 
@@ -47,7 +46,7 @@ def test_rpn_losses_against_numpy(model, recipe_name):
     normalisation = Normalisation([0.1, -0.1, 0.2, 0.0], [0.2, 0.3, 0.4, 0.5])
     # The batch is padded: anchors beyond the image's true size must not be drawn.
     batch = make_batch(padded=(112, 160))
-    metrics = rpn_objective(own, normalisation)(batch, SEED)
+    metrics = objective_of(own, ("rpn",), normalisation)(batch, SEED)
     logits, deltas = (output.numpy()[0] for output in own.rpn_head(own.base(batch["image"])))
     targets = rpn_targets(
         own.anchors(7, 10),
@@ -76,7 +75,7 @@ def test_detector_sees_its_share_of_rois_from_each_image(model):
     )
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
     batch = make_batch(counts=(2, 3))
-    metrics = detector_objective(own, Normalisation.identity(3, 4), 2)(batch, SEED)
+    metrics = objective_of(own, ("head",), Normalisation.identity(3, 4))(batch, SEED)
     # Eight an image, a quarter of them foreground: plenty of both are there.
     assert float(metrics["foreground_rois"]) == 4
     assert float(metrics["background_rois"]) == 12
@@ -87,13 +86,13 @@ def test_images_without_objects_are_all_background(model):
     """RPN: a minibatch of negatives. Detector of py-faster-rcnn: background RoIs only."""
     empty = make_batch(counts=(2,))
     empty["gt_count"] = tf.constant([0])
-    metrics = rpn_objective(model, Normalisation.identity(4))(empty, SEED)
+    metrics = objective_of(model, ("rpn",), Normalisation.identity(4))(empty, SEED)
     assert float(metrics["positive_anchors"]) == 0
     assert float(metrics["rpn_box_loss"]) == 0
     assert 0 < float(metrics["rpn_class_loss"]) < 5
     recipe = dataclasses.replace(model.recipe, detector=PY_FASTER_RCNN.detector)
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
-    metrics = detector_objective(own, Normalisation.identity(3, 4), 1)(empty, SEED)
+    metrics = objective_of(own, ("head",), Normalisation.identity(3, 4))(empty, SEED)
     assert float(metrics["foreground_rois"]) == 0
     assert float(metrics["background_rois"]) == int(empty["proposal_count"][0])
     assert float(metrics["detector_box_loss"]) == 0
@@ -105,7 +104,7 @@ def test_no_roi_at_all_gives_losses_and_gradients_of_zero(model):
     variables = [weight.value for weight in model.layers("head")[-2].weights]
     with tf.GradientTape() as tape:
         tape.watch(variables)
-        metrics = detector_objective(model, Normalisation.identity(3, 4), 1)(batch, SEED)
+        metrics = objective_of(model, ("head",), Normalisation.identity(3, 4))(batch, SEED)
         loss = metrics["detector_class_loss"] + metrics["detector_box_loss"]
     assert float(loss) == 0
     for gradient in tape.gradient(loss, variables):

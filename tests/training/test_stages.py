@@ -18,7 +18,8 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.recipes import PY_FASTER_RCNN
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import fitting, records, stages, statistics
+from keras_frcnn.stages import STAGES
+from keras_frcnn.training import stages, statistics
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
 from tests.read_weights import read_layers
@@ -107,12 +108,12 @@ def test_images_without_objects_stay_under_py_faster_rcnn(
 ):
     low = dataclasses.replace(tiny_recipe, detector=PY_FASTER_RCNN.detector)
     trainer, said = trainer_of(run_config(recipe=low), demo_dataset, RunFolder(tmp_path))
-    assert trainer.fitting.eligible(2).tolist() == list(range(8))
+    assert trainer.eligible(STAGES["alternating"][1]).tolist() == list(range(8))
     assert said.getvalue() == ""
     empty = dataclasses.replace(demo_dataset, examples=demo_dataset.examples[3:])
     trainer, _ = trainer_of(run_config(), empty, RunFolder(tmp_path))
     with pytest.raises(UserError, match="None of the 2 training images has an object"):
-        trainer.fitting.eligible(2)
+        trainer.eligible(STAGES["alternating"][1])
 
 
 def test_proposals_of_every_unit_lie_in_the_run_folder(uninterrupted, demo_dataset):
@@ -145,7 +146,7 @@ def test_that_nothing_is_cached_is_said_once(run_config, demo_dataset, trainer_o
     run.create(config, [])
     trainer, said = trainer_of(config, demo_dataset, run, image_cache="off")
     for _ in (1, 2):  # as every stage does
-        trainer.fitting.records.of(None)
+        trainer.sources.feed()
     assert said.getvalue().count("image cache: off") == 1
 
 
@@ -158,10 +159,10 @@ def test_a_run_that_goes_on_keeps_the_room_of_the_features(
     options = {"image_cache": "memory", "feature_cache": "memory"}
     trainer, said = trainer_of(config, demo_dataset, run, **options)
     model = trainer.new_model()
-    trainer.fitting.records.compute_features(model)
+    trainer.sources.compute_features(model)
     assert "image cache" not in said.getvalue()
-    assert trainer.fitting.records.of(None)(0)["features"].shape[-1] == model.backbone.channels
-    trainer.fitting.close()
+    assert trainer.sources.feed().record(0)["features"].shape[-1] == model.backbone.channels
+    trainer.sources.close()
 
 
 def test_layers_of_vgg_trained_in_each_stage(
@@ -170,16 +171,15 @@ def test_layers_of_vgg_trained_in_each_stage(
     """Only the lists of variables: blocks 1 and 2 never, convolutions in stages 1 and 2 only."""
     trained = {}
 
-    def remember(self, model, stage, schedule, objective, layers, **others):
-        trained[stage] = [layer.name for layer in layers]
+    def remember(self, model, stage, *arguments):
+        layers = model.layers(*stage.trains, trained=True)
+        trained[stage.number] = [layer.name for layer in layers]
 
     nothing = lambda *arguments, **others: None  # noqa: E731
     identity = Normalisation.identity(4)
-    monkeypatch.setattr(fitting.Fitting, "fit", remember)
-    for name in ("check_room", "compute_features"):
-        monkeypatch.setattr(records.TrainingRecords, name, nothing)
+    monkeypatch.setattr(stages.Trainer, "_fit", remember)
     monkeypatch.setattr(stages.Trainer, "new_model", lambda self: vgg)
-    for name in ("_load", "_save", "_write_proposals"):
+    for name in ("_load", "_save", "_write_proposals", "_prepare"):
         monkeypatch.setattr(stages.Trainer, name, nothing)
     for name in ("rpn_statistics", "detector_statistics"):
         monkeypatch.setattr(stages, name, lambda *arguments: identity)

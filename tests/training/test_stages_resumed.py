@@ -17,7 +17,7 @@ import pytest
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs import RunFolder
 from keras_frcnn.stopping import TrainingStopped, signals_raise
-from keras_frcnn.training import fitting, records, stages
+from keras_frcnn.training import feeding, stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
@@ -37,7 +37,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
             config, demo_dataset, run, feature_cache="disk", checkpoint_seconds=-1.0
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fitting, "save_curves", lambda *arguments: None)
+            patch.setattr(stages, "save_curves", lambda *arguments: None)
             trainer.train()
         return said.getvalue()
 
@@ -84,7 +84,7 @@ def test_a_checkpoint_of_another_seed_is_refused(run_config, demo_dataset, train
         folder.create(run_config(seed=seed, stages=(1,)), [])
     trainer, _ = trainer_of(other.read_config(), demo_dataset, other, checkpoint_seconds=-1.0)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="killed"):
-        patch.setattr(fitting, "save_curves", lambda *arguments: None)
+        patch.setattr(stages, "save_curves", lambda *arguments: None)
         interrupt(patch, 1, 2, "after saving")
         trainer.train()
     shutil.copytree(other.checkpoints, run.checkpoints)
@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_seed_is_refused(run_config, demo_dataset, train
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("during", ["make_proposals", "fill_feature_cache", "write_layers"])
+@pytest.mark.parametrize("during", ["make_proposals", "fill_features", "write_layers"])
 def test_a_signal_between_the_stages_is_one_sentence(
     uninterrupted, demo_dataset, trainer_of, tmp_path, monkeypatch, number, during
 ):
@@ -104,12 +104,12 @@ def test_a_signal_between_the_stages_is_one_sentence(
     shutil.copytree(uninterrupted.run.path, run.path)
     gone = {
         "make_proposals": [run.proposals_file(3), run.weights_file("stage4")],
-        "fill_feature_cache": [run.weights_file("stage3")],
+        "fill_features": [run.weights_file("stage3")],
         "write_layers": [run.weights_file("final")],
     }[during]
     for file in gone:
         file.unlink()
-    place = stages if hasattr(stages, during) else records
+    place = stages if hasattr(stages, during) else feeding
     monkeypatch.setattr(place, during, lambda *arguments: signal.raise_signal(number))
     trainer, _ = trainer_of(uninterrupted.config, demo_dataset, run, feature_cache="disk")
     with signals_raise(), pytest.raises(TrainingStopped) as stopped:
@@ -142,9 +142,9 @@ def test_a_run_sees_features_of_one_kind(uninterrupted, demo_dataset, trainer_of
 
     def compute(**options):
         trainer, said = trainer_of(uninterrupted.config, demo_dataset, run, **options)
-        trainer.fitting.records.compute_features(model)
-        kept = trainer.fitting.records.features is not None
-        trainer.fitting.close()
+        trainer.sources.compute_features(model)
+        kept = trainer.sources.features is not None
+        trainer.sources.close()
         return kept, said.getvalue()
 
     assert run.features_kept() is None

@@ -18,9 +18,7 @@ from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.variables import trained_variables
 from keras_frcnn.recipes import PY_FASTER_RCNN, OptimizerConfig
 from keras_frcnn.training.objectives import (
-    detector_objective,
-    joint_objective,
-    rpn_objective,
+    objective_of,
 )
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 from keras_frcnn.training.step import TrainingStep, variable_taken_last
@@ -135,7 +133,7 @@ def test_joint_training_of_two_images(model):
     )
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
     batch = make_batch(counts=(2, 1))
-    objective = joint_objective(own, Normalisation.identity(3, 4))
+    objective = objective_of(own, ("base", "rpn", "head"), Normalisation.identity(3, 4))
     variables = [weight.value for layer in own.layers() for weight in layer.weights]
     names = [f"{layer.name}/{index}" for layer in own.layers() for index in range(2)]
     before = [variable.numpy() for variable in variables]
@@ -174,7 +172,7 @@ def test_only_the_given_variables_change(model):
     ]
     before = {layer.name: layer.get_weights() for layer in own.layers()}
     step = TrainingStep(
-        rpn_objective(own, Normalisation.identity(4)),
+        objective_of(own, ("rpn",), Normalisation.identity(4)),
         MomentumOptimizer(variables, own.recipe.optimizer),
         signature_of(),
         batches_per_step=1,
@@ -196,7 +194,7 @@ def detector_step(recipe, *, batches_per_step, late):
     own = FasterRcnn("tiny", ("a", "b"), recipe, seed=2)
     layers = own.layers("base", "head", trained=True)
     step = TrainingStep(
-        detector_objective(own, Normalisation.identity(3, 4), 1),
+        objective_of(own, ("head",), Normalisation.identity(3, 4)),
         MomentumOptimizer(trained_variables(layers), recipe.optimizer),
         signature_of(),
         batches_per_step=batches_per_step,

@@ -19,11 +19,11 @@ from keras_frcnn import files
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.runs import RunFolder
-from keras_frcnn.training import feature_cache, fitting, records, room
+from keras_frcnn.training import feature_cache, feeding, preflight, stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.feature_cache import FeatureCache
 from keras_frcnn.training.image_cache import ImageCache
-from keras_frcnn.training.room import OTHER_BYTES, bytes_to_write, check_room
+from keras_frcnn.training.preflight import OTHER_BYTES, bytes_to_write, check_room
 from tests.random_networks import write_part
 
 
@@ -73,7 +73,7 @@ def test_a_disk_without_room_is_refused_before_the_first_iteration(
     run, config = RunFolder(tmp_path / "run"), run_config()
     run.create(config, [])
     usage = SimpleNamespace(free=2**20)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage)
     trainer, _ = trainer_of(config, demo_dataset, run, feature_cache="off", image_cache="off")
     with pytest.raises(UserError, match=r"still writes 0\.1\d GiB to .* has 0\.00 GiB free"):
         trainer.train()
@@ -90,7 +90,7 @@ def disk(monkeypatch):
             taken = sum(file.stat().st_size for file in caches if file.exists())
             return SimpleNamespace(free=size - taken)
 
-        monkeypatch.setattr(room.shutil, "disk_usage", usage)
+        monkeypatch.setattr(preflight.shutil, "disk_usage", usage)
         nothing = SimpleNamespace(available=0)
         monkeypatch.setattr(feature_cache.psutil, "virtual_memory", lambda: nothing)
 
@@ -106,7 +106,7 @@ def test_caches_leave_the_room_that_the_training_needs(
     units = trainer.units
     needed = bytes_to_write(run, config, model, 1, len(units))
     pixels = ImageCache.size_of([unit.example for unit in units])
-    monkeypatch.setattr(fitting, "run_stage", lambda *arguments, **others: 1 / 0)
+    monkeypatch.setattr(stages, "run_iterations", lambda *arguments, **others: 1 / 0)
     for left, place in ((pixels // 2, "off"), (pixels * 2, "disk")):
         disk(run, needed + left)
         trainer, said = trainer_of(config, demo_dataset, run)
@@ -124,7 +124,7 @@ def test_a_disk_without_room_is_refused_before_the_pass_over_all_images(
     for name in ("stage1", "stage2"):
         write_part(run, name, model.layers())
     trainer, _ = trainer_of(config, demo_dataset, run)
-    monkeypatch.setattr(records, "fill_feature_cache", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(feeding, "fill_features", lambda *arguments: 1 / 0)
     disk(run, bytes_to_write(run, config, model, 3, len(trainer.units)) - 1)
     with pytest.raises(UserError, match="still writes"):
         trainer.train()

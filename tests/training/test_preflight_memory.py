@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import PAPER
-from keras_frcnn.training import fitting, probe
-from keras_frcnn.training.probe import check_memory, largest_units
+from keras_frcnn.stages import STAGES
+from keras_frcnn.training import preflight, stages
+from keras_frcnn.training.preflight import check_memory, largest_units
 from keras_frcnn.training.units import training_units
 
 
@@ -44,8 +46,9 @@ class Exhausted:
 
 
 def test_too_little_memory_is_one_sentence_that_names_the_images_and_advises():
-    with pytest.raises(UserError, match="Stage 2 needs more memory .*big.jpg.*--short_side"):
-        check_memory(Exhausted(), lambda found: [], [7, 7], ["big.jpg", "big.jpg"], 2)
+    feed = SimpleNamespace(batches=lambda largest: [], units=[SimpleNamespace(key="big.jpg")])
+    with pytest.raises(UserError, match=r"Stage 2 .* images \(big.jpg\)\. .*--short_side"):
+        check_memory(Exhausted(), feed, [0, 0], 2)
 
 
 def test_a_probed_run_has_the_weights_of_one_that_was_not(
@@ -60,12 +63,12 @@ def test_a_probed_run_has_the_weights_of_one_that_was_not(
         probed.append(arguments[-1])
         check_memory(*arguments)
 
-    monkeypatch.setattr(fitting, "check_memory", counted)
-    monkeypatch.setattr(probe, "check_memory", counted)
+    monkeypatch.setattr(stages, "check_memory", counted)
+    monkeypatch.setattr(preflight, "check_memory", counted)
     logs = []
     for name, least in (("plain", 1000), ("probed", 1)):
-        monkeypatch.setattr(fitting, "PROBED_ITERATIONS", least)
-        monkeypatch.setattr(probe, "PROBED_ITERATIONS", least)
+        monkeypatch.setattr(stages, "PROBED_ITERATIONS", least)
+        monkeypatch.setattr(preflight, "PROBED_ITERATIONS", least)
         run = RunFolder(tmp_path / name)
         config = run_config(stages=(1, 2))
         run.create(config, [])
@@ -89,7 +92,7 @@ def test_stage_2_that_does_not_fit_is_refused_before_stage_1(
     def exhausted(self, batches, seed):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
-    monkeypatch.setattr(probe, "PROBED_ITERATIONS", 1)
+    monkeypatch.setattr(preflight, "PROBED_ITERATIONS", 1)
     monkeypatch.setattr(TrainingStep, "_probe", exhausted)
     run = RunFolder(tmp_path / "run")
     config = run_config(stages=(1, 2))
@@ -118,15 +121,15 @@ def test_the_step_ahead_samples_all_its_rois_and_leaves_nothing(
     before = [layer.get_weights() for layer in model.layers()]
     steps, metrics = [], []
 
-    def watched(step, batches_of, largest, names, stage):
+    def watched(step, feed, largest, stage):
         steps.extend((weakref.ref(step), weakref.ref(step.optimizer.velocities[0])))
-        (batch,) = batches_of(largest)
+        (batch,) = feed.batches(largest)
         metrics.append(step.objective(batch, tf.constant([0, 2])))
-        check_memory(step, batches_of, largest, names, stage)
+        check_memory(step, feed, largest, stage)
 
-    monkeypatch.setattr(probe, "check_memory", watched)
-    monkeypatch.setattr(probe, "PROBED_ITERATIONS", 1)
-    probe.probe_stage2(trainer.fitting, model)
+    monkeypatch.setattr(preflight, "check_memory", watched)
+    monkeypatch.setattr(preflight, "PROBED_ITERATIONS", 1)
+    preflight.check_memory_ahead(STAGES["alternating"][1], model, trainer.sources)
     rois = metrics[0]["foreground_rois"] + metrics[0]["background_rois"]
     assert float(rois) == recipe.detector.rois_per_step
     assert [reference() for reference in steps] == [None, None]
@@ -145,7 +148,7 @@ def test_made_up_proposals_by_hand(demo_dataset):
         difficult=np.array([False]),
     )
     (unit,) = training_units([example], flips=False)
-    found = probe.made_up_proposals(unit, 7, 0.25)
+    found = preflight.made_up_proposals(unit, 7, 0.25)
     expected = [
         [10, 20, 30, 60],
         [10, 20, 15, 60],
@@ -161,4 +164,4 @@ def test_made_up_proposals_by_hand(demo_dataset):
         difficult=np.zeros(0, bool),
     )
     (unit,) = training_units([empty], flips=False)
-    np.testing.assert_array_equal(probe.made_up_proposals(unit, 1, 0.25), [[0, 0, 100, 200]])
+    np.testing.assert_array_equal(preflight.made_up_proposals(unit, 1, 0.25), [[0, 0, 100, 200]])

@@ -1,4 +1,4 @@
-"""The iterations between two records: their means, and what a checkpoint keeps of them.
+"""The log of a stage: means of its iterations, and what a checkpoint keeps of them.
 
 A record is written at fixed iterations, whenever the training was stopped and resumed: what the
 iterations since the last one have measured goes into the checkpoint.
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.training.explosion import FACTOR, ExplosionGuard, LossExploded
+from keras_frcnn.training.units import TrainingUnit
 
 LOG_EVERY = 20
 
 
 def check_state(state: Any, metrics: Set[str], done: int, iterations: int) -> None:
-    """Makes sure that what a checkpoint keeps is what :meth:`Window.state` gives.
+    """Makes sure that what a checkpoint keeps is what :meth:`Log.state` gives.
 
     Args:
         metrics: names of those of the stage.
@@ -57,18 +58,26 @@ def _is_metrics(entry: Any) -> bool:
     return isinstance(entry, dict) and all(map(_is_number, entry.values()))
 
 
-class Window:
+class Log:
     """Metrics since the last record of a stage; read from the device only when they are needed.
 
     Args:
         stage: for messages.
-        unit_name: names a training unit in messages.
+        units: of the run, for messages.
+        write: takes each record.
         state: of :meth:`state`, from a checkpoint; empty at the start of a stage.
     """
 
-    def __init__(self, stage: int, unit_name: Callable[[int], str], state: dict[str, Any]):
+    def __init__(
+        self,
+        stage: int,
+        units: Sequence[TrainingUnit],
+        write: Callable[[dict[str, Any]], None],
+        state: dict[str, Any],
+    ):
         self.stage = stage
-        self.unit_name = unit_name
+        self.units = units
+        self._write = write
         self._guard = ExplosionGuard(state.get("last_losses", ()))
         self._values: list[dict[str, float]] = list(state.get("values", ()))
         self._images: int = state.get("images", 0)
@@ -96,8 +105,12 @@ class Window:
             "seconds": time.monotonic() - self._start,
         }
 
-    def record(self, done: int, rate: float) -> dict[str, Any]:
-        """The means after ``done`` iterations; the window is empty then.
+    def names(self, units: list[tf.Tensor]) -> str:
+        """The images of some batches, by their units."""
+        return ", ".join(self.units[int(unit)].key for batch in units for unit in batch)
+
+    def record(self, done: int, rate: float) -> None:
+        """Writes the means of the iterations since the last record, after ``done`` iterations.
 
         Raises:
             LossExploded: a loss is not finite or has exploded; the message names the images.
@@ -116,7 +129,7 @@ class Window:
         }
         self._values, self._images, self._waited = [], 0, 0.0
         self._start = time.monotonic()
-        return record
+        self._write(record)
 
     def _read(self, done: int) -> None:
         """Reads what the device has measured, and checks it in the order of the iterations."""
@@ -136,6 +149,5 @@ class Window:
                 if exploded is None
                 else f"is more than {FACTOR:g} times its median of {exploded[1]:.3g}"
             )
-            names = [self.unit_name(int(unit)) for batch in units for unit in batch.numpy()]
-            details = f"{values}. Images of this iteration: {', '.join(names)}."
+            details = f"{values}. Images of this iteration: {self.names(units)}."
             raise LossExploded(what, done - before + 1, self.stage, details)
