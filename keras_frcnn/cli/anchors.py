@@ -23,12 +23,9 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
-from keras_frcnn.cli.shared_flags import (
-    add_input_size_flags,
-    add_path_flags,
-    add_training_set_flag,
-)
-from keras_frcnn.cli.train_recipe import image_of_sides
+from keras_frcnn.cli.fields import add_fields
+from keras_frcnn.cli.shared_flags import add_path_flags, add_training_set_flag
+from keras_frcnn.cli.train_recipe import image_from
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.geometry.anchor_clustering import (
@@ -63,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("data")
     add_path_flags(group)
     add_training_set_flag(group)
-    add_input_size_flags(group)
+    add_fields(group, ImageConfig)
     group = parser.add_argument_group("anchors")
     group.add_argument(
         "-k",
@@ -102,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    image = image_of_sides(PAPER.image, arguments.short_side, arguments.long_side)
+    image = image_from(PAPER.image, arguments)
     path = existing_path(arguments.path, "The data path")
     out = output_file(arguments.out, "--out")
     check_outside(out, path, "--out")

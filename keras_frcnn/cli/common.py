@@ -22,7 +22,9 @@ from rich.text import Text
 
 from keras_frcnn.errors import UserError, reason_of, shown
 from keras_frcnn.files import user_path
+from keras_frcnn.recipes import PAPER
 from keras_frcnn.screen import lasting_screen
+from keras_frcnn.settings import flags_of
 from keras_frcnn.stopping import TrainingStopped, signal_of, signals_raise
 
 # Paths that cannot be used: always something that the user named.
@@ -34,13 +36,8 @@ _PATH_ERRORS = {
 }
 # Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
 _NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
-# Fields of the library that are called otherwise on the command line.
-_FLAGS = {
-    "anchors.scales": "--anchor_scales",
-    "anchors.ratios": "--anchor_ratios",
-    "image.short_side": "--short_side",
-    "image.long_side": "--long_side",
-    "rpn.keep_cross_boundary": "--keep_cross_boundary",
+# Fields and arguments of the library that are called otherwise on the command line.
+_FLAGS = {name: flag.option for name, flag in flags_of(PAPER)} | {
     "number_of_proposals": "--num_proposals",
     "short_sides": "--scales",
     "head_chunk": "--num_rois",

@@ -21,6 +21,7 @@ from keras_frcnn.cli.common import (
     quiet_tensorflow,
     whole_number,
 )
+from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.cli.shared_flags import (
     DATA_PATH,
     add_filter_flags,
@@ -219,7 +220,7 @@ def detector_of(arguments: argparse.Namespace, precision: str | None) -> Network
 
     return load_run(
         arguments.run,
-        DetectionFilter(score_threshold=arguments.score_thresh, nms_iou=arguments.nms_thresh),
+        with_flags(DetectionFilter(), arguments),
         number_of_proposals=arguments.num_proposals,
         precision=precision,
     )

@@ -17,16 +17,16 @@ from keras_frcnn.cli.common import (
     existing_path,
     make_console,
     number,
-    numbers,
     quiet_tensorflow,
     whole_number,
 )
+from keras_frcnn.cli.fields import add_fields, with_flags
 from keras_frcnn.cli.shared_flags import add_allow_bad_flag
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.catalogue import EXPERIMENTS
-from keras_frcnn.recipes import PAPER, AnchorConfig
+from keras_frcnn.recipes import PAPER, AnchorConfig, DetectorConfig
 from keras_frcnn.run_config import NETWORKS, PRECISIONS
 from keras_frcnn.runs import RunFolder
 
@@ -114,24 +114,14 @@ def _add_budget(group) -> None:
         metavar="PX",
         help="of the input, the long side in proportion\ndefault: 600 (config.py:38)",
     )
-    group.add_argument(
-        "--anchor_scales", metavar="S,S,...", help="default: 8,16,32 (generate_anchors.py:37-97)"
-    )
-    group.add_argument(
-        "--anchor_ratios", metavar="R,R,...", help="default: 0.5,1,2 (generate_anchors.py:37-97)"
-    )
+    add_fields(group, AnchorConfig)
     group.add_argument(
         "--learning_rate",
         type=number(0, above=True),
         metavar="LR",
         help="default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
     )
-    group.add_argument(
-        "--dropout",
-        type=number(0, 0.99),
-        metavar="RATE",
-        help="default: 0.5 (VGG16/stage1_fast_rcnn_train.pt:379-413)",
-    )
+    add_fields(group, DetectorConfig, "dropout")
     group.add_argument(
         "--precision", choices=PRECISIONS, metavar="KIND", help="default: float32 (ours)"
     )
@@ -230,12 +220,8 @@ def budget_of(arguments: argparse.Namespace, runs: Sequence[RunFolder]) -> Budge
         base, precision = configs[0].recipe, configs[0].precision
     anchors = None
     if arguments.anchor_scales or arguments.anchor_ratios:
-        scales, ratios = base.anchors.scales, base.anchors.ratios
-        if arguments.anchor_scales:
-            scales = numbers(arguments.anchor_scales, float, "--anchor_scales")
-        if arguments.anchor_ratios:
-            ratios = numbers(arguments.anchor_ratios, float, "--anchor_ratios")
-        anchors = AnchorConfig(scales=scales, ratios=ratios)
+        own = base.anchors if base.anchors.shapes is None else PAPER.anchors
+        anchors = with_flags(own, arguments)
     return Budget(
         fraction=arguments.budget,
         images=arguments.images,

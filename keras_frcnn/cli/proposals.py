@@ -19,17 +19,14 @@ from keras_frcnn.cli.common import (
     choose_devices,
     existing_path,
     make_console,
-    number,
     output_file,
     quiet_tensorflow,
     whole_number,
 )
-from keras_frcnn.cli.shared_flags import (
-    add_gpu_flag,
-    add_path_flags,
-    add_training_set_flag,
-)
+from keras_frcnn.cli.fields import add_fields, with_flags
+from keras_frcnn.cli.shared_flags import add_gpu_flag, add_path_flags, add_training_set_flag
 from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs import RunFolder
 
 EPILOG = f"""\
@@ -111,19 +108,7 @@ def _add_rpn(group) -> None:
         help="boxes that go into the suppression, 0: all\n"
         "default: 6000 (config.py:160), or --num_proposals where that is more",
     )
-    group.add_argument(
-        "--nms_iou",
-        type=number(0, 1),
-        metavar="IOU",
-        help="above which a worse box is dropped\ndefault: 0.7 (config.py:158)",
-    )
-    group.add_argument(
-        "--min_size",
-        type=number(0),
-        metavar="PX",
-        help="smallest side in pixels of the original image\n"
-        "default: the run's, 16 (config.py:118)",
-    )
+    add_fields(group, ProposalConfig)
     group.add_argument(
         "--no-nms",
         action="store_true",
@@ -227,13 +212,9 @@ def make_method(arguments: argparse.Namespace):
         before = arguments.before_nms or None
     elif before is not None:
         before = max(before, arguments.num_proposals)
-    changes = {
-        "nms_iou": arguments.nms_iou,
-        "min_size_image": arguments.min_size,
-        "after_nms": arguments.num_proposals,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
-    config = dataclasses.replace(config, before_nms=before, **changes)
+    config = dataclasses.replace(
+        with_flags(config, arguments), before_nms=before, after_nms=arguments.num_proposals
+    )
     ablation = Ablation(
         not arguments.no_nms, not arguments.no_cls, not arguments.no_reg, arguments.seed or 0
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+
 from rich.console import Console
 
-from keras_frcnn.cli.common import number, numbers, whole_number
+from keras_frcnn.cli.common import numbers, whole_number
+from keras_frcnn.cli.fields import add_fields
 from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.run_config import PRECISIONS
 
 DATA_PATH = "VOCdevkit folder, or the text file of -o simple"
@@ -75,23 +79,6 @@ def add_first_images_flag(group) -> None:
     )
 
 
-def add_input_size_flags(group) -> None:
-    """The size of the network's input."""
-    group.add_argument(
-        "--short_side",
-        type=whole_number(1),
-        metavar="PX",
-        help="short side of the input\ndefault: 600 (config.py:38)",
-    )
-    group.add_argument(
-        "--long_side",
-        type=whole_number(1),
-        metavar="PX",
-        help="most for its long side\n"
-        "default: 1000 (config.py:41), with another --short_side in proportion",
-    )
-
-
 def add_precision_flag(group) -> None:
     """The precision of testing; :func:`usable_precision` reads it."""
     group.add_argument(
@@ -136,35 +123,16 @@ def add_gpu_flag(group) -> None:
     group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
 
 
-def add_filter_flags(group, score_default: str = "0.05 (test.py:227)") -> None:
-    """The flags of testing and export that say which detections there are.
-
-    Args:
-        score_default: what the help says of ``--score_thresh``.
-    """
-    share = number(0, 1)
-    group.add_argument(
-        "--score_thresh",
-        type=share,
-        default=0.05,
-        metavar="SCORE",
-        help=f"lowest score of a detection\ndefault: {score_default}",
-    )
-    group.add_argument(
-        "--nms_thresh",
-        type=share,
-        default=0.3,
-        metavar="IOU",
-        help="above which a worse detection of the same class is dropped\n"
-        "default: 0.3 (test.py:264; 0.5 in the lineage)",
-    )
+def add_filter_flags(group) -> dict[str, argparse.Action]:
+    """The flags of testing and export that say which detections there are, by field."""
+    actions = add_fields(group, DetectionFilter)
     group.add_argument(
         "--num_proposals",
         type=whole_number(1),
-        default=300,
         metavar="N",
         help="proposals of an image\ndefault: 300 (config.py:162)",
     )
+    return actions
 
 
 def add_scales_flag(group) -> None:

@@ -31,6 +31,7 @@ from keras_frcnn.cli.detectors import (
     load_detector,
     place_of,
 )
+from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.cli.given import load_given
 from keras_frcnn.cli.image_loop import run_on_images
 from keras_frcnn.cli.shared_flags import (
@@ -98,7 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="lowest score that is drawn\n"
         "default: 0.6 (script_faster_rcnn_demo.m:106; 0.8 in the lineage)",
     )
-    add_filter_flags(group, "0.05 (test.py:227), or an export's own where that is higher (ours)")
+    filters = add_filter_flags(group)
+    filters["score_threshold"].help += ", or an export's own where that is higher (ours)"
     group = parser.add_argument_group("scales")
     add_scales_flag(group)
     group = parser.add_argument_group("machine")
@@ -125,8 +127,6 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
     )
-    # An export has these inside; only what was typed can contradict it.
-    parser.set_defaults(score_thresh=None, nms_thresh=None, num_proposals=None)
     return parser
 
 
@@ -183,9 +183,9 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
 
 def filter_of(arguments: argparse.Namespace) -> DetectionFilter | None:
     """What ``--score_thresh`` and ``--nms_thresh`` ask for; None: the detector's own."""
-    asked = {"score_threshold": arguments.score_thresh, "nms_iou": arguments.nms_thresh}
-    given = {name: value for name, value in asked.items() if value is not None}
-    return DetectionFilter(**given) if given else None
+    if arguments.score_thresh is None and arguments.nms_thresh is None:
+        return None
+    return with_flags(DetectionFilter(), arguments)
 
 
 def given_boxes(arguments: argparse.Namespace) -> Callable[[Path, np.ndarray], np.ndarray] | None:
