@@ -15,10 +15,8 @@ from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     check_outside,
-    choose_devices,
     existing_path,
     make_console,
-    quiet_tensorflow,
 )
 from keras_frcnn.cli.data import first_images, load_test_data, passes_of
 from keras_frcnn.cli.fields import add_fields, with_flags
@@ -30,6 +28,7 @@ from keras_frcnn.cli.shared_flags import (
     add_test_set_flag,
 )
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
 from keras_frcnn.recipes import Compression
@@ -144,7 +143,7 @@ def read_data(
             f"{run.path} was trained on given proposals: compress it without -p, and compare both "
             "runs by evaluate --proposals FILE."
         )
-    whole = load_test_data(arguments, path, config.class_names, console)
+    whole = load_test_data(arguments, config.class_names, console)
     dataset = first_images(whole, arguments.images)
     check_not_trained_on(run.training_images_file, dataset)
     return dataset

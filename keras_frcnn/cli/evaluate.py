@@ -13,25 +13,24 @@ from rich.console import Console
 
 from keras_frcnn.cli.common import (
     check_outside,
-    choose_devices,
-    counted,
     existing_path,
     make_console,
-    quiet_tensorflow,
 )
 from keras_frcnn.cli.data import first_images, load_test_data, passes_of
 from keras_frcnn.cli.detectors import load_detector
 from keras_frcnn.cli.evaluate_flags import SHOWN_SCORE, build_parser, check
-from keras_frcnn.cli.given import given_record, load_given
+from keras_frcnn.cli.given import given_source, load_given
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.errors import UserError
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.errors import UserError, counted
 from keras_frcnn.evaluation.voc import decimal, evaluate_voc, print_table
 from keras_frcnn.evaluation.voc_files import check_names
 from keras_frcnn.files import check_inside, user_path, write_text
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES
 from keras_frcnn.recipes import RECIPES, DetectionFilter
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.settings import to_json
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.detector import Detector
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     detector = None
     if arguments.detections is None:
         detector = load_detector(arguments, filter_of(arguments), console)
-    whole = load_test_data(arguments, path, class_names_of(arguments, detector, path), console)
+    whole = load_test_data(arguments, class_names_of(arguments, detector, path), console)
     dataset = first_images(whole, arguments.images)
     # Before hours of detection: what cannot be compared or written is told now.
     references = None
@@ -168,8 +167,9 @@ def run_detector(
     )
     seconds = evaluated.about["seconds_per_image"]
     console.print(f"{counted(len(dataset), 'image')}, {seconds:.2f} s an image")
-    about = evaluated.about | given_record(arguments.proposals, given, "given")
+    about = dict(evaluated.about)
     if given is not None:
+        about["given"] = to_json(given_source(arguments.proposals, given))
         about["proposals"] = most
     if arguments.run:
         about["filter"] = arguments.filter or about["recipe"]

@@ -14,11 +14,9 @@ from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     check_outside,
-    choose_devices,
     existing_path,
     make_console,
     output_file,
-    quiet_tensorflow,
     whole_number,
 )
 from keras_frcnn.cli.fields import with_flags
@@ -31,6 +29,7 @@ from keras_frcnn.cli.shared_flags import (
     add_training_set_flag,
     usable_precision,
 )
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path
 from keras_frcnn.runs import RunFolder

@@ -20,7 +20,6 @@ from keras_frcnn.data.dataset import Example
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.agreement import ROUGH, agreement, paired
-from keras_frcnn.files import user_path
 from keras_frcnn.runs import RunFolder
 
 COMPARED = 20
@@ -76,14 +75,8 @@ def int8_examples(
     from keras_frcnn.cli.data import load_dataset
 
     config = RunFolder(arguments.run).read_config()
-    dataset = load_dataset(
-        user_path(arguments.path),
-        arguments.parser,
-        arguments.set,
-        console=console,
-        class_names=config.class_names,
-        allow_bad=arguments.allow_bad,
-    ).with_bits(config.data.bits)
+    dataset = load_dataset(arguments, console, class_names=config.class_names)
+    dataset = dataset.with_bits(config.data.bits)
     asked = arguments.calibration_images or CALIBRATION_IMAGES
     if len(dataset) < asked:
         console.print(

@@ -10,21 +10,20 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     check_outside,
-    choose_devices,
     existing_path,
     make_console,
     output_file,
-    quiet_tensorflow,
+    progress_bar,
     whole_number,
 )
 from keras_frcnn.cli.fields import add_fields, with_flags
 from keras_frcnn.cli.shared_flags import add_gpu_flag, add_path_flags, add_training_set_flag
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs import RunFolder
@@ -152,9 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     method = make_method(arguments)
     method.settings()  # an edge model that cannot be used is known before the data is read
-    dataset = load_dataset(
-        path, arguments.parser, arguments.set, console=console, allow_bad=arguments.allow_bad
-    )
+    dataset = load_dataset(arguments, console)
     if is_rpn:
         dataset = dataset.with_bits(RunFolder(arguments.run).read_config().data.bits)
     processes = None if is_rpn else arguments.workers or os.cpu_count()
@@ -233,21 +230,14 @@ def compute(
     from keras_frcnn.proposals.generation import compute_proposals, jobs_for
 
     jobs = jobs_for(dataset.examples, arguments.flips)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"proposals by {method.name}", total=len(jobs))
+    with progress_bar(console, f"proposals by {method.name}", len(jobs)) as report:
         proposals, unreadable = compute_proposals(
             jobs,
             method,
             out,
             processes=processes,
             about={"sets": list(dataset.sets)},
-            report=lambda done: bar.update(task, completed=done),
+            report=report,
         )
     for sentence in unreadable:
         console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)

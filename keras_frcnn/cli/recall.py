@@ -23,7 +23,6 @@ from keras_frcnn.cli.common import (
     make_console,
     numbers,
     output_file,
-    quiet_tensorflow,
 )
 from keras_frcnn.cli.given import load_given
 from keras_frcnn.cli.shared_flags import (
@@ -31,6 +30,7 @@ from keras_frcnn.cli.shared_flags import (
     add_test_set_flag,
 )
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.devices import quiet_tensorflow
 from keras_frcnn.files import write_text
 from keras_frcnn.proposals.given import GivenProposals
 
@@ -97,14 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     from keras_frcnn.cli.data import load_dataset
 
-    dataset = load_dataset(
-        path,
-        arguments.parser,
-        arguments.set,
-        console=console,
-        default_split="test",
-        allow_bad=arguments.allow_bad,
-    )
+    dataset = load_dataset(arguments, console, default_split="test")
     # All before the first table: the last file's name may be mistyped.
     given = {text: load_given([text], dataset) for text in arguments.proposals}
     tables = {text: recall_rows(dataset, given[text], counts) for text in given}

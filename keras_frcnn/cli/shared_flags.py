@@ -53,6 +53,7 @@ def add_training_set_flag(group, flag: str = "--train_set") -> None:
     """The image sets to train on."""
     group.add_argument(
         flag,
+        dest="set",
         metavar="SETS",
         help="such as 2007:trainval+2012:trainval, or the paper's 07, 12, 07+12, 07++12\n"
         "default: every trainval that exists (ours)",

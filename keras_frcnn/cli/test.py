@@ -16,11 +16,9 @@ import numpy as np
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
-    choose_devices,
     existing_path,
     make_console,
     number,
-    quiet_tensorflow,
     run_main,
     whole_number,
 )
@@ -33,7 +31,6 @@ from keras_frcnn.cli.detectors import (
 )
 from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.image_loop import run_on_images
 from keras_frcnn.cli.shared_flags import (
     add_filter_flags,
     add_gpu_flag,
@@ -42,6 +39,7 @@ from keras_frcnn.cli.shared_flags import (
     add_scales_flag,
     short_sides,
 )
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES, fit_to_image
@@ -146,7 +144,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.score_thresh is None:
         own = detector.score_threshold or 0.0
         arguments.score_thresh = max(DetectionFilter().score_threshold, own)
-    run_on_images(arguments, path, detector, console, given_boxes(arguments))
+    from keras_frcnn.detection.folder import Thresholds, detect_folder
+
+    detect_folder(
+        detector,
+        path,
+        user_path(arguments.out),
+        Thresholds(arguments.score_thresh, arguments.draw_thresh),
+        console,
+        batch=arguments.batch,
+        boxes_of=given_boxes(arguments),
+    )
 
 
 def check(arguments: argparse.Namespace, path: Path) -> None:

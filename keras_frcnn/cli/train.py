@@ -11,11 +11,8 @@ from rich.console import Console
 
 from keras_frcnn.cli.common import (
     check_outside,
-    choose_devices,
-    counted,
     existing_path,
     make_console,
-    quiet_tensorflow,
     run_main,
 )
 from keras_frcnn.cli.given import load_given
@@ -31,7 +28,8 @@ from keras_frcnn.cli.train_run import (
 )
 from keras_frcnn.cli.train_screen import show_start
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.errors import UserError, shown
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.errors import UserError, counted, shown
 from keras_frcnn.files import user_path, written_whole
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.run_config import RunConfig, command_line
@@ -106,14 +104,7 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
     from keras_frcnn.cli.data import load_dataset
     from keras_frcnn.data.voc import check_test_lists
 
-    dataset = load_dataset(
-        path,
-        arguments.parser,
-        arguments.train_set,
-        strict=arguments.strict,
-        console=console,
-        allow_bad=arguments.allow_bad,
-    )
+    dataset = load_dataset(arguments, console)
     if arguments.parser == "pascal_voc":
         check_test_lists(path, dataset)
         copies = copies_in_test_lists(path, dataset)

@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from keras_frcnn.cli.common import existing_path
-from keras_frcnn.cli.given import given_record
+from keras_frcnn.cli.given import given_source
 from keras_frcnn.cli.shared_flags import usable_precision
 from keras_frcnn.cli.train_recipe import recipe_from, stages_of
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.run_config import DataSource, RunConfig
+from keras_frcnn.run_config import RunConfig, source_of
 from keras_frcnn.runs import FINAL, RunFolder, latest_run_folder, new_run_folder
 
 RUNS = Path("runs")
@@ -53,15 +53,7 @@ def run_config(
         class_names=dataset.class_names,
         initial_weights=arguments.input_weight_path or arguments.weights or "imagenet",
         stages=stages_of(arguments),
-        data=DataSource(
-            path=str(arguments.path),
-            ids_hash=dataset.ids_hash,
-            parser=arguments.parser,
-            sets=dataset.sets,
-            images=len(dataset),
-            bits=dataset.bits,
-            **given_record(arguments.proposals, given),
-        ),
+        data=source_of(dataset, given_source(arguments.proposals, given)),
         recipe=recipe,
     )
 
@@ -77,21 +69,12 @@ def initial_weights(arguments: argparse.Namespace, run: RunFolder) -> Path | Non
     )
     if arguments.resume and all(run.weights_file(name).exists() for name in started):
         return None
+    weights = arguments.weights or "imagenet"
     if arguments.input_weight_path is not None:
-        path = existing_path(arguments.input_weight_path, "--input_weight_path")
-        if not path.is_dir():
-            return path
-        file = RunFolder(path).weights_file(FINAL)
-        if not file.exists():
-            raise UserError(f"--input_weight_path {path} is a folder without {file.name}.")
-        if RunFolder(path).config_file.is_file():
-            RunFolder(path).check_trainable()
-        return file
-    if arguments.weights == "random":
-        return None
-    from keras_frcnn.network.weights import imagenet_file
+        weights = existing_path(arguments.input_weight_path, "--input_weight_path")
+    from keras_frcnn.training.initial_weights import weights_file
 
-    return imagenet_file(arguments.network)
+    return weights_file(weights, arguments.network)
 
 
 def run_name(arguments: argparse.Namespace) -> str | None:
