@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -24,7 +24,7 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError, counted
-from keras_frcnn.evaluation.voc import decimal, evaluate_voc, print_table
+from keras_frcnn.evaluation.voc import print_table
 from keras_frcnn.evaluation.voc_files import check_names
 from keras_frcnn.files import check_inside, user_path, write_text
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES
@@ -82,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = evaluated.to_json()
     compared: list[str] = []
     if references is not None:
-        record["against"], compared = compare(arguments, evaluated, references)
+        from keras_frcnn.evaluation.agreement import compare
+
+        record["against"], compared = compare(evaluated, references, arguments.against)
     target = out / f"evaluation{suffix}.json"
     write_text(target, json.dumps(record, indent=2) + "\n")
     written = [target, *write_detections(arguments, evaluated, out, suffix)]
@@ -227,41 +229,6 @@ def check_stays(arguments: argparse.Namespace, out: Path, suffix: str) -> None:
                 f"The detections would replace --against {against}: choose another --out, or "
                 "--write none."
             )
-
-
-def compare(
-    arguments: argparse.Namespace,
-    evaluated: Evaluation,
-    references: dict[str, ImageDetections],
-) -> tuple[dict[str, Any], list[str]]:
-    """How far the detections are those of ``--against``: for the record, and as sentences."""
-    from keras_frcnn.evaluation.agreement import (
-        CLOSE,
-        ROUGH,
-        agreement,
-        pooled_average_precision,
-    )
-
-    other = evaluate_voc(
-        evaluated.dataset,
-        references,
-        iou_threshold=arguments.iou,
-        strictly_greater=evaluated.voc.strictly_greater,
-    )
-    pooled = [pooled_average_precision(result) for result in (evaluated.voc, other)]
-    found = [agreement(references, evaluated.detections, tolerance) for tolerance in (CLOSE, ROUGH)]
-    sentences = [
-        f"AP of all classes in one ranking: {decimal(pooled[0])}, "
-        f"in {arguments.against} {decimal(pooled[1])}",
-        *(f"of {arguments.against}: {each}" for each in found),
-    ]
-    record = {
-        "detections": str(arguments.against),
-        "ap_pooled": pooled[0],
-        "ap_pooled_against": pooled[1],
-        "agreement": [each.to_json() for each in found],
-    }
-    return record, sentences
 
 
 def kinds_of_detections(arguments: argparse.Namespace) -> tuple[str, ...]:
