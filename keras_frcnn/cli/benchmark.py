@@ -15,7 +15,7 @@ from keras_frcnn.cli.common import (
     progress_bar,
     whole_number,
 )
-from keras_frcnn.cli.shared_flags import add_gpu_flag
+from keras_frcnn.cli.shared_flags import add_flags
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
@@ -126,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="peak memory of testing and of the steps, each in a process of its own\ndefault: off",
     )
     group.add_argument("--out", metavar="FILE", help="write everything as JSON\ndefault: none")
-    add_gpu_flag(group)
+    add_flags(group, "gpu")
     return parser
 
 

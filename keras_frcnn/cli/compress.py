@@ -22,10 +22,8 @@ from keras_frcnn.cli.data import first_images, load_test_data, passes_of
 from keras_frcnn.cli.fields import add_fields, with_flags
 from keras_frcnn.cli.shared_flags import (
     DATA_PATH,
-    add_first_images_flag,
-    add_gpu_flag,
+    add_flags,
     add_path_flags,
-    add_test_set_flag,
 )
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
@@ -68,10 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
         required=False,
         help=f"{DATA_PATH}: mAP before and after\ndefault: only the times are compared",
     )
-    add_test_set_flag(group)
-    add_first_images_flag(group)
+    add_flags(group, "set", "images")
     group = parser.add_argument_group("machine")
-    add_gpu_flag(group)
+    add_flags(group, "gpu")
     return parser
 
 

@@ -24,20 +24,13 @@ from keras_frcnn.cli.common import (
 from keras_frcnn.cli.data import first_images, load_test_data, passes_of
 from keras_frcnn.cli.detectors import (
     add_detector_flags,
-    add_proposals_flag,
-    add_stage_flag,
     load_detector,
     place_of,
 )
 from keras_frcnn.cli.given import given_source, load_given
 from keras_frcnn.cli.shared_flags import (
-    add_first_images_flag,
-    add_gpu_flag,
+    add_flags,
     add_path_flags,
-    add_precision_flag,
-    add_scales_flag,
-    add_strict_flag,
-    add_test_set_flag,
     short_sides,
 )
 from keras_frcnn.data.dataset import Dataset
@@ -113,7 +106,7 @@ def _add_what(group) -> None:
         "default: the classes of the data (ours)",
     )
     add_path_flags(group)
-    add_test_set_flag(group)
+    add_flags(group, "set")
     group.add_argument(
         "--out",
         metavar="DIR",
@@ -123,8 +116,7 @@ def _add_what(group) -> None:
 
 
 def _add_how(group) -> None:
-    add_stage_flag(group)
-    add_proposals_flag(group)
+    add_flags(group, "stage", "proposals")
     group.add_argument(
         "--num_proposals",
         type=whole_number(1),
@@ -132,7 +124,7 @@ def _add_how(group) -> None:
         help="proposals of an image\n"
         "default: 300 (config.py:162); the best 2000 of --proposals (section 4.1)",
     )
-    add_scales_flag(group)
+    add_flags(group, "scales")
     group.add_argument(
         "--filter",
         choices=tuple(RECIPES),
@@ -149,10 +141,7 @@ def _add_how(group) -> None:
         metavar="IOU",
         help="least IoU of a true positive\ndefault: 0.5 (VOCevaldet.m of the devkit)",
     )
-    add_first_images_flag(group)
-    add_strict_flag(group)
-    add_precision_flag(group)
-    add_gpu_flag(group)
+    add_flags(group, "images", "strict", "precision", "gpu")
 
 
 def _add_outputs(group) -> None:

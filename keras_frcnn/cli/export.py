@@ -24,9 +24,8 @@ from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.cli.shared_flags import (
     DATA_PATH,
     add_filter_flags,
-    add_gpu_flag,
+    add_flags,
     add_path_flags,
-    add_precision_flag,
     add_training_set_flag,
     usable_precision,
 )
@@ -85,8 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_filter_flags(group)
     _add_int8_flags(parser.add_argument_group("int8, of an ONNX file"))
     group = parser.add_argument_group("machine")
-    add_precision_flag(group)
-    add_gpu_flag(group)
+    add_flags(group, "precision", "gpu")
     return parser
 
 

@@ -19,7 +19,7 @@ from keras_frcnn.cli.common import (
     whole_number,
 )
 from keras_frcnn.cli.fields import add_fields, with_flags
-from keras_frcnn.cli.shared_flags import add_allow_bad_flag
+from keras_frcnn.cli.shared_flags import add_flags
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path
@@ -59,7 +59,7 @@ def _add_experiment(group) -> None:
     group.add_argument("name", nargs="?", metavar="NAME", help="of --list, or all")
     group.add_argument("--list", action="store_true", help="name the experiments and stop")
     group.add_argument("-p", "--path", metavar="PATH", help="VOCdevkit folder with VOC2007")
-    add_allow_bad_flag(group)
+    add_flags(group, "allow_bad")
     group.add_argument("--out", metavar="DIR", help="where results, runs and proposals are kept")
     group.add_argument(
         "--run",

@@ -22,7 +22,7 @@ from keras_frcnn.cli.common import (
     whole_number,
 )
 from keras_frcnn.cli.fields import add_fields, with_flags
-from keras_frcnn.cli.shared_flags import add_gpu_flag, add_path_flags, add_training_set_flag
+from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import ProposalConfig
@@ -127,7 +127,7 @@ def _add_rpn(group) -> None:
         metavar="N",
         help="of the draw of --no-cls\ndefault: 0 (ours)",
     )
-    add_gpu_flag(group)
+    add_flags(group, "gpu")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -26,8 +26,8 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.given import load_given
 from keras_frcnn.cli.shared_flags import (
+    add_flags,
     add_path_flags,
-    add_test_set_flag,
 )
 from keras_frcnn.devices import quiet_tensorflow
 from keras_frcnn.files import write_text
@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("of what on what")
     add_path_flags(group)
-    add_test_set_flag(group)
+    add_flags(group, "set")
     group.add_argument(
         "--proposals",
         nargs="+",

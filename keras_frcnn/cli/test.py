@@ -24,8 +24,6 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.detectors import (
     add_detector_flags,
-    add_proposals_flag,
-    add_stage_flag,
     load_detector,
     place_of,
 )
@@ -33,10 +31,7 @@ from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.cli.given import load_given
 from keras_frcnn.cli.shared_flags import (
     add_filter_flags,
-    add_gpu_flag,
-    add_jit_flag,
-    add_precision_flag,
-    add_scales_flag,
+    add_flags,
     short_sides,
 )
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
@@ -80,8 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="config.json of a run, or the copy that train_frcnn.py --config_filename wrote, "
         "instead of --run (lineage)",
     )
-    add_stage_flag(group)
-    add_proposals_flag(group)
+    add_flags(group, "stage", "proposals")
     group.add_argument(
         "--out",
         metavar="DIR",
@@ -100,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     filters = add_filter_flags(group)
     filters["score_threshold"].help += ", or an export's own where that is higher (ours)"
     group = parser.add_argument_group("scales")
-    add_scales_flag(group)
+    add_flags(group, "scales")
     group = parser.add_argument_group("machine")
     group.add_argument(
         "-n",
@@ -119,9 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         "(with --saved_model or --scales: are of the same size): faster on GPUs, more memory; "
         "--onnx and --proposals go one by one\ndefault: 1 (ours)",
     )
-    add_precision_flag(group)
-    add_jit_flag(group)
-    add_gpu_flag(group)
+    add_flags(group, "precision", "jit", "gpu")
     group.add_argument(
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
     )

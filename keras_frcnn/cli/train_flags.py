@@ -7,10 +7,8 @@ import argparse
 from keras_frcnn.cli.common import ORIGINS, HelpfulParser, number, whole_number
 from keras_frcnn.cli.fields import add_fields
 from keras_frcnn.cli.shared_flags import (
-    add_gpu_flag,
-    add_jit_flag,
+    add_flags,
     add_path_flags,
-    add_strict_flag,
     add_training_set_flag,
 )
 from keras_frcnn.recipes import (
@@ -76,7 +74,7 @@ def _add_data(group) -> None:
         help="see images only as they are\ndefault: off (imdb.py:102-117)",
     )
     add_fields(group, ImageConfig)
-    add_strict_flag(group)
+    add_flags(group, "strict")
 
 
 def _add_model(group) -> None:
@@ -222,8 +220,7 @@ def _add_run(group) -> None:
         metavar="N",
         help="of everything random\ndefault: 0 (ours; config.py:184 has 3)",
     )
-    add_jit_flag(group)
-    add_gpu_flag(group)
+    add_flags(group, "jit", "gpu")
     group.add_argument(
         "--deterministic",
         action="store_true",
