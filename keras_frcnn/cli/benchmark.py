@@ -13,6 +13,7 @@ from keras_frcnn.cli.common import (
     make_console,
     output_file,
     progress_bar,
+    some_of,
     whole_number,
 )
 from keras_frcnn.cli.shared_flags import add_flags
@@ -48,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("what to time")
     group.add_argument(
         "--work",
-        type=_some_of(WORK),
+        type=some_of(WORK),
         default=WORK,
         metavar="KINDS",
         help="testing, training or both with a comma\ndefault: both",
@@ -62,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--precision",
-        type=_some_of(PRECISIONS),
+        type=some_of(PRECISIONS),
         default=("float32",),
         metavar="TYPES",
         help="float32, bfloat16, float16, several with commas\ndefault: float32",
@@ -192,15 +193,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_tables(measured, console)
     if out is not None:
         console.print(f"written to {out}", soft_wrap=True)
-
-
-def _some_of(known: Sequence[str]):
-    def parse(text: str) -> tuple[str, ...]:
-        chosen = tuple(dict.fromkeys(text.split(",")))
-        if not set(chosen) <= set(known):
-            raise argparse.ArgumentTypeError(
-                f"expected {', '.join(known)}, several with commas, not {text!r}"
-            )
-        return chosen
-
-    return parse

@@ -311,6 +311,21 @@ def progress_bar(
         yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
 
+def some_of(known: Sequence[str], *, or_none: bool = False) -> Callable[[str], tuple[str, ...]]:
+    """A type of flags: some of the known words with commas, or ``none``."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(text.split(",")))
+        if or_none and chosen == ("none",):
+            return ()
+        if not set(chosen) <= set(known):
+            expected = f"{', '.join(known)}, several with commas{', or none' if or_none else ''}"
+            raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+        return chosen
+
+    return parse
+
+
 class _PlainConsole(Console):
     """Every text, one in a table too, is one line and nothing but text: no markup, no control."""
 

@@ -20,11 +20,7 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.data import first_images, load_test_data, passes_of
 from keras_frcnn.cli.fields import add_fields, with_flags
-from keras_frcnn.cli.shared_flags import (
-    DATA_PATH,
-    add_flags,
-    add_path_flags,
-)
+from keras_frcnn.cli.shared_flags import DATA_PATH, add_flags, add_path_flags
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError

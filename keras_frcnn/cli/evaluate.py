@@ -19,20 +19,13 @@ from keras_frcnn.cli.common import (
     existing_path,
     make_console,
     number,
+    some_of,
     whole_number,
 )
 from keras_frcnn.cli.data import first_images, load_test_data, passes_of
-from keras_frcnn.cli.detectors import (
-    add_detector_flags,
-    load_detector,
-    place_of,
-)
+from keras_frcnn.cli.detectors import add_detector_flags, load_detector, place_of
 from keras_frcnn.cli.given import given_source, load_given
-from keras_frcnn.cli.shared_flags import (
-    add_flags,
-    add_path_flags,
-    short_sides,
-)
+from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, short_sides
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
@@ -173,7 +166,7 @@ def _add_outputs(group) -> None:
     )
     group.add_argument(
         "--write",
-        type=_file_kinds,
+        type=some_of(WRITABLE, or_none=True),
         metavar="KINDS",
         help="detections as json (detections.json), voc (voc_results/comp4_det_test_CLASS.txt), "
         "coco (coco_results/coco_results.json, and coco_annotations.json), such as voc,coco, or "
@@ -221,16 +214,6 @@ def check(arguments: argparse.Namespace) -> None:
         from keras_frcnn.evaluation.coco import check_available
 
         check_available()
-
-
-def _file_kinds(text: str) -> tuple[str, ...]:
-    kinds = tuple(dict.fromkeys(text.split(",")))
-    if kinds == ("none",):
-        return ()
-    if not set(kinds) <= set(WRITABLE):
-        expected = f"{', '.join(WRITABLE)}, some of them with commas, or none"
-        raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
-    return kinds
 
 
 def main(argv: Sequence[str] | None = None) -> None:

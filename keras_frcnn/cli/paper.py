@@ -163,7 +163,7 @@ def _add_rest(group) -> None:
         metavar="N",
         help="processes and threads for images\ndefault: 2 (ours)",
     )
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+    add_flags(group, "gpu")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

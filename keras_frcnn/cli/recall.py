@@ -25,10 +25,7 @@ from keras_frcnn.cli.common import (
     output_file,
 )
 from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.shared_flags import (
-    add_flags,
-    add_path_flags,
-)
+from keras_frcnn.cli.shared_flags import add_flags, add_path_flags
 from keras_frcnn.devices import quiet_tensorflow
 from keras_frcnn.files import write_text
 from keras_frcnn.proposals.given import GivenProposals

@@ -22,18 +22,10 @@ from keras_frcnn.cli.common import (
     run_main,
     whole_number,
 )
-from keras_frcnn.cli.detectors import (
-    add_detector_flags,
-    load_detector,
-    place_of,
-)
+from keras_frcnn.cli.detectors import add_detector_flags, load_detector, place_of
 from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.shared_flags import (
-    add_filter_flags,
-    add_flags,
-    short_sides,
-)
+from keras_frcnn.cli.shared_flags import add_filter_flags, add_flags, short_sides
 from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path

@@ -10,12 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.cli.common import (
-    check_outside,
-    existing_path,
-    make_console,
-    run_main,
-)
+from keras_frcnn.cli.common import check_outside, existing_path, make_console, run_main
 from keras_frcnn.cli.given import given_source, load_given
 from keras_frcnn.cli.shared_flags import usable_precision
 from keras_frcnn.cli.train_flags import build_parser

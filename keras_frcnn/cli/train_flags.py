@@ -6,11 +6,7 @@ import argparse
 
 from keras_frcnn.cli.common import ORIGINS, HelpfulParser, number, whole_number
 from keras_frcnn.cli.fields import add_fields
-from keras_frcnn.cli.shared_flags import (
-    add_flags,
-    add_path_flags,
-    add_training_set_flag,
-)
+from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
 from keras_frcnn.recipes import (
     RECIPES,
     AnchorConfig,

@@ -125,6 +125,14 @@ def test_numbers_refuses(text, kind, count, words):
     assert words in refusal(common.numbers, text, kind, "--flag", count)
 
 
+def test_some_of_a_few_words():
+    assert common.some_of(("json", "voc"))("voc,json,voc") == ("voc", "json")
+    assert common.some_of(("json",), or_none=True)("none") == ()
+    for text in ("none", "", "voc,x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected json, voc, several with"):
+            common.some_of(("json", "voc"))(text)
+
+
 # --- files -------------------------------------------------------------------------------------
 
 
