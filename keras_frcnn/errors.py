@@ -36,6 +36,11 @@ def shown(text: object) -> str:
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
+def counted(number: int, noun: str) -> str:
+    """``"1 image"``, ``"2 images"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def reason_of(error: BaseException) -> str:
     """The first line of what an error says, to stand in a sentence; else the name of its kind."""
     # The message of a KeyError is its key in quotes and nothing else.

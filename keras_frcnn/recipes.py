@@ -15,13 +15,21 @@ iterations  solver iterations; one iteration sees ``images_per_step`` images.
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.settings import Count, Factor, PositiveFactor, Range, Settings, Share
+from keras_frcnn.settings import (
+    Count,
+    Factor,
+    PositiveFactor,
+    PositiveShare,
+    Range,
+    Settings,
+    Share,
+    flagged,
+)
 
 # Of an input; a decoded image may have more.
 Side = Annotated[int, Range(1, 20_000)]
@@ -33,10 +41,8 @@ MOST_ANCHORS = 100
 AnchorShapes = Annotated[tuple[tuple[AnchorSize, AnchorSize], ...], Range(1, MOST_ANCHORS)]
 # "positions": lambda / (N H W), footnote 3; "sampled": weight / sampled anchors, PY.
 BoxNormaliser = Literal["positions", "sampled"]
-BOX_NORMALISERS = typing.get_args(BoxNormaliser)
 # Footnote 2: a two-class softmax, or one logistic output an anchor.
 Objectness = Literal["softmax", "logistic"]
-OBJECTNESS = typing.get_args(Objectness)
 Rank = Annotated[int, Range(1, 100_000)]
 
 
@@ -44,10 +50,22 @@ Rank = Annotated[int, Range(1, 100_000)]
 class ImageConfig(Settings):
     """How a decoded image becomes the network's input (recipe 4.4)."""
 
-    short_side: Side = 600  # config.py:38
-    long_side: Side = 1000  # config.py:41
+    short_side: Side = flagged(
+        600, "--short_side PX", "short side of the input", "{} (config.py:38)"
+    )
+    long_side: Side = flagged(
+        1000,
+        "--long_side PX",
+        "most for its long side",
+        "{} (config.py:41), with another --short_side in proportion",
+    )
     # ML subtracts a mean-image file that is lost; these are the VGG means (R, G, B).
     pixel_means_rgb: tuple[Pixel, Pixel, Pixel] = (123.68, 116.779, 103.939)
+
+    def with_short_side(self, short_side: int) -> ImageConfig:
+        """Another size of the input, the long side in proportion."""
+        long_side = round(self.long_side * short_side / self.short_side)
+        return dataclasses.replace(self, short_side=short_side, long_side=long_side)
 
 
 @dataclass(frozen=True)
@@ -55,8 +73,18 @@ class AnchorConfig(Settings):
     """The reference boxes at every position (generate_anchors.py:37-97), or shapes of one's own."""
 
     base_size: Annotated[int, Range(1, 10_000)] = 16
-    scales: Annotated[tuple[AnchorSize, ...], Range(0, MOST_ANCHORS)] = (8.0, 16.0, 32.0)
-    ratios: Annotated[tuple[AnchorSize, ...], Range(0, MOST_ANCHORS)] = (0.5, 1.0, 2.0)
+    scales: Annotated[tuple[AnchorSize, ...], Range(0, MOST_ANCHORS)] = flagged(
+        (8.0, 16.0, 32.0),
+        "--anchor_scales S,S,...",
+        "sides in units of 16 px of the input",
+        "{} (generate_anchors.py:37-97)",
+    )
+    ratios: Annotated[tuple[AnchorSize, ...], Range(0, MOST_ANCHORS)] = flagged(
+        (0.5, 1.0, 2.0),
+        "--anchor_ratios R,R,...",
+        "height / width",
+        "{} (generate_anchors.py:37-97)",
+    )
     # (height, width) in pixels of the network input; then there are no scales and ratios. Ours.
     shapes: AnchorShapes | None = None
 
@@ -85,18 +113,46 @@ class AnchorConfig(Settings):
 class RpnConfig(Settings):
     """Labels, minibatch and losses of the region proposal network (recipe 4.5)."""
 
-    positive_iou: Share = 0.7  # anchor_target_layer.py:137-150
-    negative_iou: Share = 0.3
-    minibatch_size: Count = 256  # config.py:108
+    positive_iou: PositiveShare = flagged(
+        0.7,
+        "--rpn_positive_iou IOU",
+        "from which an anchor is positive",
+        "{} (anchor_target_layer.py:137-150)",
+    )
+    negative_iou: Share = flagged(
+        0.3,
+        "--rpn_negative_iou IOU",
+        "below which it is negative",
+        "{} (anchor_target_layer.py:142-154)",
+    )
+    minibatch_size: Annotated[int, Range(2, 10**9)] = flagged(
+        256, "--rpn_minibatch N", "anchors sampled of an image", "{} (config.py:108)"
+    )
     positive_fraction: Share = 0.5  # config.py:110
     images_per_step: Count = 1
     sigma: PositiveFactor = 1.0  # proposal_train.m:312-317
-    box_normaliser: BoxNormaliser = "positions"
+    box_normaliser: BoxNormaliser = flagged(
+        "positions",
+        "--rpn_box_normaliser KIND",
+        "of the RPN's box loss: positions of the map with lambda 10, or sampled anchors with "
+        "lambda 1",
+        "{} (footnote 3); sampled with py-faster-rcnn (anchor_target_layer.py:181-194)",
+    )
     box_weight: Factor = 10.0  # lambda of the paper, footnote 3
     normalise_targets: bool = True  # proposal_prepare_image_roidb.m:70-104
-    keep_cross_boundary: bool = False  # section 3.3: training does not converge with them
-    # stage1_rpn_train.pt:450-458
-    objectness: Objectness = "softmax"
+    # Training does not converge with them.
+    keep_cross_boundary: bool = flagged(
+        False,
+        "--keep_cross_boundary",
+        "train on anchors that cross the image's border too",
+        "they are left out (section 3.3)",
+    )
+    objectness: Objectness = flagged(
+        "softmax",
+        "--objectness KIND",
+        "softmax of two logits an anchor, or logistic: one",
+        "{} (footnote 2, stage1_rpn_train.pt:450-458)",
+    )
 
 
 @dataclass(frozen=True)
@@ -105,24 +161,48 @@ class ProposalConfig(Settings):
 
     before_nms: Count | None = None  # None: all
     after_nms: Annotated[int, Range(1, 10**6)] = 2000
-    nms_iou: Share = 0.7
-    min_size_image: Factor = 16.0  # pixels of the original image, config.py:118
+    nms_iou: Share = flagged(
+        0.7, "--nms_iou IOU", "above which a worse box is dropped", "{} (config.py:158)"
+    )
+    min_size_image: Factor = flagged(
+        16.0,
+        "--min_size PX",
+        "smallest side of a proposal in pixels of the original image",
+        "{} (config.py:118)",
+    )
 
 
 @dataclass(frozen=True)
 class DetectorConfig(Settings):
     """RoI sampling and losses of Fast R-CNN (recipe 4.7)."""
 
-    rois_per_step: Count = 128  # config.py:50, over all images of the step
+    rois_per_step: Count = flagged(
+        128,
+        "-n --num_rois N",
+        "RoIs of a step, over its 2 images; joint: of an image",
+        "{} (config.py:50; 32 in the lineage)",
+    )
     images_per_step: Count = 2
-    foreground_fraction: Annotated[float, Range(0, 1, above=True)] = 0.25
-    foreground_iou: Share = 0.5
+    foreground_fraction: PositiveShare = 0.25
+    foreground_iou: PositiveShare = flagged(
+        0.5, "--foreground_iou IOU", "from which a RoI is foreground", "{} (config.py:53)"
+    )
     background_iou_low: Share = 0.1  # fast_rcnn_config.m:31-32
     background_iou_high: Share = 0.5
     sigma: PositiveFactor = 1.0
-    roi_pooling: Literal["crop", "max", "align"] = "crop"
-    # After fc6 and fc7; None: the network's own, 0.5 of VGG-16 and ZF.
-    dropout: Annotated[float, Range(0, 1, below=True)] | None = None
+    roi_pooling: Literal["crop", "max", "align"] = flagged(
+        "crop",
+        "--roi_pooling KIND",
+        "crop: crop_and_resize, then 2x2 max; max: exactly Caffe's; align: RoIAlign",
+        "{} (ours, the fastest); max with --deterministic on a GPU",
+    )
+    # None: the network's own.
+    dropout: Annotated[float, Range(0, 1, below=True)] | None = flagged(
+        None,
+        "--dropout RATE",
+        "after fc6 and fc7; 0 where they start from random weights and the training is short",
+        "0.5 (VGG16/stage1_fast_rcnn_train.pt:379-413); tiny and resnet50: 0 (ours)",
+    )
 
     @property
     def needs_objects(self) -> bool:
@@ -134,8 +214,12 @@ class DetectorConfig(Settings):
 class Compression(Settings):
     """Ranks of fc6 and fc7 after truncated SVD (Fast R-CNN, sections 3.1 and 4.4)."""
 
-    fc6: Rank = 1024
-    fc7: Rank = 256
+    fc6: Rank = flagged(
+        1024, "--fc6 RANK", "singular values kept of fc6", "{} (Fast R-CNN, section 4.4)"
+    )
+    fc7: Rank = flagged(
+        256, "--fc7 RANK", "singular values kept of fc7", "{} (Fast R-CNN, section 4.4)"
+    )
 
 
 @dataclass(frozen=True)
@@ -160,19 +244,37 @@ class StageSchedule(Settings):
 class OptimizerConfig(Settings):
     """Caffe's SGD (recipe 4.2): the decay is part of the gradient and biases are decayed too."""
 
-    momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
-    weight_decay: Factor = 0.0005
+    momentum: Annotated[float, Range(0, 1, below=True)] = flagged(
+        0.9, "--momentum M", "", "{} (stage1_rpn_solver60k80k.pt:3-10)"
+    )
+    weight_decay: Factor = flagged(
+        0.0005,
+        "--weight_decay D",
+        "of weights and biases",
+        "{} (stage1_rpn_solver60k80k.pt:3-10)",
+    )
     bias_rate_multiplier: Factor = 2.0  # lr_mult 2 of every bias, its decay doubled with it
-    # The largest norm of all gradients together; None: they are left as they are (Caffe).
-    clip_norm: PositiveFactor | None = None
+    clip_norm: PositiveFactor | None = flagged(
+        None,
+        "--clip_gradients NORM",
+        "largest norm of all gradients together, where the loss explodes at the start",
+        "they are left as they are (Caffe's)",
+    )
 
 
 @dataclass(frozen=True)
 class DetectionFilter(Settings):
     """Which scored, class-specific boxes become detections (recipe 4.8)."""
 
-    score_threshold: Share = 0.05
-    nms_iou: Share = 0.3
+    score_threshold: Share = flagged(
+        0.05, "--score_thresh SCORE", "lowest score of a detection", "{} (test.py:227)"
+    )
+    nms_iou: Share = flagged(
+        0.3,
+        "--nms_thresh IOU",
+        "above which a worse detection of the same class is dropped",
+        "{} (test.py:264; 0.5 in the lineage)",
+    )
     per_class_before_nms: Count | None = None
     per_image: Count | None = 100
     # Kept over the data set for each class: this many times the number of images.

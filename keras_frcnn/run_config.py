@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import Compression, Recipe, StageSchedule
 from keras_frcnn.settings import Range, Settings, from_json
 from keras_frcnn.stages import Stage, planned
+
+if TYPE_CHECKING:
+    from keras_frcnn.data.dataset import Dataset
 
 FORMAT_VERSION = 1
 Network = Literal["vgg16", "zf", "resnet50", "tiny"]
@@ -67,6 +70,19 @@ class DataSource(Settings):
     images: Annotated[int, Range(0, 10**9)] = 0
     bits: Literal[0, 8, 10, 12, 14, 16] = 0
     proposals: GivenSource | None = None
+
+
+def source_of(dataset: Dataset, proposals: GivenSource | None = None) -> DataSource:
+    """What a configuration tells of a data set, and of the proposals that were given with it."""
+    return DataSource(
+        path=dataset.path,
+        ids_hash=dataset.ids_hash,
+        parser=dataset.parser,
+        sets=dataset.sets,
+        images=len(dataset),
+        bits=dataset.bits,
+        proposals=proposals,
+    )
 
 
 @dataclass(frozen=True)

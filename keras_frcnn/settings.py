@@ -7,7 +7,8 @@ import functools
 import math
 import types
 import typing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from keras_frcnn.errors import UserError
@@ -36,9 +37,35 @@ class Range:
 
 
 Share = Annotated[float, Range(0, 1)]
+PositiveShare = Annotated[float, Range(0, 1, above=True)]
 Count = Annotated[int, Range(1, 10**9)]
 Factor = Annotated[float, Range(0, 10**6)]
 PositiveFactor = Annotated[float, Range(0, 10**6, above=True)]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How a command line asks for a field, whose type says what it may be.
+
+    Attributes:
+        form: its names and what stands for the value, such as ``-n --num_rois N``.
+        help: what it is.
+        default: what holds without it, and where that comes from; ``{}`` is the field's default.
+    """
+
+    form: str
+    help: str
+    default: str
+
+    @property
+    def option(self) -> str:
+        """Its long name."""
+        return next(word for word in self.form.split() if word.startswith("--"))
+
+
+def flagged(default: Any, form: str, help: str, source: str) -> Any:
+    """A field with a default and a :class:`Flag`."""
+    return field(default=default, metadata={"flag": Flag(form, help, source)})
 
 
 @dataclass(frozen=True)
@@ -53,9 +80,20 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for name, hint in _hints(type(self)).items():
+        for name, hint in hints(type(self)).items():
             value = checked(getattr(self, name), hint, f"{type(self).__name__}.{name}")
             object.__setattr__(self, name, value)
+
+
+def flags_of(settings: Settings) -> Iterator[tuple[str, Flag]]:
+    """The flags of the fields, and of their parts' fields, by dotted name."""
+    for each in dataclasses.fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, Settings):
+            for name, flag in flags_of(value):
+                yield f"{each.name}.{name}", flag
+        elif "flag" in each.metadata:
+            yield each.name, each.metadata["flag"]
 
 
 def from_json(values: Any, kind: type, where: str) -> Any:
@@ -69,17 +107,17 @@ def from_json(values: Any, kind: type, where: str) -> Any:
     """
     if not isinstance(values, dict):
         raise UserError(f"{where} should be an object with named fields, not {values!r:.80}.")
-    hints = _hints(kind)
-    unknown = sorted(set(values) - set(hints))
+    types_of = hints(kind)
+    unknown = sorted(set(values) - set(types_of))
     if unknown:
         raise UserError(
-            f"{where} has the unknown field {unknown[0]!r:.80}; known are {', '.join(hints)}."
+            f"{where} has the unknown field {unknown[0]!r:.80}; known are {', '.join(types_of)}."
         )
-    missing = [name for name in hints if name not in values]
+    missing = [name for name in types_of if name not in values]
     if missing:
         raise UserError(f"{where} lacks the field {missing[0]!r}.")
     converted = {
-        name: checked(value, hints[name], f"{where}.{name}") for name, value in values.items()
+        name: checked(value, types_of[name], f"{where}.{name}") for name, value in values.items()
     }
     try:
         return kind(**converted)
@@ -88,7 +126,8 @@ def from_json(values: Any, kind: type, where: str) -> Any:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def hints(kind: type) -> dict[str, Any]:
+    """The types of the fields, with what they are annotated with."""
     return typing.get_type_hints(kind, include_extras=True)
 
 

@@ -98,7 +98,7 @@ def test_memory_of_testing_stays_flat(small_config, tmp_path, monkeypatch):
         seen.append(resident())
         return draw(*arguments)
 
-    monkeypatch.setattr("keras_frcnn.cli.image_loop.draw", measured)
+    monkeypatch.setattr("keras_frcnn.detection.folder.draw", measured)
     flags = ["-p", photos, "--run", run.path, "--out", tmp_path / "out", "--score_thresh", "0"]
     assert run_main(test_command.main, [str(flag) for flag in flags]) == 0
     assert len(seen) == NUMBER

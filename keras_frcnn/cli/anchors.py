@@ -16,20 +16,16 @@ from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     check_outside,
-    choose_devices,
     existing_path,
     make_console,
     output_file,
-    quiet_tensorflow,
     whole_number,
 )
-from keras_frcnn.cli.shared_flags import (
-    add_input_size_flags,
-    add_path_flags,
-    add_training_set_flag,
-)
-from keras_frcnn.cli.train_recipe import image_of_sides
+from keras_frcnn.cli.fields import add_fields
+from keras_frcnn.cli.shared_flags import add_path_flags, add_training_set_flag
+from keras_frcnn.cli.train_recipe import image_from
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.geometry.anchor_clustering import (
     Clustering,
@@ -63,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("data")
     add_path_flags(group)
     add_training_set_flag(group)
-    add_input_size_flags(group)
+    add_fields(group, ImageConfig)
     group = parser.add_argument_group("anchors")
     group.add_argument(
         "-k",
@@ -102,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    image = image_of_sides(PAPER.image, arguments.short_side, arguments.long_side)
+    image = image_from(PAPER.image, arguments)
     path = existing_path(arguments.path, "The data path")
     out = output_file(arguments.out, "--out")
     check_outside(out, path, "--out")
@@ -119,9 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from keras_frcnn.geometry.anchors import configured_anchors
     from keras_frcnn.plots import save_anchor_clusters
 
-    dataset = load_dataset(
-        path, arguments.parser, arguments.train_set, console=console, allow_bad=arguments.allow_bad
-    )
+    dataset = load_dataset(arguments, console)
     examples = [example.without_difficult() for example in dataset.examples]
     shapes = shapes_input(examples, image)
     if not len(shapes):

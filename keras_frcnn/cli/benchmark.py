@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
-import platform
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_frcnn.cli.common import (
     HelpfulParser,
-    choose_devices,
     make_console,
     output_file,
-    quiet_tensorflow,
+    progress_bar,
+    some_of,
     whole_number,
 )
-from keras_frcnn.cli.shared_flags import add_gpu_flag
+from keras_frcnn.cli.shared_flags import add_flags
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
 from keras_frcnn.run_config import PRECISIONS, command_line, versions
 
 WORK = ("testing", "training")
-# Memory is that of the whole work, not of a part of it.
-MEMORY_OF = {"whole": "testing", "stage1": "stage1", "stage2": "stage2", "joint": "joint"}
-
 EPILOG = """\
 All parts are timed in turns, so that another load of the machine falls on all
 of them; compare CPU seconds within one run. "x limit": seconds over those that
@@ -54,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("what to time")
     group.add_argument(
         "--work",
-        type=_some_of(WORK),
+        type=some_of(WORK),
         default=WORK,
         metavar="KINDS",
         help="testing, training or both with a comma\ndefault: both",
@@ -68,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--precision",
-        type=_some_of(PRECISIONS),
+        type=some_of(PRECISIONS),
         default=("float32",),
         metavar="TYPES",
         help="float32, bfloat16, float16, several with commas\ndefault: float32",
@@ -132,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="peak memory of testing and of the steps, each in a process of its own\ndefault: off",
     )
     group.add_argument("--out", metavar="FILE", help="write everything as JSON\ndefault: none")
-    add_gpu_flag(group)
+    add_flags(group, "gpu")
     return parser
 
 
@@ -158,13 +153,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet_tensorflow()
     # As training has it; on a GPU determinism refuses the gradient of the default RoI pooling.
     device = choose_devices(arguments.gpu, deterministic=False)
+    from keras_frcnn.benchmark.plan import Plan, processor
+    from keras_frcnn.benchmark.plan import measured as measure
     from keras_frcnn.benchmark.report import print_tables, record
+    from keras_frcnn.benchmark.setting import Setting
 
     if arguments.compare:
         from keras_frcnn.benchmark import torchvision_peer
 
         torchvision_peer.check_available()
-    measured = measure(arguments, console)
+    plan = Plan(
+        setting=Setting(
+            arguments.network,
+            arguments.short_side,
+            arguments.long_side,
+            arguments.num_proposals,
+            arguments.roi_pooling,
+        ),
+        work=arguments.work,
+        precisions=arguments.precision,
+        compressed=arguments.compressed,
+        onnx=arguments.onnx,
+        peer=arguments.compare is not None,
+        repetitions=arguments.repetitions,
+        memory=arguments.memory,
+    )
+    measured = measure(plan, console.status, functools.partial(progress_bar, console))
     if out is not None:
         about = {
             "command": command_line(),
@@ -174,108 +188,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "versions": versions(),
         }
         write_text(out, json.dumps({**about, **record(measured)}, indent=2) + "\n")
-    console.print(f"{device}; {processor()}; {_versions()}", soft_wrap=True)
+    versions_text = ", ".join(f"{name} {text}" for name, text in versions().items())
+    console.print(f"{device}; {processor()}; {versions_text}", soft_wrap=True)
     print_tables(measured, console)
     if out is not None:
         console.print(f"written to {out}", soft_wrap=True)
-
-
-def measure(arguments: argparse.Namespace, console: Console):
-    """Everything that the flags ask for, in turns."""
-    import tensorflow as tf
-
-    from keras_frcnn.benchmark.memory import peak_memory
-    from keras_frcnn.benchmark.operations import matrix_rate
-    from keras_frcnn.benchmark.report import COMPRESSED, Measured
-    from keras_frcnn.benchmark.setting import Setting, random_model
-    from keras_frcnn.benchmark.testing import parts_of_testing
-    from keras_frcnn.benchmark.training import parts_of_training
-    from keras_frcnn.recipes import Compression
-    from keras_frcnn.timing import in_turns
-
-    setting = Setting(
-        arguments.network,
-        arguments.short_side,
-        arguments.long_side,
-        arguments.num_proposals,
-        arguments.roi_pooling,
-    )
-    parts = {}
-    for precision in arguments.precision:
-        own, model = {}, None
-        if "testing" in arguments.work:
-            model = random_model(setting, precision, half_weights=True)
-            own |= parts_of_testing(model)
-        if "training" in arguments.work:
-            if model is None or precision != "float32":  # in float32 there is no half
-                model = random_model(setting, precision)
-            own |= parts_of_training(model)
-        parts |= {f"{precision}/{name}": part for name, part in own.items()}
-        if arguments.compressed and "testing" in arguments.work:
-            model = random_model(setting, precision, Compression(), half_weights=True)
-            found = parts_of_testing(model, ("fc", "bare", "whole"))
-            parts |= {f"{precision}+{COMPRESSED}/{name}": part for name, part in found.items()}
-    if arguments.onnx:
-        from keras_frcnn.benchmark.onnx_testing import onnx_parts
-
-        with console.status("converting to ONNX ..."):
-            parts |= onnx_parts(setting)
-    if arguments.compare:
-        from keras_frcnn.benchmark.torchvision_peer import peer_parts
-
-        parts |= peer_parts(setting)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("timing", total=len(parts) * (arguments.repetitions + 2))
-        timings = in_turns(
-            {key: part.call for key, part in parts.items()},
-            repetitions=arguments.repetitions,
-            report=lambda done: bar.update(task, completed=done),
-        )
-    rates = {
-        precision: matrix_rate(tf.dtypes.as_dtype(precision)) for precision in arguments.precision
-    }
-    memory = {}
-    if arguments.memory:
-        with console.status("memory ..."):
-            for key in parts:
-                precision, _, name = key.partition("/")
-                if name in MEMORY_OF and precision in PRECISIONS:
-                    memory[key] = peak_memory(MEMORY_OF[name], setting, precision)
-    with console.status("counting operations ..."):
-        operations = {key: part.operations for key, part in parts.items()}
-    images = {key: part.images for key, part in parts.items()}
-    return Measured(timings, operations, rates, memory, images)
-
-
-def processor() -> str:
-    """The name of the processor, where the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [
-                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
-            ]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _versions() -> str:
-    return ", ".join(f"{name} {text}" for name, text in versions().items())
-
-
-def _some_of(known: Sequence[str]):
-    def parse(text: str) -> tuple[str, ...]:
-        chosen = tuple(dict.fromkeys(text.split(",")))
-        if not set(chosen) <= set(known):
-            raise argparse.ArgumentTypeError(
-                f"expected {', '.join(known)}, several with commas, not {text!r}"
-            )
-        return chosen
-
-    return parse

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import errno
-import logging
 import math
 import os
 import re
@@ -14,15 +13,19 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from keras_frcnn.errors import UserError, reason_of, shown
 from keras_frcnn.files import user_path
+from keras_frcnn.recipes import PAPER
 from keras_frcnn.screen import lasting_screen
+from keras_frcnn.settings import flags_of
 from keras_frcnn.stopping import TrainingStopped, signal_of, signals_raise
 
 # Paths that cannot be used: always something that the user named.
@@ -32,20 +35,14 @@ _PATH_ERRORS = {
     *(errno.EIO, errno.ESTALE),  # a disk or a network mount that fails
     *(errno.ELOOP, errno.ENXIO),  # a link or a pipe that is not written through
 }
-# Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
-_NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
-# Fields of the library that are called otherwise on the command line.
-_FLAGS = {
-    "anchors.scales": "--anchor_scales",
-    "anchors.ratios": "--anchor_ratios",
-    "image.short_side": "--short_side",
-    "image.long_side": "--long_side",
-    "rpn.keep_cross_boundary": "--keep_cross_boundary",
+# Fields and arguments of the library that are called otherwise on the command line.
+_FLAGS = {name: flag.option for name, flag in flags_of(PAPER)} | {
     "number_of_proposals": "--num_proposals",
     "short_sides": "--scales",
     "head_chunk": "--num_rois",
     "boxes_given": "--proposals",
     "score_threshold": "--score_thresh",
+    "draw_threshold": "--draw_thresh",
 }
 _FIELD = re.compile(r"`([a-z_.]+)`")
 # Of every command: shows where an error came from.
@@ -150,54 +147,6 @@ def number(least: float, most: float | None = None, *, above: bool = False) -> C
     return parse
 
 
-def quiet_tensorflow() -> None:
-    """Starts TensorFlow and keeps its notes off the screen; call before it is imported elsewhere.
-
-    Some notes are printed before TensorFlow looks at its log level, so what the process writes to
-    stderr is held back while it starts; it is shown where the start fails. Without an NVIDIA device
-    the lines that TensorFlow logs as errors are hidden too: a driver that is not there, attributes
-    that its own optimizer does not know. True errors come as exceptions. With a device, what is
-    logged about it is shown if TensorFlow does not find it. ``TF_CPP_MIN_LOG_LEVEL=0`` shows all.
-    """
-    has_device = any(Path(file).exists() for file in _NVIDIA_FILES)
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_device else "3") in ("0", "1"):
-        _start_tensorflow()
-        return
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        shown_lines = ""  # a pattern: all of them
-        try:
-            gpus = _start_tensorflow()
-            shown_lines = "(?i)gpu|cuda" if has_device and not gpus else "(?!)"
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            file.seek(0)
-            notes = file.read().decode(errors="replace").splitlines(keepends=True)
-            sys.stderr.writelines(line for line in notes if re.search(shown_lines, line))
-
-
-def _start_tensorflow() -> list:
-    """Imports TensorFlow and Keras as they are without the user's settings; returns the GPUs.
-
-    What is in ``keras.json`` (data format, type of floats) is for other programs.
-    """
-    ours = {"KERAS_HOME": os.devnull, "KERAS_NNX_ENABLED": "0"}
-    own = {name: text for name, text in os.environ.items() if name in ours}
-    os.environ |= ours
-    try:
-        import keras  # noqa: F401, TensorFlow does not where TF_USE_LEGACY_KERAS is set
-        import tensorflow as tf
-    finally:
-        for name in ours:
-            del os.environ[name]
-        os.environ |= own
-    return tf.config.list_physical_devices("GPU")
-
-
 def run_main(
     main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None
 ) -> int:
@@ -274,50 +223,6 @@ def _kept_traceback(error: Exception) -> str:
     return f"{file.name} has the full traceback, {TRACEBACK_FLAG} shows it"
 
 
-def choose_devices(gpu: str | None, deterministic: bool, *, jit: bool = False) -> str:
-    """Makes the chosen devices the only visible ones and returns their description.
-
-    Args:
-        gpu: ``None`` for all, ``"-1"`` or ``"cpu"`` for none, or numbers such as ``"0,1"``.
-        deterministic: repeatable kernels; always on where no GPU is used.
-        jit: XLA compiles clusters of operations, on GPUs.
-
-    Raises:
-        UserError: a GPU number that is not there.
-    """
-    import tensorflow as tf
-
-    found = tf.config.list_physical_devices("GPU")
-    chosen = found
-    if gpu is not None:
-        if gpu.strip().lower() in ("-1", "cpu", "none"):
-            chosen = []
-        else:
-            parts = [part.strip() for part in gpu.split(",")]
-            there = {str(index) for index in range(len(found))}
-            if not set(parts) <= there:
-                raise UserError(
-                    f"--gpu {gpu} names a GPU that is not here: TensorFlow sees {len(found)} "
-                    "(numbers start at 0, -1 means none)."
-                )
-            chosen = [found[int(part)] for part in dict.fromkeys(parts)]
-    tf.config.set_visible_devices(chosen, "GPU")
-    for device in chosen:
-        tf.config.experimental.set_memory_growth(device, True)
-    if jit:
-        tf.config.optimizer.set_jit("autoclustering")
-    if deterministic or not chosen:
-        tf.config.experimental.enable_op_determinism()
-    if chosen:
-        return ", ".join(device.name for device in chosen)
-    return f"CPU, {os.cpu_count()} cores"
-
-
-def counted(number: int, noun: str) -> str:
-    """``"1 image"``, ``"2 images"``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def existing_path(text: str, what: str) -> Path:
     """A path that must exist.
 
@@ -380,6 +285,45 @@ def numbers(text: str, kind: type, flag: str, count: int | None = None) -> tuple
     if not all(0 < value < math.inf for value in values):
         raise UserError(f"{flag} takes {what} above 0, not {text!r}.")
     return values
+
+
+@contextmanager
+def progress_bar(
+    console: Console, title: str, total: int | None = None, *, transient: bool = False
+) -> Iterator[Callable[..., None]]:
+    """A bar on the screen, where it is a terminal.
+
+    Args:
+        transient: whether it is gone at the end.
+
+    Yields:
+        What is told how much is done, and how much there is in all where that was not known.
+    """
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=transient, disable=hidden) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)
+
+
+def some_of(known: Sequence[str], *, or_none: bool = False) -> Callable[[str], tuple[str, ...]]:
+    """A type of flags: some of the known words with commas, or ``none``."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(text.split(",")))
+        if or_none and chosen == ("none",):
+            return ()
+        if not set(chosen) <= set(known):
+            expected = f"{', '.join(known)}, several with commas{', or none' if or_none else ''}"
+            raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+        return chosen
+
+    return parse
 
 
 class _PlainConsole(Console):

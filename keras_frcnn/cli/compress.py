@@ -15,21 +15,14 @@ from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     check_outside,
-    choose_devices,
     existing_path,
     make_console,
-    quiet_tensorflow,
-    whole_number,
 )
 from keras_frcnn.cli.data import first_images, load_test_data, passes_of
-from keras_frcnn.cli.shared_flags import (
-    DATA_PATH,
-    add_first_images_flag,
-    add_gpu_flag,
-    add_path_flags,
-    add_test_set_flag,
-)
+from keras_frcnn.cli.fields import add_fields, with_flags
+from keras_frcnn.cli.shared_flags import DATA_PATH, add_flags, add_path_flags
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import write_text
 from keras_frcnn.recipes import Compression
@@ -62,31 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--out", metavar="DIR", help="new run folder\ndefault: RUN-svd beside the run (ours)"
     )
-    ranks = Compression()
-    group.add_argument(
-        "--fc6",
-        type=whole_number(1),
-        default=ranks.fc6,
-        metavar="RANK",
-        help="singular values kept of fc6\ndefault: 1024 (Fast R-CNN, section 4.4)",
-    )
-    group.add_argument(
-        "--fc7",
-        type=whole_number(1),
-        default=ranks.fc7,
-        metavar="RANK",
-        help="singular values kept of fc7\ndefault: 256 (Fast R-CNN, section 4.4)",
-    )
+    add_fields(group, Compression)
     group = parser.add_argument_group("what to compare both on")
     add_path_flags(
         group,
         required=False,
         help=f"{DATA_PATH}: mAP before and after\ndefault: only the times are compared",
     )
-    add_test_set_flag(group)
-    add_first_images_flag(group)
+    add_flags(group, "set", "images")
     group = parser.add_argument_group("machine")
-    add_gpu_flag(group)
+    add_flags(group, "gpu")
     return parser
 
 
@@ -97,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
+    ranks = with_flags(Compression(), arguments)
     run = RunFolder(arguments.run)
     if arguments.out is None:
         unnamed = run.path.name in ("", "..")  # the working folder, or one above it
@@ -111,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from keras_frcnn.compress import compress_run, head_parameters, region_seconds
 
     with console.status("singular value decomposition ..."):
-        models = compress_run(run, out, Compression(arguments.fc6, arguments.fc7), command_line())
-    table = Table("", title=f"fc6 at rank {arguments.fc6}, fc7 at rank {arguments.fc7}")
+        models = compress_run(run, out, ranks, command_line())
+    table = Table("", title=f"fc6 at rank {ranks.fc6}, fc7 at rank {ranks.fc7}")
     for heading in ("before", "after"):
         table.add_column(heading, justify="right")
     table.add_row("weights of the head", *(f"{head_parameters(model):,}" for model in models))
@@ -157,7 +136,7 @@ def read_data(
             f"{run.path} was trained on given proposals: compress it without -p, and compare both "
             "runs by evaluate --proposals FILE."
         )
-    whole = load_test_data(arguments, path, config.class_names, console)
+    whole = load_test_data(arguments, config.class_names, console)
     dataset = first_images(whole, arguments.images)
     check_not_trained_on(run.training_images_file, dataset)
     return dataset

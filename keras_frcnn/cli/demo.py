@@ -25,10 +25,11 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 from rich.table import Table
@@ -114,121 +115,79 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = SMALL if arguments.small else FULL
     out = user_path(arguments.out)
     claim_folder(out, MADE_BY, CONTENTS, seed=arguments.seed, small=arguments.small)
-    steps = DemoSteps(out, arguments.seed, settings, make_console())
-    steps.generate()
-    steps.evaluate_untrained()
-    steps.train()
-    steps.evaluate()
-    steps.draw()
-    steps.export()
-    steps.summarise()
+    make_demo(out, arguments.seed, settings, make_console())
 
 
-class DemoSteps:
-    """The steps of the demo, each timed.
-
-    Args:
-        out: the demo's folder, claimed.
-        seed: of data and training.
-        settings: how much of both.
-        console: where to print.
-    """
-
-    def __init__(self, out: Path, seed: int, settings: DemoSettings, console: Console):
-        self.out = out
-        self.seed = seed
-        self.settings = settings
-        self.console = console
-        self.seconds: dict[str, float] = {}
-        self.devkit = out / "devkit"
-        self.run = out / "run"
-        self.untrained = out / "untrained"
-
-    def generate(self) -> None:
-        """Writes the devkit and copies its test images to ``photos/``."""
-        with self._timed("generate"):
-            write_demo_devkit(
-                self.devkit,
-                seed=self.seed,
-                train_images=self.settings.train_images,
-                test_images=self.settings.test_images,
-            )
-            copy_test_images(self.devkit / "VOC2007", self.out / "photos")
-
-    def evaluate_untrained(self) -> None:
-        """Evaluates a network with random weights, for comparison.
-
-        It comes from one joint step at a learning rate of 1e-9, which changes no weight visibly.
-        """
-        with self._timed("evaluate untrained"):
-            nothing = ("--mode", "joint", "--iterations", "1", "--learning_rate", "1e-9")
-            self._call("train", train.main, *self._training_flags(self.untrained), *nothing)
-            self._evaluate(self.untrained, self.untrained)
-
-    def train(self) -> None:
-        """Trains the four stages."""
-        with self._timed("train"):
-            flags = (*self._training_flags(self.run), *self.settings.schedule)
-            self._call("train", train.main, *flags)
-
-    def evaluate(self) -> None:
-        """Writes ``evaluation.json``."""
-        with self._timed("evaluate"):
-            self._evaluate(self.run, self.out)
-
-    def draw(self) -> None:
-        """Draws the detections on the test images."""
-        with self._timed("draw"):
-            flags = ("-p", self.out / "photos", "--run", self.run, "--out", self.out / "pictures")
-            self._call("test", test.main, *flags)
-
-    def export(self) -> None:
-        """Writes ``saved_model/`` and compares it with the run on a test image."""
-        with self._timed("export"):
-            photo = min((self.out / "photos").iterdir())
-            flags = ("--run", self.run, "--out", self.out / "saved_model", "--image", photo)
-            self._call("export", export.main, *flags)
-
-    def summarise(self) -> None:
-        """Prints both results and writes ``summary.json``."""
-        before = json.loads((self.untrained / "evaluation.json").read_text())
-        after = json.loads((self.out / "evaluation.json").read_text())
-        self.console.print(results_table(before, after))
-        total = sum(self.seconds.values())
-        self.console.print(
-            f"mAP@0.5 on {after['images']} test images: {after['map_area']:.3f} trained, "
-            f"{before['map_area']:.3f} untrained; {total:.0f} s in all. Look at "
-            f"{self.out / 'pictures'}",
-            highlight=False,
-        )
-        summary = {
-            "map_area": after["map_area"],
-            "map_area_untrained": before["map_area"],
-            "seconds": self.seconds,
-        }
-        write_text(self.out / "summary.json", json.dumps(summary, indent=2) + "\n")
-
-    def _training_flags(self, run: Path) -> tuple[object, ...]:
-        data = ("-p", self.devkit, "--out", run, "--seed", self.seed)
-        return (*data, *NETWORK, *INPUT)
-
-    def _evaluate(self, run: Path, out: Path) -> None:
-        flags = ("--run", run, "-p", self.devkit, "--set", "2007:test", "--out", out)
-        self._call("evaluate", evaluate.main, *flags)
-
-    def _call(self, name: str, main: Callable[[Sequence[str]], None], *flags: object) -> None:
-        """Runs another command as if it had been typed."""
-        words = [str(flag) for flag in flags]
-        self.console.print(f"$ python -m keras_frcnn {name} {shlex.join(words)}", highlight=False)
-        main(words)
+def make_demo(out: Path, seed: int, settings: DemoSettings, console: Console) -> None:
+    """Runs every step in a folder that is claimed."""
+    seconds: dict[str, float] = {}
+    devkit, untrained, run, photos = (
+        out / name for name in ("devkit", "untrained", "run", "photos")
+    )
 
     @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
-        self.console.rule(f"demo: {step}")
+    def timed(step: str) -> Iterator[None]:
+        console.rule(f"demo: {step}")
         start = time.monotonic()
         yield
-        self.seconds[step] = round(time.monotonic() - start, 1)
-        self.console.print(f"{step}: {self.seconds[step]:.0f} s", highlight=False)
+        seconds[step] = round(time.monotonic() - start, 1)
+        console.print(f"{step}: {seconds[step]:.0f} s", highlight=False)
+
+    def call(name: str, command: ModuleType, *flags: object) -> None:
+        """Runs another command as if it had been typed."""
+        words = [str(flag) for flag in flags]
+        console.print(f"$ python -m keras_frcnn {name} {shlex.join(words)}", highlight=False)
+        command.main(words)
+
+    def call_train(run: Path, *flags: str) -> None:
+        data = ("-p", devkit, "--out", run, "--seed", seed)
+        call("train", train, *data, *NETWORK, *INPUT, *flags)
+
+    def call_evaluate(run: Path, target: Path) -> None:
+        data = ("-p", devkit, "--set", "2007:test", "--out", target)
+        call("evaluate", evaluate, "--run", run, *data)
+
+    with timed("generate"):
+        write_demo_devkit(
+            devkit,
+            seed=seed,
+            train_images=settings.train_images,
+            test_images=settings.test_images,
+        )
+        copy_test_images(devkit / "VOC2007", photos)
+    with timed("evaluate untrained"):
+        # One joint step at a learning rate of 1e-9 changes no weight visibly.
+        call_train(untrained, "--mode", "joint", "--iterations", "1", "--learning_rate", "1e-9")
+        call_evaluate(untrained, untrained)
+    with timed("train"):
+        call_train(run, *settings.schedule)
+    with timed("evaluate"):
+        call_evaluate(run, out)
+    with timed("draw"):
+        call("test", test, "-p", photos, "--run", run, "--out", out / "pictures")
+    with timed("export"):
+        photo = min(photos.iterdir())
+        call("export", export, "--run", run, "--out", out / "saved_model", "--image", photo)
+    summarise(out, seconds, console)
+
+
+def summarise(out: Path, seconds: dict[str, float], console: Console) -> None:
+    """Prints both results and writes ``summary.json``."""
+    before = json.loads((out / "untrained" / "evaluation.json").read_text())
+    after = json.loads((out / "evaluation.json").read_text())
+    console.print(results_table(before, after))
+    console.print(
+        f"mAP@0.5 on {after['images']} test images: {after['map_area']:.3f} trained, "
+        f"{before['map_area']:.3f} untrained; {sum(seconds.values()):.0f} s in all. Look at "
+        f"{out / 'pictures'}",
+        highlight=False,
+    )
+    summary = {
+        "map_area": after["map_area"],
+        "map_area_untrained": before["map_area"],
+        "seconds": seconds,
+    }
+    write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
 def copy_test_images(year: Path, target: Path) -> None:

@@ -31,31 +31,6 @@ def add_detector_flags(group) -> None:
     )
 
 
-def add_stage_flag(group) -> None:
-    """Which stage of a run."""
-    group.add_argument(
-        "--stage",
-        type=int,
-        choices=(2, 4),
-        metavar="2|4",
-        help="2: the unshared variant, RPN of stage 1 and detector of stage 2, there while stages "
-        "3 and 4 are trained\n"
-        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
-    )
-
-
-def add_proposals_flag(group) -> None:
-    """Boxes to classify."""
-    group.add_argument(
-        "--proposals",
-        nargs="+",
-        metavar="FILE",
-        help="classify these boxes, found by the image's name, instead of the RPN's: files of "
-        "python -m keras_frcnn proposals, or .mat files of Selective Search\n"
-        "default: the RPN's; must be given for a run that was trained so",
-    )
-
-
 def place_of(arguments: argparse.Namespace) -> str | None:
     """The one place that was given; None without any.
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.files import digest_of, user_path
 from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.run_config import GivenSource
 
 
 def load_given(texts: Sequence[str] | None, dataset: Dataset | None) -> GivenProposals | None:
@@ -25,23 +27,14 @@ def load_given(texts: Sequence[str] | None, dataset: Dataset | None) -> GivenPro
     return given
 
 
-def given_record(
-    texts: Sequence[str] | None, given: GivenProposals | None, name: str = "proposals"
-) -> dict:
-    """What a run keeps of the origin of its proposals, by which --resume knows them again.
-
-    Args:
-        name: of the one entry; there is none without the flag.
-    """
+def given_source(texts: Sequence[str] | None, given: GivenProposals | None) -> GivenSource | None:
+    """The origin of proposals that were given, by which --resume knows them again."""
     if given is None:
-        return {}
-    from keras_frcnn.files import digest_of, user_path
-
+        return None
     files = [user_path(text) for text in texts]
-    record = {
-        "files": [str(file) for file in files],
-        "method": given.method,
-        "settings": dict(given.settings),
-        "digest": digest_of(files),
-    }
-    return {name: record}
+    return GivenSource(
+        files=tuple(map(str, files)),
+        method=given.method,
+        settings=dict(given.settings),
+        digest=digest_of(files),
+    )

@@ -13,20 +13,19 @@ from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     check_outside,
-    choose_devices,
     existing_path,
     make_console,
     number,
-    numbers,
-    quiet_tensorflow,
     whole_number,
 )
-from keras_frcnn.cli.shared_flags import add_allow_bad_flag
+from keras_frcnn.cli.fields import add_fields, with_flags
+from keras_frcnn.cli.shared_flags import add_flags
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.catalogue import EXPERIMENTS
-from keras_frcnn.recipes import PAPER, AnchorConfig
+from keras_frcnn.recipes import PAPER, AnchorConfig, DetectorConfig
 from keras_frcnn.run_config import NETWORKS, PRECISIONS
 from keras_frcnn.runs import RunFolder
 
@@ -60,7 +59,7 @@ def _add_experiment(group) -> None:
     group.add_argument("name", nargs="?", metavar="NAME", help="of --list, or all")
     group.add_argument("--list", action="store_true", help="name the experiments and stop")
     group.add_argument("-p", "--path", metavar="PATH", help="VOCdevkit folder with VOC2007")
-    add_allow_bad_flag(group)
+    add_flags(group, "allow_bad")
     group.add_argument("--out", metavar="DIR", help="where results, runs and proposals are kept")
     group.add_argument(
         "--run",
@@ -114,24 +113,14 @@ def _add_budget(group) -> None:
         metavar="PX",
         help="of the input, the long side in proportion\ndefault: 600 (config.py:38)",
     )
-    group.add_argument(
-        "--anchor_scales", metavar="S,S,...", help="default: 8,16,32 (generate_anchors.py:37-97)"
-    )
-    group.add_argument(
-        "--anchor_ratios", metavar="R,R,...", help="default: 0.5,1,2 (generate_anchors.py:37-97)"
-    )
+    add_fields(group, AnchorConfig)
     group.add_argument(
         "--learning_rate",
         type=number(0, above=True),
         metavar="LR",
         help="default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
     )
-    group.add_argument(
-        "--dropout",
-        type=number(0, 0.99),
-        metavar="RATE",
-        help="default: 0.5 (VGG16/stage1_fast_rcnn_train.pt:379-413)",
-    )
+    add_fields(group, DetectorConfig, "dropout")
     group.add_argument(
         "--precision", choices=PRECISIONS, metavar="KIND", help="default: float32 (ours)"
     )
@@ -174,7 +163,7 @@ def _add_rest(group) -> None:
         metavar="N",
         help="processes and threads for images\ndefault: 2 (ours)",
     )
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
+    add_flags(group, "gpu")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -230,12 +219,8 @@ def budget_of(arguments: argparse.Namespace, runs: Sequence[RunFolder]) -> Budge
         base, precision = configs[0].recipe, configs[0].precision
     anchors = None
     if arguments.anchor_scales or arguments.anchor_ratios:
-        scales, ratios = base.anchors.scales, base.anchors.ratios
-        if arguments.anchor_scales:
-            scales = numbers(arguments.anchor_scales, float, "--anchor_scales")
-        if arguments.anchor_ratios:
-            ratios = numbers(arguments.anchor_ratios, float, "--anchor_ratios")
-        anchors = AnchorConfig(scales=scales, ratios=ratios)
+        own = base.anchors if base.anchors.shapes is None else PAPER.anchors
+        anchors = with_flags(own, arguments)
     return Budget(
         fraction=arguments.budget,
         images=arguments.images,

@@ -10,26 +10,22 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
     check_outside,
-    choose_devices,
     existing_path,
     make_console,
-    number,
     output_file,
-    quiet_tensorflow,
+    progress_bar,
     whole_number,
 )
-from keras_frcnn.cli.shared_flags import (
-    add_gpu_flag,
-    add_path_flags,
-    add_training_set_flag,
-)
+from keras_frcnn.cli.fields import add_fields, with_flags
+from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs import RunFolder
 
 EPILOG = f"""\
@@ -111,19 +107,7 @@ def _add_rpn(group) -> None:
         help="boxes that go into the suppression, 0: all\n"
         "default: 6000 (config.py:160), or --num_proposals where that is more",
     )
-    group.add_argument(
-        "--nms_iou",
-        type=number(0, 1),
-        metavar="IOU",
-        help="above which a worse box is dropped\ndefault: 0.7 (config.py:158)",
-    )
-    group.add_argument(
-        "--min_size",
-        type=number(0),
-        metavar="PX",
-        help="smallest side in pixels of the original image\n"
-        "default: the run's, 16 (config.py:118)",
-    )
+    add_fields(group, ProposalConfig)
     group.add_argument(
         "--no-nms",
         action="store_true",
@@ -143,7 +127,7 @@ def _add_rpn(group) -> None:
         metavar="N",
         help="of the draw of --no-cls\ndefault: 0 (ours)",
     )
-    add_gpu_flag(group)
+    add_flags(group, "gpu")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -167,9 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     method = make_method(arguments)
     method.settings()  # an edge model that cannot be used is known before the data is read
-    dataset = load_dataset(
-        path, arguments.parser, arguments.set, console=console, allow_bad=arguments.allow_bad
-    )
+    dataset = load_dataset(arguments, console)
     if is_rpn:
         dataset = dataset.with_bits(RunFolder(arguments.run).read_config().data.bits)
     processes = None if is_rpn else arguments.workers or os.cpu_count()
@@ -227,13 +209,9 @@ def make_method(arguments: argparse.Namespace):
         before = arguments.before_nms or None
     elif before is not None:
         before = max(before, arguments.num_proposals)
-    changes = {
-        "nms_iou": arguments.nms_iou,
-        "min_size_image": arguments.min_size,
-        "after_nms": arguments.num_proposals,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
-    config = dataclasses.replace(config, before_nms=before, **changes)
+    config = dataclasses.replace(
+        with_flags(config, arguments), before_nms=before, after_nms=arguments.num_proposals
+    )
     ablation = Ablation(
         not arguments.no_nms, not arguments.no_cls, not arguments.no_reg, arguments.seed or 0
     )
@@ -252,21 +230,14 @@ def compute(
     from keras_frcnn.proposals.generation import compute_proposals, jobs_for
 
     jobs = jobs_for(dataset.examples, arguments.flips)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"proposals by {method.name}", total=len(jobs))
+    with progress_bar(console, f"proposals by {method.name}", len(jobs)) as report:
         proposals, unreadable = compute_proposals(
             jobs,
             method,
             out,
             processes=processes,
             about={"sets": list(dataset.sets)},
-            report=lambda done: bar.update(task, completed=done),
+            report=report,
         )
     for sentence in unreadable:
         console.print(f"not read: {sentence}", style="yellow", soft_wrap=True)

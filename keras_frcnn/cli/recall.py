@@ -23,14 +23,10 @@ from keras_frcnn.cli.common import (
     make_console,
     numbers,
     output_file,
-    quiet_tensorflow,
 )
 from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.shared_flags import (
-    add_path_flags,
-    add_test_set_flag,
-)
-from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.cli.shared_flags import add_flags, add_path_flags
+from keras_frcnn.devices import quiet_tensorflow
 from keras_frcnn.files import write_text
 from keras_frcnn.proposals.given import GivenProposals
 
@@ -59,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("of what on what")
     add_path_flags(group)
-    add_test_set_flag(group)
+    add_flags(group, "set")
     group.add_argument(
         "--proposals",
         nargs="+",
@@ -96,18 +92,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = make_console()
     quiet_tensorflow()
     from keras_frcnn.cli.data import load_dataset
+    from keras_frcnn.evaluation.recall import recall_rows
 
-    dataset = load_dataset(
-        path,
-        arguments.parser,
-        arguments.set,
-        console=console,
-        default_split="test",
-        allow_bad=arguments.allow_bad,
-    )
+    dataset = load_dataset(arguments, console, default_split="test")
     # All before the first table: the last file's name may be mistyped.
     given = {text: load_given([text], dataset) for text in arguments.proposals}
-    tables = {text: recall_rows(dataset, given[text], counts) for text in given}
+    tables = {}
+    for text, proposals in given.items():
+        boxes = {each.key: proposals.of_example(each).boxes_image for each in dataset.examples}
+        tables[text] = recall_rows(dataset, boxes, counts, IOU_THRESHOLDS)
     if out is not None:
         write_text(out, json.dumps(tables, indent=2) + "\n")
     for text, rows in tables.items():
@@ -119,35 +112,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if out is not None:
         console.print(f"written to {out}", soft_wrap=True)
-
-
-def recall_rows(dataset: Dataset, given: GivenProposals, counts: Sequence[int]) -> list[dict]:
-    """One dictionary for each N: recall by IoU and average recall, with their intervals."""
-    from keras_frcnn.evaluation.recall import proposal_recall
-
-    boxes = {example.key: given.of_example(example).boxes_image for example in dataset.examples}
-    rows = []
-    for count in counts:
-        found = proposal_recall(dataset, boxes, count, iou_thresholds=IOU_THRESHOLDS)
-        intervals = zip(found.recall, found.recall_low, found.recall_high, strict=True)
-        mean = sum(min(len(entry), count) for entry in boxes.values()) / len(boxes)
-        rows.append(
-            {
-                "proposals": count,
-                "mean_proposals": mean,
-                "recall": {
-                    f"{iou:g}": [float(value) for value in values]
-                    for iou, values in zip(IOU_THRESHOLDS, intervals, strict=True)
-                },
-                "average_recall": [
-                    found.average_recall,
-                    found.average_recall_low,
-                    found.average_recall_high,
-                ],
-                "objects": found.objects,
-            }
-        )
-    return rows
 
 
 def print_rows(name: str, given: GivenProposals, rows: Sequence[dict], console: Console) -> None:

@@ -2,13 +2,97 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import Any
+
 from rich.console import Console
 
-from keras_frcnn.cli.common import number, numbers, whole_number
+from keras_frcnn.cli.common import numbers, whole_number
+from keras_frcnn.cli.fields import add_fields
 from keras_frcnn.errors import UserError
+from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.run_config import PRECISIONS
 
 DATA_PATH = "VOCdevkit folder, or the text file of -o simple"
+
+
+# By name, as argparse takes them.
+SHARED: dict[str, dict[str, Any]] = {
+    "allow_bad": {
+        "action": "store_true",
+        "help": (
+            "go on where more than a tenth of the images or objects cannot be used\n"
+            "default: stop then; below, leave them out and report them (ours)"
+        ),
+    },
+    "set": {
+        "metavar": "SETS",
+        "help": "such as 2007:test\ndefault: every test set that exists (ours)",
+    },
+    "strict": {
+        "action": "store_true",
+        "help": (
+            "stop at any problem in the data\ndefault: leave out what is wrong and report it (ours)"
+        ),
+    },
+    "images": {
+        "type": whole_number(1),
+        "metavar": "N",
+        "help": "the first N images only\ndefault: all",
+    },
+    "precision": {
+        "choices": (*PRECISIONS, "auto"),
+        "metavar": "TYPE",
+        "help": (
+            "float32, bfloat16, float16, or auto: what is measured fastest here\n"
+            "default: the run's own"
+        ),
+    },
+    "jit": {
+        "action": "store_true",
+        "help": (
+            "let XLA compile what it can, on GPUs: faster steps, minutes before the first, and "
+            "again for every other size of image\ndefault: off (ours)"
+        ),
+    },
+    "gpu": {
+        "metavar": "N,N|-1",
+        "help": "devices to use, -1: none\ndefault: all",
+    },
+    "scales": {
+        "metavar": "PX,PX,...",
+        "help": (
+            "short sides at which the detector sees the image, each RoI at the one where it is "
+            "nearest to 224 x 224 px; such as 480,576,688,864,1200 (Fast R-CNN, section 5.2)\n"
+            "default: the run's own short side, as for the proposals (section 3.3)"
+        ),
+    },
+    "stage": {
+        "type": int,
+        "choices": (2, 4),
+        "metavar": "2|4",
+        "help": (
+            "2: the unshared variant, RPN of stage 1 and detector of stage 2, there while stages "
+            "3 and 4 are trained\n"
+            "default: 4, the result; 2 where the run was to stop there (section 3.2)"
+        ),
+    },
+    "proposals": {
+        "nargs": "+",
+        "metavar": "FILE",
+        "help": (
+            "classify these boxes, found by the image's name, instead of the RPN's: files of "
+            "python -m keras_frcnn proposals, or .mat files of Selective Search\n"
+            "default: the RPN's; must be given for a run that was trained so"
+        ),
+    },
+}
+
+
+def add_flags(group, *names: str) -> None:
+    """Adds flags that several commands have."""
+    for name in names:
+        group.add_argument(f"--{name}", **SHARED[name])
 
 
 def add_path_flags(group, *, required: bool = True, help: str = DATA_PATH) -> None:
@@ -23,83 +107,17 @@ def add_path_flags(group, *, required: bool = True, help: str = DATA_PATH) -> No
         help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
         "default: pascal_voc (lineage)",
     )
-    add_allow_bad_flag(group)
-
-
-def add_allow_bad_flag(group) -> None:
-    """Whether many bad images stop the command."""
-    group.add_argument(
-        "--allow_bad",
-        action="store_true",
-        help="go on where more than a tenth of the images or objects cannot be used\n"
-        "default: stop then; below, leave them out and report them (ours)",
-    )
-
-
-def add_test_set_flag(group) -> None:
-    """The image sets to test on."""
-    group.add_argument(
-        "--set",
-        metavar="SETS",
-        help="such as 2007:test\ndefault: every test set that exists (ours)",
-    )
+    add_flags(group, "allow_bad")
 
 
 def add_training_set_flag(group, flag: str = "--train_set") -> None:
     """The image sets to train on."""
     group.add_argument(
         flag,
+        dest="set",
         metavar="SETS",
         help="such as 2007:trainval+2012:trainval, or the paper's 07, 12, 07+12, 07++12\n"
         "default: every trainval that exists (ours)",
-    )
-
-
-def add_strict_flag(group) -> None:
-    """Whether problems in the data stop the command."""
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="stop at any problem in the data\n"
-        "default: leave out what is wrong and report it (ours)",
-    )
-
-
-def add_first_images_flag(group) -> None:
-    """How many images of the sets to use."""
-    group.add_argument(
-        "--images",
-        type=whole_number(1),
-        metavar="N",
-        help="the first N images only\ndefault: all",
-    )
-
-
-def add_input_size_flags(group) -> None:
-    """The size of the network's input."""
-    group.add_argument(
-        "--short_side",
-        type=whole_number(1),
-        metavar="PX",
-        help="short side of the input\ndefault: 600 (config.py:38)",
-    )
-    group.add_argument(
-        "--long_side",
-        type=whole_number(1),
-        metavar="PX",
-        help="most for its long side\n"
-        "default: 1000 (config.py:41), with another --short_side in proportion",
-    )
-
-
-def add_precision_flag(group) -> None:
-    """The precision of testing; :func:`usable_precision` reads it."""
-    group.add_argument(
-        "--precision",
-        choices=(*PRECISIONS, "auto"),
-        metavar="TYPE",
-        help="float32, bfloat16, float16, or auto: what is measured fastest here\n"
-        "default: the run's own",
     )
 
 
@@ -121,61 +139,16 @@ def usable_precision(chosen: str | None, console: Console) -> str | None:
     return precision
 
 
-def add_jit_flag(group) -> None:
-    """Whether XLA compiles what it can; ``choose_devices`` takes it."""
-    group.add_argument(
-        "--jit",
-        action="store_true",
-        help="let XLA compile what it can, on GPUs: faster steps, minutes before the first, and "
-        "again for every other size of image\ndefault: off (ours)",
-    )
-
-
-def add_gpu_flag(group) -> None:
-    """The devices."""
-    group.add_argument("--gpu", metavar="N,N|-1", help="devices to use, -1: none\ndefault: all")
-
-
-def add_filter_flags(group, score_default: str = "0.05 (test.py:227)") -> None:
-    """The flags of testing and export that say which detections there are.
-
-    Args:
-        score_default: what the help says of ``--score_thresh``.
-    """
-    share = number(0, 1)
-    group.add_argument(
-        "--score_thresh",
-        type=share,
-        default=0.05,
-        metavar="SCORE",
-        help=f"lowest score of a detection\ndefault: {score_default}",
-    )
-    group.add_argument(
-        "--nms_thresh",
-        type=share,
-        default=0.3,
-        metavar="IOU",
-        help="above which a worse detection of the same class is dropped\n"
-        "default: 0.3 (test.py:264; 0.5 in the lineage)",
-    )
+def add_filter_flags(group) -> dict[str, argparse.Action]:
+    """The flags of testing and export that say which detections there are, by field."""
+    actions = add_fields(group, DetectionFilter)
     group.add_argument(
         "--num_proposals",
         type=whole_number(1),
-        default=300,
         metavar="N",
         help="proposals of an image\ndefault: 300 (config.py:162)",
     )
-
-
-def add_scales_flag(group) -> None:
-    """The flag of testing at several scales."""
-    group.add_argument(
-        "--scales",
-        metavar="PX,PX,...",
-        help="short sides at which the detector sees the image, each RoI at the one where it is "
-        "nearest to 224 x 224 px; such as 480,576,688,864,1200 (Fast R-CNN, section 5.2)\n"
-        "default: the run's own short side, as for the proposals (section 3.3)",
-    )
+    return actions
 
 
 def short_sides(text: str | None) -> tuple[int, ...]:

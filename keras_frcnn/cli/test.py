@@ -16,31 +16,17 @@ import numpy as np
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
-    choose_devices,
     existing_path,
     make_console,
     number,
-    quiet_tensorflow,
     run_main,
     whole_number,
 )
-from keras_frcnn.cli.detectors import (
-    add_detector_flags,
-    add_proposals_flag,
-    add_stage_flag,
-    load_detector,
-    place_of,
-)
+from keras_frcnn.cli.detectors import add_detector_flags, load_detector, place_of
+from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.image_loop import run_on_images
-from keras_frcnn.cli.shared_flags import (
-    add_filter_flags,
-    add_gpu_flag,
-    add_jit_flag,
-    add_precision_flag,
-    add_scales_flag,
-    short_sides,
-)
+from keras_frcnn.cli.shared_flags import add_filter_flags, add_flags, short_sides
+from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.files import user_path
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES, fit_to_image
@@ -81,8 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="config.json of a run, or the copy that train_frcnn.py --config_filename wrote, "
         "instead of --run (lineage)",
     )
-    add_stage_flag(group)
-    add_proposals_flag(group)
+    add_flags(group, "stage", "proposals")
     group.add_argument(
         "--out",
         metavar="DIR",
@@ -98,9 +83,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="lowest score that is drawn\n"
         "default: 0.6 (script_faster_rcnn_demo.m:106; 0.8 in the lineage)",
     )
-    add_filter_flags(group, "0.05 (test.py:227), or an export's own where that is higher (ours)")
+    filters = add_filter_flags(group)
+    filters["score_threshold"].help += ", or an export's own where that is higher (ours)"
     group = parser.add_argument_group("scales")
-    add_scales_flag(group)
+    add_flags(group, "scales")
     group = parser.add_argument_group("machine")
     group.add_argument(
         "-n",
@@ -119,14 +105,10 @@ def build_parser() -> argparse.ArgumentParser:
         "(with --saved_model or --scales: are of the same size): faster on GPUs, more memory; "
         "--onnx and --proposals go one by one\ndefault: 1 (ours)",
     )
-    add_precision_flag(group)
-    add_jit_flag(group)
-    add_gpu_flag(group)
+    add_flags(group, "precision", "jit", "gpu")
     group.add_argument(
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
     )
-    # An export has these inside; only what was typed can contradict it.
-    parser.set_defaults(score_thresh=None, nms_thresh=None, num_proposals=None)
     return parser
 
 
@@ -146,7 +128,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.score_thresh is None:
         own = detector.score_threshold or 0.0
         arguments.score_thresh = max(DetectionFilter().score_threshold, own)
-    run_on_images(arguments, path, detector, console, given_boxes(arguments))
+    from keras_frcnn.detection.folder import Thresholds, detect_folder
+
+    detect_folder(
+        detector,
+        path,
+        user_path(arguments.out),
+        Thresholds(arguments.score_thresh, arguments.draw_thresh),
+        console,
+        batch=arguments.batch,
+        boxes_of=given_boxes(arguments),
+    )
 
 
 def check(arguments: argparse.Namespace, path: Path) -> None:
@@ -183,9 +175,9 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
 
 def filter_of(arguments: argparse.Namespace) -> DetectionFilter | None:
     """What ``--score_thresh`` and ``--nms_thresh`` ask for; None: the detector's own."""
-    asked = {"score_threshold": arguments.score_thresh, "nms_iou": arguments.nms_thresh}
-    given = {name: value for name, value in asked.items() if value is not None}
-    return DetectionFilter(**given) if given else None
+    if arguments.score_thresh is None and arguments.nms_thresh is None:
+        return None
+    return with_flags(DetectionFilter(), arguments)
 
 
 def given_boxes(arguments: argparse.Namespace) -> Callable[[Path, np.ndarray], np.ndarray] | None:

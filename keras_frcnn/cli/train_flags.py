@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 
 from keras_frcnn.cli.common import ORIGINS, HelpfulParser, number, whole_number
-from keras_frcnn.cli.rule_flags import add_rule_flags
-from keras_frcnn.cli.shared_flags import (
-    add_gpu_flag,
-    add_input_size_flags,
-    add_jit_flag,
-    add_path_flags,
-    add_strict_flag,
-    add_training_set_flag,
+from keras_frcnn.cli.fields import add_fields
+from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
+from keras_frcnn.recipes import (
+    RECIPES,
+    AnchorConfig,
+    DetectorConfig,
+    ImageConfig,
+    OptimizerConfig,
+    ProposalConfig,
+    RpnConfig,
 )
-from keras_frcnn.recipes import RECIPES
 from keras_frcnn.run_config import LARGEST_SEED
 
 EPILOG = f"""\
@@ -44,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(parser.add_argument_group("data"))
     _add_model(parser.add_argument_group("network and weights"))
     _add_schedule(parser.add_argument_group("schedule"))
-    add_rule_flags(parser.add_argument_group("rules of the paper"))
+    _add_rules(parser.add_argument_group("rules of the paper"))
     _add_run(parser.add_argument_group("run folder and machine"))
     return parser
 
@@ -68,8 +69,8 @@ def _add_data(group) -> None:
         action="store_false",
         help="see images only as they are\ndefault: off (imdb.py:102-117)",
     )
-    add_input_size_flags(group)
-    add_strict_flag(group)
+    add_fields(group, ImageConfig)
+    add_flags(group, "strict")
 
 
 def _add_model(group) -> None:
@@ -108,13 +109,7 @@ def _add_model(group) -> None:
         help="of convolutions and fc layers: float32, bfloat16, float16, or auto: what is measured "
         "fastest here; losses and boxes are always float32\ndefault: float32 (Caffe's)",
     )
-    group.add_argument(
-        "--roi_pooling",
-        metavar="KIND",
-        choices=("crop", "max", "align"),
-        help="crop: crop_and_resize, then 2x2 max; max: exactly Caffe's; align: RoIAlign\n"
-        "default: crop (ours, the fastest); max with --deterministic on a GPU",
-    )
+    add_fields(group, DetectorConfig, "roi_pooling")
 
 
 def _add_schedule(group) -> None:
@@ -170,26 +165,28 @@ def _add_schedule(group) -> None:
         "on 07+12: half, on 07++12: 3/5)\n"
         "default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
     )
-    group.add_argument(
-        "--momentum",
-        type=number(0, 1),
-        metavar="M",
-        help="default: 0.9 (stage1_rpn_solver60k80k.pt:3-10)",
-    )
-    group.add_argument(
-        "--weight_decay",
-        type=number(0),
-        metavar="D",
-        help="of weights and biases\ndefault: 0.0005 (stage1_rpn_solver60k80k.pt:3-10)",
-    )
+    add_fields(group, OptimizerConfig)
 
+
+def _add_rules(group) -> None:
+    add_fields(group, AnchorConfig)
     group.add_argument(
-        "--clip_gradients",
-        type=number(0, above=True),
-        metavar="NORM",
-        help="largest norm of all gradients together, where the loss explodes at the start\n"
-        "default: they are left as they are (Caffe's)",
+        "--anchors",
+        metavar="FILE",
+        help="anchor shapes (JSON) of python -m keras_frcnn anchors, instead of scales and ratios\n"
+        "default: none, see --anchor_scales",
     )
+    add_fields(group, RpnConfig)
+    add_fields(group, DetectorConfig, "foreground_iou")
+    group.add_argument(
+        "--background_iou",
+        metavar="LOW,HIGH",
+        help="between which it is background\n"
+        "default: 0.1,0.5 (fast_rcnn_config.m:31-32); 0,0.5 with py-faster-rcnn "
+        "(faster_rcnn_alt_opt.yml)",
+    )
+    add_fields(group, DetectorConfig, "rois_per_step", "dropout")
+    add_fields(group, ProposalConfig, "min_size_image")
 
 
 def _add_run(group) -> None:
@@ -219,8 +216,7 @@ def _add_run(group) -> None:
         metavar="N",
         help="of everything random\ndefault: 0 (ours; config.py:184 has 3)",
     )
-    add_jit_flag(group)
-    add_gpu_flag(group)
+    add_flags(group, "jit", "gpu")
     group.add_argument(
         "--deterministic",
         action="store_true",

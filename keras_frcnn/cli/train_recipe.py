@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_frcnn.anchor_files import read_anchors
 from keras_frcnn.cli.common import numbers, output_file
+from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import (
     PY_FASTER_RCNN,
@@ -28,11 +29,7 @@ MOST_ITERATIONS = 10**9
 Pass = tuple[int, bool]
 
 # Footnote 3: the normaliser and the weight that balances the two losses go together.
-_BOX_NORMALISATIONS = {
-    None: {},
-    "positions": {"box_normaliser": "positions", "box_weight": 10.0},
-    "sampled": {"box_normaliser": "sampled", "box_weight": 1.0},
-}
+_BOX_WEIGHTS = {"positions": 10.0, "sampled": 1.0}
 
 
 def recipe_from(
@@ -55,96 +52,59 @@ def recipe_from(
             "--mode joint exists in the py-faster-rcnn recipe only; leave --recipe out."
         )
     name = arguments.recipe or (PY_FASTER_RCNN.name if joint else "paper")
-    recipe = RECIPES[name]
+    image = image_from(RECIPES[name].image, arguments)
+    recipe = with_flags(RECIPES[name], arguments)
     recipe = dataclasses.replace(
         recipe,
         stages=stages_on(recipe, sets),
-        image=_image(recipe, arguments),
-        anchors=_anchors(recipe, arguments),
-        rpn=_with(
-            recipe.rpn,
-            positive_iou=arguments.rpn_positive_iou,
-            negative_iou=arguments.rpn_negative_iou,
-            minibatch_size=arguments.rpn_minibatch,
-            objectness=arguments.objectness,
-            keep_cross_boundary=arguments.keep_cross_boundary,
-            **_BOX_NORMALISATIONS[arguments.rpn_box_normaliser],
-        ),
-        detector=_detector(recipe, arguments),
-        optimizer=_with(
-            recipe.optimizer,
-            momentum=arguments.momentum,
-            weight_decay=arguments.weight_decay,
-            clip_norm=arguments.clip_gradients,
-        ),
+        image=image,
+        anchors=_anchors(recipe.anchors, image, arguments),
+        detector=_detector(recipe.detector, arguments),
         joint_rois_per_image=arguments.num_rois or recipe.joint_rois_per_image,
-        **{
-            part: _with(getattr(recipe, part), min_size_image=arguments.min_size)
-            for part in ("training_proposals", "joint_proposals", "test_proposals")
-        },
     )
+    if arguments.rpn_box_normaliser is not None:
+        weight = _BOX_WEIGHTS[arguments.rpn_box_normaliser]
+        recipe = dataclasses.replace(recipe, rpn=dataclasses.replace(recipe.rpn, box_weight=weight))
     if recipe.rpn.negative_iou > recipe.rpn.positive_iou:
         raise UserError("--rpn_negative_iou must not exceed --rpn_positive_iou.")
     return _schedules(recipe, arguments, passes_of)
 
 
-def _with(part, **changes):
-    given = {name: value for name, value in changes.items() if value is not None}
-    return dataclasses.replace(part, **given)
-
-
-def _image(recipe: Recipe, arguments: argparse.Namespace) -> ImageConfig:
-    return image_of_sides(recipe.image, arguments.short_side, arguments.long_side)
-
-
-def image_of_sides(image: ImageConfig, short: int | None, long: int | None) -> ImageConfig:
-    """Another input size; without a long side of its own it keeps the proportion.
+def image_from(image: ImageConfig, arguments: argparse.Namespace) -> ImageConfig:
+    """Another size of the input; without a long side of its own it keeps the proportion.
 
     Raises:
         UserError: the long side is below the short one.
     """
-    short = short or image.short_side
-    long = long or round(image.long_side * short / image.short_side)
-    if long < short:
-        raise UserError(f"--long_side {long} must not be below the short side {short}.")
-    return dataclasses.replace(image, short_side=short, long_side=long)
+    if arguments.short_side is not None:
+        image = image.with_short_side(arguments.short_side)
+    image = with_flags(image, arguments)
+    if image.long_side < image.short_side:
+        raise UserError(
+            f"--long_side {image.long_side} must not be below the short side {image.short_side}."
+        )
+    return image
 
 
-def _anchors(recipe: Recipe, arguments: argparse.Namespace) -> AnchorConfig:
-    if arguments.anchors is not None:
-        for name in ("anchor_scales", "anchor_ratios"):
-            if getattr(arguments, name) is not None:
-                raise UserError(
-                    f"--anchors and --{name} exclude each other: the file holds whole shapes."
-                )
-        shapes = read_anchors(arguments.anchors, _image(recipe, arguments))
-        return AnchorConfig(scales=(), ratios=(), shapes=shapes)
-    changes = {}
-    for name, flag in (
-        ("anchor_scales", "--anchor_scales"),
-        ("anchor_ratios", "--anchor_ratios"),
-    ):
-        text = getattr(arguments, name)
-        if text is not None:
-            changes[name.removeprefix("anchor_")] = numbers(text, float, flag)
-    return dataclasses.replace(recipe.anchors, **changes)
+def _anchors(
+    anchors: AnchorConfig, image: ImageConfig, arguments: argparse.Namespace
+) -> AnchorConfig:
+    if arguments.anchors is None:
+        return anchors
+    for name in ("anchor_scales", "anchor_ratios"):
+        if getattr(arguments, name) is not None:
+            raise UserError(
+                f"--anchors and --{name} exclude each other: the file holds whole shapes."
+            )
+    shapes = read_anchors(arguments.anchors, image)
+    return AnchorConfig(scales=(), ratios=(), shapes=shapes)
 
 
-def _detector(recipe: Recipe, arguments: argparse.Namespace) -> DetectorConfig:
-    low = high = None
+def _detector(detector: DetectorConfig, arguments: argparse.Namespace) -> DetectorConfig:
     if arguments.background_iou is not None:
         low, high = _interval(arguments.background_iou, "--background_iou")
-    detector = _with(
-        recipe.detector,
-        foreground_iou=arguments.foreground_iou,
-        background_iou_low=low,
-        background_iou_high=high,
-        rois_per_step=arguments.num_rois,
-        roi_pooling=arguments.roi_pooling,
-        dropout=arguments.dropout,
-    )
-    joint = arguments.mode == "joint"
-    images = 1 if joint else detector.images_per_step
+        detector = dataclasses.replace(detector, background_iou_low=low, background_iou_high=high)
+    images = 1 if arguments.mode == "joint" else detector.images_per_step
     # Of fewer none would be foreground, and objects never learnt.
     least = math.ceil(0.5 / detector.foreground_fraction)
     if arguments.num_rois is not None and (

@@ -13,13 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import IGNORED, TRUE_POSITIVE, box_overlaps
-from keras_frcnn.evaluation.voc import VocEvaluation, average_precision_area
+from keras_frcnn.evaluation.voc import (
+    VocEvaluation,
+    average_precision_area,
+    decimal,
+    evaluate_voc,
+)
+
+if TYPE_CHECKING:
+    from keras_frcnn.evaluation.evaluate import Evaluation
 
 REFERENCE_SCORE = 0.3
 
@@ -126,6 +134,37 @@ def agreement(
         for key, found in references.items()
     ]
     return Agreement(sum(map(len, kept)), int(sum(map(np.sum, kept))), tolerance)
+
+
+def compare(
+    evaluated: Evaluation, references: dict[str, ImageDetections], name: str
+) -> tuple[dict[str, Any], list[str]]:
+    """How far the detections of an evaluation are others: for its record, and as sentences.
+
+    Args:
+        references: the others.
+        name: what the sentences call them.
+    """
+    voc = evaluated.voc
+    other = evaluate_voc(
+        evaluated.dataset,
+        references,
+        iou_threshold=voc.iou_threshold,
+        strictly_greater=voc.strictly_greater,
+    )
+    pooled = [pooled_average_precision(result) for result in (voc, other)]
+    found = [agreement(references, evaluated.detections, tolerance) for tolerance in (CLOSE, ROUGH)]
+    sentences = [
+        f"AP of all classes in one ranking: {decimal(pooled[0])}, in {name} {decimal(pooled[1])}",
+        *(f"of {name}: {each}" for each in found),
+    ]
+    record = {
+        "detections": name,
+        "ap_pooled": pooled[0],
+        "ap_pooled_against": pooled[1],
+        "agreement": [each.to_json() for each in found],
+    }
+    return record, sentences
 
 
 def pooled_average_precision(evaluation: VocEvaluation) -> float | None:

@@ -90,6 +90,37 @@ def proposal_recall(
     )
 
 
+def recall_rows(
+    dataset: Dataset,
+    proposals: Mapping[str, np.ndarray],
+    counts: Sequence[int],
+    iou_thresholds: tuple[float, ...],
+) -> list[dict]:
+    """One dictionary for each N of ``counts``: recall by IoU and average recall, with intervals."""
+    rows = []
+    for count in counts:
+        found = proposal_recall(dataset, proposals, count, iou_thresholds=iou_thresholds)
+        intervals = zip(found.recall, found.recall_low, found.recall_high, strict=True)
+        mean = sum(min(len(boxes), count) for boxes in proposals.values()) / len(proposals)
+        rows.append(
+            {
+                "proposals": count,
+                "mean_proposals": mean,
+                "recall": {
+                    f"{iou:g}": [float(value) for value in values]
+                    for iou, values in zip(iou_thresholds, intervals, strict=True)
+                },
+                "average_recall": [
+                    found.average_recall,
+                    found.average_recall_low,
+                    found.average_recall_high,
+                ],
+                "objects": found.objects,
+            }
+        )
+    return rows
+
+
 @dataclass(frozen=True)
 class RecallContrast:
     """A sum of recalls with signs, and the ends of its interval over images.

@@ -6,13 +6,43 @@ import dataclasses
 from pathlib import Path
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import digest_of
+from keras_frcnn.files import digest_of, user_path
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weight_files import open_layers
-from keras_frcnn.network.weights import LoadReport, load_layers
+from keras_frcnn.network.weights import LoadReport, imagenet_file, load_layers
 from keras_frcnn.run_config import RunConfig, checked_class_names
+from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
 
 CLASS_OUTPUTS = ("cls_score", "bbox_pred")
+
+
+def weights_file(weights: Path | str, network: str) -> Path | None:
+    """The file to start from.
+
+    Args:
+        weights: ``imagenet``, ``random``, a weight file or the folder of a finished run.
+
+    Returns:
+        None of random weights.
+
+    Raises:
+        UserError: there is none, or it cannot be fetched.
+    """
+    if weights == "random":
+        return None
+    if weights == "imagenet":
+        return imagenet_file(network)
+    path = user_path(weights)
+    if path.is_dir():
+        run, path = RunFolder(path), RunFolder(path).weights_file(FINAL)
+        if not path.exists():
+            raise UserError(f"The initial weights {weights} are a folder without {path.name}.")
+        if run.config_file.is_file():
+            run.check_trainable()
+    elif not path.exists():
+        raise UserError(f"Expected `weights` imagenet, random or a file, received {weights}.")
+    return path
 
 
 def load_initial_weights(model: FasterRcnn, path: Path) -> LoadReport:

@@ -9,11 +9,10 @@ from rich.console import Console
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import user_path
-from keras_frcnn.network.weights import imagenet_file
 from keras_frcnn.recipes import RECIPES, Recipe, stages_on
-from keras_frcnn.run_config import DataSource, RunConfig
+from keras_frcnn.run_config import RunConfig, source_of
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.training.initial_weights import weights_file
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.session import display_of, train_run
 
@@ -38,7 +37,7 @@ def train(
         out: the run folder.
         network: ``vgg16``, ``zf``, ``resnet50``, or ``tiny`` for tests.
         recipe: a name of ``RECIPES``, or a recipe of one's own made by ``dataclasses.replace``.
-        weights: what to start from: ``imagenet``, ``random`` or a weight file.
+        weights: what to start from: ``imagenet``, ``random``, a weight file or a run folder.
         precision: of convolutions and fc layers: ``float32``, ``bfloat16`` or ``float16``.
         seed: of everything random.
         options: workers, caches, time between checkpoints.
@@ -62,20 +61,13 @@ def train(
         class_names=data.class_names,
         initial_weights=str(weights),
         stages=() if is_joint else (1, 2, 3, 4),
-        data=DataSource(
-            path=data.path,
-            ids_hash=data.ids_hash,
-            parser=data.parser,
-            sets=data.sets,
-            images=len(data),
-            bits=data.bits,
-        ),
+        data=source_of(data),
         recipe=chosen,
     )
     run = RunFolder(out)
     options = dataclasses.replace(
         options or TrainingOptions(initial_weights=None),
-        initial_weights=_weights_file(weights, network),
+        initial_weights=weights_file(weights, network),
     )
     train_run(run, config, data, options, display_of(config, data, Console(markup=False)))
     return run
@@ -88,14 +80,3 @@ def _recipe_of(recipe: str | Recipe, data: Dataset) -> Recipe:
         raise UserError(f"Expected a `recipe` of {', '.join(RECIPES)}, received {recipe!r}.")
     named = RECIPES[recipe]
     return dataclasses.replace(named, stages=stages_on(named, data.sets))
-
-
-def _weights_file(weights: Path | str, network: str) -> Path | None:
-    if str(weights) == "random":
-        return None
-    if str(weights) == "imagenet":
-        return imagenet_file(network)
-    file = user_path(weights)
-    if not file.is_file():
-        raise UserError(f"Expected `weights` imagenet, random or a file, received {weights}.")
-    return file

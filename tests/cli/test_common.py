@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -124,6 +123,14 @@ def test_numbers():
 )
 def test_numbers_refuses(text, kind, count, words):
     assert words in refusal(common.numbers, text, kind, "--flag", count)
+
+
+def test_some_of_a_few_words():
+    assert common.some_of(("json", "voc"))("voc,json,voc") == ("voc", "json")
+    assert common.some_of(("json",), or_none=True)("none") == ()
+    for text in ("none", "", "voc,x"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected json, voc, several with"):
+            common.some_of(("json", "voc"))(text)
 
 
 # --- files -------------------------------------------------------------------------------------
@@ -301,75 +308,6 @@ def test_flags_are_understood_without_starting_tensorflow():
         "print('tensorflow' in sys.modules)"
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
-
-
-# A batch is read as training reads it: with op determinism on, tf.data logs an "error" there.
-READ_A_BATCH = """
-from keras_frcnn.cli.common import choose_devices, quiet_tensorflow
-quiet_tensorflow()
-choose_devices("-1", deterministic=False)
-import numpy as np
-from keras_frcnn.data.pipeline import BATCH_SIGNATURE, batches
-from keras_frcnn.recipes import ImageConfig
-def record(index):
-    empty = {
-        name: np.zeros([size or 0 for size in spec.shape[1:]], spec.dtype.as_numpy_dtype)
-        for name, spec in BATCH_SIGNATURE.items()
-    }
-    return {**empty, "image": np.zeros((4, 5, 3), np.uint8)}
-print(len(list(batches(record, range(3), ImageConfig(8, 16), images_per_step=1))))
-"""
-
-
-@pytest.mark.slow
-def test_tensorflow_starts_and_reads_data_without_a_word():
-    done = python(READ_A_BATCH)
-    assert (done.stdout, done.stderr) == ("3\n", "")
-
-
-@pytest.mark.parametrize("fails", [True, False])
-def test_what_is_held_back_is_shown_when_the_start_fails(capfd, monkeypatch, fails):
-    def start():
-        os.write(2, b"the reason\n")
-        if fails:
-            raise ImportError("no such library")
-        return []
-
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    monkeypatch.setattr(common, "_start_tensorflow", start)
-    monkeypatch.setattr(common, "_NVIDIA_FILES", ())
-    with pytest.raises(ImportError) if fails else nullcontext():
-        common.quiet_tensorflow()
-    assert capfd.readouterr().err == ("the reason\n" if fails else "")
-    os.write(2, b"after")
-    assert capfd.readouterr().err == "after"
-
-
-def test_of_a_device_that_is_not_found_it_is_said_why(capfd, monkeypatch):
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
-    monkeypatch.setattr(
-        common, "_start_tensorflow", lambda: os.write(2, b"CUDA is old\nx\n") and []
-    )
-    monkeypatch.setattr(common, "_NVIDIA_FILES", ("/dev/null",))
-    common.quiet_tensorflow()
-    assert capfd.readouterr().err == "CUDA is old\n"
-
-
-@pytest.mark.parametrize("text", ["7", "a", "0,99", "-2", "", "0.5"])
-def test_a_gpu_that_is_not_there(text):
-    message = refusal(common.choose_devices, text, False)
-    assert f"--gpu {text} names a GPU that is not here" in message
-
-
-@pytest.mark.parametrize("jit", [False, True])
-def test_xla_compiles_where_it_is_asked_to(jit):
-    done = python(
-        "from keras_frcnn.cli.common import choose_devices\n"
-        f"choose_devices('-1', False, jit={jit})\n"
-        "import tensorflow as tf\n"
-        "print(repr(tf.config.optimizer.get_jit()))"
-    )
-    assert done.stdout.split() == [repr("autoclustering" if jit else "")]
 
 
 def test_brackets_in_names_are_shown_as_they_are(capsys):

@@ -75,7 +75,7 @@ def test_training_does_not_go_on(compressed, trained, devkit, command, tmp_path,
     ("flags", "words"),
     [
         ([], ["--fc6 1024 exceeds the largest rank of fc6, which is 6272 x 256: give at most 256"]),
-        (["--fc6", "0"], ["--fc6", "from 1 up"]),
+        (["--fc6", "0"], ["--fc6", "from 1 to 100000"]),
         (["--fc6", "9", "--fc7", "257"], ["--fc7 257 exceeds"]),
         (["--set", "2007:test"], ["--set belongs to -p"]),
         (["--images", "3"], ["--images belongs to -p"]),

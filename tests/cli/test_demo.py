@@ -48,7 +48,7 @@ def test_runs_every_command_on_the_generated_data(calls, tmp_path, capsys):
     assert trained.mode == "alternating"
     for arguments in (untrained, trained):
         assert (arguments.network, arguments.weights, arguments.seed) == ("tiny", "random", 5)
-        assert load_voc(arguments.path, arguments.train_set).sets == ("2007:trainval",)
+        assert load_voc(arguments.path, arguments.set).sets == ("2007:trainval",)
     photos = sorted(path.stem for path in Path(calls[4][1].path).iterdir())
     test_set = load_voc(out / "devkit", "2007:test").examples
     assert photos == [example.image_id for example in test_set]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_frcnn.cli import benchmark, data, export, export_onnx
+from keras_frcnn.cli import benchmark, data, export
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli.common import make_console
 from keras_frcnn.detection.detections import NO_DETECTIONS
@@ -106,18 +106,16 @@ def test_int8_is_compared_on_images_that_were_not_calibrated_on(
         SimpleNamespace(key=str(place), path=place, pixels=lambda place=place: place)
         for place in range(images)
     ]
-    monkeypatch.setattr(export_onnx, "COMPARED", 3 if images == 6 else 2)
+    monkeypatch.setattr(export, "COMPARED", 3 if images == 6 else 2)
     monkeypatch.setattr(data, "load_dataset", lambda *_, **__: Examples(examples))
-    monkeypatch.setattr(export_onnx.RunFolder, "read_config", lambda self: RUN_CONFIG)
+    monkeypatch.setattr(export.RunFolder, "read_config", lambda self: RUN_CONFIG)
     arguments = export.build_parser().parse_args(
         ["--run", "r", "--out", "o.onnx", "--int8", "-p", "p", "--calibration_images", str(asked)]
     )
-    found = export_onnx.int8_examples(arguments, make_console())
+    found = export.int8_examples(arguments, make_console())
     assert [example.path for example in found[0]] == calibrated
     detectors = Watched(), Watched()
-    export_onnx.compare_int8(
-        *detectors, found[1] or found[0], make_console(), calibrated=not found[1]
-    )
+    export.compare_int8(*detectors, found[1] or found[0], make_console(), calibrated=not found[1])
     assert [detector.seen for detector in detectors] == [compared, compared]
     assert words in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ import h5py
 import pytest
 from PIL import Image
 
-from keras_frcnn.cli import train, train_run
+from keras_frcnn.cli import train
 from keras_frcnn.cli.train_flags import build_parser
 from keras_frcnn.cli.train_recipe import recipe_from
 from keras_frcnn.errors import UserError
@@ -174,12 +174,12 @@ def test_initial_weights_are_needed_until_no_stage_starts_from_them(
 
 def test_runs_are_numbered_and_never_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert train_run.new_run(parse()).path == Path("runs/vgg16")
+    assert train.new_run(parse()).path == Path("runs/vgg16")
     for name in ("vgg16", "vgg16-2", "vgg16-old"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert train_run.new_run(parse()).path == Path("runs/vgg16-3")
-    assert train_run.new_run(parse("--name", "mine")).path == Path("runs/mine")
-    assert train_run.new_run(parse("--out", "elsewhere")).path == Path("elsewhere")
+    assert train.new_run(parse()).path == Path("runs/vgg16-3")
+    assert train.new_run(parse("--name", "mine")).path == Path("runs/mine")
+    assert train.new_run(parse("--out", "elsewhere")).path == Path("elsewhere")
 
 
 @pytest.mark.slow

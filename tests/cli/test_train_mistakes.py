@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
         (["--learning_rate", "-1"], ["--learning_rate takes numbers above 0"]),
         (["--momentum", "1.5"], ["--momentum", "0 to 1"]),
         (["--weight_decay", "-1"], ["--weight_decay", "from 0"]),
-        (["--short_side", "0"], ["--short_side", "whole number from 1 up"]),
+        (["--short_side", "0"], ["--short_side", "whole number from 1 to 20000"]),
         (["--short_side", "six"], ["--short_side", "not 'six'"]),
         (["--short_side", "600", "--long_side", "300"], ["--long_side 300 must not be below"]),
         (["--anchor_scales", "8,0"], ["--anchor_scales takes numbers above 0"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_frcnn.cli import train_run
+from keras_frcnn.cli import train
 from keras_frcnn.cli.train_flags import build_parser
 from keras_frcnn.cli.train_recipe import check_flags, recipe_from, stages_from
 from keras_frcnn.data.dataset import Dataset, Example
@@ -102,11 +102,11 @@ def dataset_of(difficult: list[list[bool]]) -> Dataset:
 def test_num_epochs_counts_the_images_that_a_stage_sees(flag, orientations, recipe_name, detected):
     data = dataset_of([[False]] * 5 + [[True, False], [True], [], [], []])
     arguments = parse("--num_epochs", 1, flag, "--recipe", recipe_name)
-    stages = train_run.run_config(arguments, data, None).recipe.stages
+    stages = train.run_config(arguments, data, None).recipe.stages
     found = [stage.iterations for stage in stages]
     assert found == [10 * orientations, detected * orientations // 2] * 2
     arguments = parse("--num_epochs", 1, flag, "--mode", "joint")
-    joint = train_run.run_config(arguments, data, None).recipe
+    joint = train.run_config(arguments, data, None).recipe
     assert joint.joint.iterations == 10 * orientations // joint.joint_images_per_step
 
 

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 # What a command does, up to a number that every weight, layout and type of the network is in.
 NETWORK = """
 import sys
-from keras_frcnn.cli.common import quiet_tensorflow, run_main
+from keras_frcnn.cli.common import run_main
+from keras_frcnn.devices import quiet_tensorflow
 
 def main(argv):
     quiet_tensorflow()

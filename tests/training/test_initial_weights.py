@@ -19,10 +19,12 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.runs import RunFolder
+from keras_frcnn.stages import FINAL
 from keras_frcnn.training import stages
 from keras_frcnn.training.initial_weights import (
     check_unchanged,
     load_initial_weights,
+    weights_file,
     with_digest,
 )
 
@@ -150,3 +152,18 @@ def test_changed_initial_weights_are_refused_as_long_as_they_are_needed(
     assert finished.exists()
     file.write_bytes(changed)  # nothing is left to start from it
     train()
+
+
+def test_the_file_may_be_named_or_lie_in_a_run(tmp_path):
+    assert weights_file("random", "tiny") is None
+    file = tmp_path / "random"  # a path is never taken for the word
+    file.write_text("")
+    assert weights_file(file, "tiny") == file
+    with pytest.raises(UserError, match="received .*absent.h5"):
+        weights_file(tmp_path / "absent.h5", "tiny")
+    with pytest.raises(UserError, match="a folder without final.weights.h5"):
+        weights_file(tmp_path, "tiny")
+    final = RunFolder(tmp_path).weights_file(FINAL)
+    final.parent.mkdir()
+    final.write_text("")
+    assert weights_file(tmp_path, "tiny") == final

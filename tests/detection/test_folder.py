@@ -11,7 +11,6 @@ import errno
 import io
 import json
 import os
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from keras_frcnn.cli import image_loop
-from keras_frcnn.cli.image_loop import Picture, run_on_images
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector
+from keras_frcnn.detection.folder import Picture, Thresholds, detect_folder
 from keras_frcnn.detection.loops import BATCHES_WAITING, in_batches
 from keras_frcnn.errors import UserError
 from keras_frcnn.stopping import Terminated
+
+THRESHOLDS = Thresholds(score=0.05, draw=0.6)
 
 
 def pictures(sizes):
@@ -115,10 +115,9 @@ def test_a_full_disk_keeps_what_was_found_and_names_the_file(tmp_path, monkeypat
         saved(image, file, kind)
 
     monkeypatch.setattr(Image.Image, "save", save)
-    arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
     said = io.StringIO()
     with pytest.raises(OSError, match="No space left") as error:
-        run_on_images(arguments, photos, MadeUp(detect), Console(file=said, width=1000))
+        detect_folder(MadeUp(detect), photos, out, THRESHOLDS, Console(file=said, width=1000))
     assert error.value.filename == str(out / "2.png.png")
     assert said.getvalue().startswith("2 of 4 images are finished, their detections are in")
     assert json.loads((out / "detections-part.json").read_text()) == []
@@ -139,13 +138,13 @@ def test_a_stopped_test_keeps_what_it_has_found(tmp_path, batch, finished):
         box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
         return [ImageDetections(box, score, np.array([1])) for _ in images]
 
-    arguments = Namespace(out=str(out), batch=batch, score_thresh=0.05, draw_thresh=0.6)
     out.mkdir()
     (out / "detections.json").write_text("an earlier result")
     said = io.StringIO()
     with pytest.raises(Terminated):
         detector = MadeUp(detect)
-        run_on_images(arguments, photos, detector, Console(file=said, width=1000))
+        console = Console(file=said, width=1000)
+        detect_folder(detector, photos, out, THRESHOLDS, console, batch=batch)
     assert (out / "detections.json").read_text() == "an earlier result"
     if not finished:
         assert said.getvalue() == ""
@@ -171,12 +170,11 @@ def test_nothing_is_drawn_through_a_link(tmp_path):
     (out / "a.png.png").symlink_to(other / "victim")
     found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     detector = MadeUp(lambda images: [found for _ in images])
-    arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
     (out / "sub").symlink_to(other)
     with pytest.raises(UserError, match="out/sub"):
-        run_on_images(arguments, photos, detector, Console(file=io.StringIO()))
+        detect_folder(detector, photos, out, THRESHOLDS, Console(file=io.StringIO()))
     (out / "sub").unlink()
-    run_on_images(arguments, photos, detector, Console(file=io.StringIO()))
+    detect_folder(detector, photos, out, THRESHOLDS, Console(file=io.StringIO()))
     assert (other / "victim").read_text() == "precious" and len(list(other.iterdir())) == 1
     assert {path.name for path in out.rglob("*.png")} == {"a.png.png", "b.png.png"}
 
@@ -189,16 +187,16 @@ def test_what_nobody_expected_names_the_image(tmp_path, monkeypatch, place):
         raise ZeroDivisionError
 
     found = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-    monkeypatch.setattr(image_loop, "draw", fail)
+    monkeypatch.setattr("keras_frcnn.detection.folder.draw", fail)
     detect = fail if place == "detect" else lambda *arguments: [found]
-    arguments = Namespace(out=str(tmp_path / "out"), batch=1, score_thresh=0.05, draw_thresh=0.6)
     with pytest.raises(ZeroDivisionError) as error:
-        run_on_images(arguments, tmp_path / "a.png", MadeUp(detect), Console(file=io.StringIO()))
+        console = Console(file=io.StringIO())
+        detect_folder(MadeUp(detect), tmp_path / "a.png", tmp_path / "out", THRESHOLDS, console)
     assert str(tmp_path / "a.png") in error.value.doing
 
 
 def outcome_of(photos: Path, out: Path, bits: int = 0) -> tuple[str, list[str], list[int]]:
-    """What :func:`run_on_images` says, its pictures, and the brightest pixel of each image."""
+    """What :func:`detect_folder` says, its pictures, and the brightest pixel of each image."""
     seen = []
 
     def detect(images):
@@ -206,10 +204,9 @@ def outcome_of(photos: Path, out: Path, bits: int = 0) -> tuple[str, list[str], 
         box, score = np.float32([[1, 2, 11, 22]]), np.float32([0.9])
         return [ImageDetections(box, score, np.array([1])) for _ in images]
 
-    arguments = Namespace(out=str(out), batch=1, score_thresh=0.05, draw_thresh=0.6)
     said = io.StringIO()
     console = Console(file=said, width=1000)
-    run_on_images(arguments, photos, MadeUp(detect, bits=bits), console)
+    detect_folder(MadeUp(detect, bits=bits), photos, out, THRESHOLDS, console)
     pictures = sorted(str(path.relative_to(out)) for path in out.rglob("*.png") if path.is_file())
     return said.getvalue(), pictures, seen
 

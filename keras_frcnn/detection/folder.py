@@ -1,8 +1,7 @@
-"""Detection on many images: read ahead, grouped, drawn and written in order."""
+"""Detection on an image or a folder of them: read ahead, grouped, drawn and written in order."""
 
 from __future__ import annotations
 
-import argparse
 import errno
 import functools
 import hashlib
@@ -12,18 +11,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from keras_frcnn.cli.common import counted
+from keras_frcnn.data.images import about_bits, about_skipped, bits_used, find_images, read_image
+from keras_frcnn.data.pipeline import in_parallel
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector
-from keras_frcnn.errors import UserError, doing, shown
-from keras_frcnn.files import check_inside, user_path, written_whole
+from keras_frcnn.detection.loops import in_batches
+from keras_frcnn.errors import UserError, counted, doing, shown
+from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
+from keras_frcnn.files import check_inside, written_whole
 from keras_frcnn.stopping import held_back
+from keras_frcnn.visualize import class_colour, draw_detections
 
 # Of the files beside the pictures, which folders of images might have, too.
 RESULTS = tuple(f"detections{part}.{kind}" for part in ("", "-part") for kind in ("json", "csv"))
@@ -31,6 +35,17 @@ RESULTS = tuple(f"detections{part}.{kind}" for part in ("", "-part") for kind in
 _NAME_ERRORS = (
     *(errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ),
 )
+
+
+# File and pixels of an image to the boxes to classify in it.
+BoxesOf = Callable[[Path, np.ndarray], np.ndarray]
+
+
+class Thresholds(NamedTuple):
+    """The lowest scores of what is written and of what is drawn."""
+
+    score: float
+    draw: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +62,15 @@ class Picture:
     pixels: np.ndarray | str
 
 
-def run_on_images(
-    arguments: argparse.Namespace,
-    path: Path,
+def detect_folder(
     detector: Detector,
+    path: Path,
+    out: Path,
+    thresholds: Thresholds,
     console: Console,
-    boxes_of: Callable[[Path, np.ndarray], np.ndarray] | None = None,
+    *,
+    batch: int = 1,
+    boxes_of: BoxesOf | None = None,
 ) -> None:
     """Detects, draws and writes; unreadable images are named at the end, the rest is done.
 
@@ -60,16 +78,14 @@ def run_on_images(
     earlier result, and says so.
 
     Args:
+        path: an image, or a folder of images at any depth.
+        out: where pictures, ``detections.json`` and ``detections.csv`` go.
+        batch: images that go through the network at once, where they fit.
         boxes_of: file and pixels of an image to the boxes to classify in it.
     """
-    from keras_frcnn.data.images import about_bits, about_skipped, bits_used, find_images
-    from keras_frcnn.data.pipeline import in_parallel
-    from keras_frcnn.detection.loops import in_batches
-
     images, skipped = find_images(path)
     if not images:
         raise UserError(". ".join([f"There is no image in {path}", *about_skipped(skipped)]) + ".")
-    out = user_path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     for name in RESULTS:
         if (out / name).is_dir():
@@ -89,14 +105,14 @@ def run_on_images(
     class_names = detector.class_names
     read = functools.partial(_read, bits=bits)
     notes, dark = [], []
-    pictures = in_parallel(read, enumerate(images), workers=2, ahead=2 * arguments.batch + 4)
+    pictures = in_parallel(read, enumerate(images), workers=2, ahead=2 * batch + 4)
     pictures = track(
         pictures, "detecting", total=len(images), console=console, disable=not console.is_terminal
     )
     try:
         readable = _readable(pictures, unreadable)
         groups = in_batches(
-            readable, arguments.batch, lambda picture: detector.key(*picture.pixels.shape[:2])
+            readable, batch, lambda picture: detector.key(*picture.pixels.shape[:2])
         )
         for group in groups:
             images_of_group = [picture.pixels for picture in group]
@@ -109,10 +125,10 @@ def run_on_images(
             seconds.append((time.perf_counter() - start) / len(group))
             for picture, detections in zip(group, found, strict=True):
                 dark += [picture.file] if picture.pixels.max() < 16 else []
-                detections = detections.at_least(arguments.score_thresh)
+                detections = detections.at_least(thresholds.score)
                 name = picture.file.relative_to(root)
                 with doing(f"drawing {picture.file}"):
-                    drawn = draw(picture.pixels, detections, class_names, arguments.draw_thresh)
+                    drawn = draw(picture.pixels, detections, class_names, thresholds.draw)
                 target = _save(drawn, out, name)
                 if target.stem != name.name:
                     notes.append(f"the picture of {shown(name)} is {target.name}")
@@ -145,7 +161,7 @@ def run_on_images(
         seconds,
         about_skipped(skipped),
         unreadable,
-        arguments,
+        thresholds,
     )
 
 
@@ -153,7 +169,6 @@ def _write(
     target: Path, found_in: dict[int, tuple[str, str, ImageDetections]], class_names: Sequence[str]
 ) -> None:
     """Writes the detections of all images in their order, as ``target.json`` and ``.csv``."""
-    from keras_frcnn.evaluation.detection_files import detection_records, write_csv, write_json
 
     def in_order() -> Iterator[dict]:
         for position in sorted(found_in):
@@ -184,8 +199,6 @@ def _save(drawn: Image.Image, out: Path, name: Path) -> Path:
 
 
 def _read(item: tuple[int, Path], bits: int) -> Picture:
-    from keras_frcnn.data.images import read_image
-
     position, file = item
     try:
         return Picture(position, file, read_image(file, bits))
@@ -204,8 +217,6 @@ def _readable(pictures: Iterable[Picture], unreadable: list[str]) -> Iterator[Pi
 
 def draw(image: np.ndarray, detections, class_names: Sequence[str], threshold: float):
     """The image with the detections that reach the drawing threshold."""
-    from keras_frcnn.visualize import class_colour, draw_detections
-
     drawn = detections.at_least(threshold)
     return draw_detections(
         image,
@@ -224,7 +235,7 @@ def report(
     seconds: list[float],
     skipped: Sequence[str],
     unreadable: list[str],
-    arguments: argparse.Namespace,
+    thresholds: Thresholds,
 ) -> None:
     """What was done, on the screen.
 
@@ -236,11 +247,11 @@ def report(
         UserError: not one image could be read.
     """
     scores = np.concatenate([np.zeros(0, np.float32), *(each.scores for each in found)])
-    drawn = int(np.sum(scores >= np.float32(arguments.draw_thresh)))
-    lowest_drawn = max(arguments.draw_thresh, arguments.score_thresh)
+    drawn = int(np.sum(scores >= np.float32(thresholds.draw)))
+    lowest_drawn = max(thresholds.draw, thresholds.score)
     console.print(
         f"{counted(len(found), 'image')}, {counted(len(scores), 'detection')} from score "
-        f"{arguments.score_thresh:g}, "
+        f"{thresholds.score:g}, "
         f"{drawn} drawn from {lowest_drawn:g}"
     )
     for sentence in skipped:
@@ -256,8 +267,8 @@ def report(
         best = best_scores(found, len(class_names))
         text = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in np.argsort(-best))
         console.print(
-            f"nothing passed --draw_thresh; best score per class (0: none from "
-            f"{arguments.score_thresh:g}): {text}",
+            f"nothing passed `draw_threshold`; best score per class (0: none from "
+            f"{thresholds.score:g}): {text}",
             soft_wrap=True,
         )
     # The first image is traced and compiled with the function.

@@ -1,0 +1,120 @@
+"""Everything that a benchmark measures, in turns."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from keras_frcnn.benchmark.memory import peak_memory
+from keras_frcnn.benchmark.operations import matrix_rate
+from keras_frcnn.benchmark.report import COMPRESSED, Measured
+from keras_frcnn.benchmark.setting import Setting, random_model
+from keras_frcnn.benchmark.testing import Part, parts_of_testing
+from keras_frcnn.benchmark.training import parts_of_training
+from keras_frcnn.recipes import Compression
+from keras_frcnn.run_config import PRECISIONS
+from keras_frcnn.timing import in_turns
+
+# Memory is that of the whole work, not of a part of it.
+MEMORY_OF = {"whole": "testing", "stage1": "stage1", "stage2": "stage2", "joint": "joint"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        setting: the network and the sizes.
+        work: ``testing``, ``training`` or both.
+        precisions: each of them.
+        compressed: testing with truncated SVD, too.
+        onnx: testing by onnxruntime, too.
+        peer: torchvision's network, too.
+        repetitions: measured rounds.
+        memory: peak memory, too.
+    """
+
+    setting: Setting
+    work: tuple[str, ...]
+    precisions: tuple[str, ...]
+    compressed: bool
+    onnx: bool
+    peer: bool
+    repetitions: int
+    memory: bool
+
+
+def measured(
+    plan: Plan,
+    doing: Callable[[str], AbstractContextManager],
+    counting: Callable[[str, int], AbstractContextManager[Callable[[int], None]]],
+) -> Measured:
+    """Measures.
+
+    Args:
+        doing: told what is done.
+        counting: told what is done, how often; gives what is told how often it was.
+    """
+    parts = _parts(plan)
+    if plan.onnx:
+        from keras_frcnn.benchmark.onnx_testing import onnx_parts
+
+        with doing("converting to ONNX ..."):
+            parts |= onnx_parts(plan.setting)
+    if plan.peer:
+        from keras_frcnn.benchmark.torchvision_peer import peer_parts
+
+        parts |= peer_parts(plan.setting)
+    with counting("timing", len(parts) * (plan.repetitions + 2)) as report:
+        timings = in_turns(
+            {key: part.call for key, part in parts.items()},
+            repetitions=plan.repetitions,
+            report=report,
+        )
+    rates = {precision: matrix_rate(tf.dtypes.as_dtype(precision)) for precision in plan.precisions}
+    memory = {}
+    if plan.memory:
+        with doing("memory ..."):
+            for key in parts:
+                precision, _, name = key.partition("/")
+                if name in MEMORY_OF and precision in PRECISIONS:
+                    memory[key] = peak_memory(MEMORY_OF[name], plan.setting, precision)
+    with doing("counting operations ..."):
+        operations = {key: part.operations for key, part in parts.items()}
+    images = {key: part.images for key, part in parts.items()}
+    return Measured(timings, operations, rates, memory, images)
+
+
+def _parts(plan: Plan) -> dict[str, Part]:
+    parts = {}
+    for precision in plan.precisions:
+        own, model = {}, None
+        if "testing" in plan.work:
+            model = random_model(plan.setting, precision, half_weights=True)
+            own |= parts_of_testing(model)
+        if "training" in plan.work:
+            if model is None or precision != "float32":  # in float32 there is no half
+                model = random_model(plan.setting, precision)
+            own |= parts_of_training(model)
+        parts |= {f"{precision}/{name}": part for name, part in own.items()}
+        if plan.compressed:
+            model = random_model(plan.setting, precision, Compression(), half_weights=True)
+            found = parts_of_testing(model, ("fc", "bare", "whole"))
+            parts |= {f"{precision}+{COMPRESSED}/{name}": part for name, part in found.items()}
+    return parts
+
+
+def processor() -> str:
+    """The name of the processor, where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
