@@ -64,7 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = HelpfulParser(
         prog="python -m keras_frcnn evaluate",
         usage="python -m keras_frcnn evaluate -p PATH --run DIR [flags]\n"
-        "       python -m keras_frcnn evaluate -p PATH (--saved_model DIR | --onnx FILE) [flags]\n"
+        "       python -m keras_frcnn evaluate -p PATH --saved_model DIR [flags]\n"
+        "       python -m keras_frcnn evaluate -p PATH --onnx FILE [flags]\n"
         "       python -m keras_frcnn evaluate -p PATH --detections FILE [flags]",
         description="PASCAL VOC average precision, 11-point and area, per class and mean.",
         epilog=EPILOG,
