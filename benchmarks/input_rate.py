@@ -15,7 +15,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-from keras_frcnn.data.images import read_image
+from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.recipes import PAPER
 from keras_frcnn.training.feeding import Feed
@@ -57,7 +57,7 @@ def main() -> None:
     examples = load_voc(arguments.path, arguments.set).examples[: arguments.images]
     units = training_units(examples, flips=True)
     cache = ImageCache(examples, None)
-    kinds = {"files": read_image, "cached": cache.read}
+    kinds = {"files": Example.pixels, "cached": cache.read}
     times = {kind: [] for kind in kinds}
     for _ in range(arguments.passes + 1):
         for kind, read in kinds.items():

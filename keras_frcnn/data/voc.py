@@ -174,14 +174,17 @@ def _read_annotation(file: Path, problems: Problems) -> Element | None:
             data = read_bounded(file, MOST_ANNOTATION_BYTES)
             if data.count(b"<") + data.count(b"=") > MOST_MARKS:
                 raise ValueError(f"it has more than {MOST_MARKS:,} tags and attributes")
-            root = fromstring(data, forbid_dtd=True)
+            try:
+                root = fromstring(data, forbid_dtd=True)
+            except DefusedXmlException as error:
+                raise ValueError("document types (<!DOCTYPE ...>) are refused") from error
             if root.tag != "annotation":
                 raise ValueError(f"expected <annotation>, found <{root.tag[:40]}>")
             return root
     except UserError as error:
-        refused = isinstance(error.__cause__, DefusedXmlException)
-        kind = "annotation refused" if refused else "annotation unreadable"
-        problems.append(DataProblem(kind, str(file), "", str(error), "image dropped"))
+        problems.append(
+            DataProblem("annotation unreadable", str(file), "", str(error), "image dropped")
+        )
         return None
 
 

@@ -2,7 +2,7 @@
 
 Shapes and names
 ----------------
-read  what the pipeline took from the files.
+read  the images that the pipeline took.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 
 from benchmarks.input_rate import time_pass
-from keras_frcnn.data.images import read_image
 from keras_frcnn.data.synthetic import write_demo_devkit
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.recipes import PAPER
@@ -23,13 +22,13 @@ def test_every_unit_is_read_once(tmp_path):
     units = training_units(load_voc(devkit, "2007:trainval").examples, flips=True)
     read = []
 
-    def noted(path):
-        read.append(path)
-        return read_image(path)
+    def noted(example):
+        read.append(example)
+        return example.pixels()
 
     config = dataclasses.replace(PAPER.image, short_side=60, long_side=100)
     wall, cpu = time_pass(units, config, noted, workers=1)
-    assert read == [unit.example.path for unit in units]
+    assert read == [unit.example for unit in units]
     assert len(read) == 6
     assert wall > 0
     assert cpu > 0

@@ -157,7 +157,7 @@ def test_training_goes_on_with_them_if_allowed(place):
     assert code == 0, err
     assert "2 of the 12 images were left out" in out
     report = (place.out / "run" / "data_report.txt").read_text()
-    assert report.count("annotation refused: document types") == 2
+    assert report.count("document types") == 2
 
 
 def test_training_on_bombs_only(place):
@@ -171,7 +171,7 @@ def test_training_on_bombs_only(place):
 def test_training_on_boxes_that_are_none(place):
     for number in range(IMAGES):
         place.annotation(number).write_text(XML.format(name="dog").replace(">30<", ">NaN<"))
-    place.refused(place.train(), "xmax", "nothing to learn")
+    place.refused(place.train(), "NaN", "no boxes inside their images")
 
 
 def test_training_on_more_classes_than_a_weight_file_can_name(place):
