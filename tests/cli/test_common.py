@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from rich.table import Table
 import keras_frcnn.__main__ as package_main
 from keras_frcnn.cli import common
 from keras_frcnn.errors import UserError, doing
+from keras_frcnn.runs import RunFolder
 from keras_frcnn.training.display import TrainingDisplay
 
 ROOT = Path(__file__).parents[2]
@@ -168,6 +170,52 @@ def test_run_main_turns_mistakes_into_one_line(command, tmp_path):
     nameless = OSError(errno.ENOSPC, "No space left on device", "run/metrics.jsonl")
     assert command(raising(nameless)).refused("run/metrics.jsonl cannot be used: No space left")
     assert command(lambda argv: None) == type(command(lambda argv: None))(0, "", "")
+
+
+def test_a_name_in_a_sentence_moves_no_cursor_and_forges_no_line(command):
+    sentence = "The run a\x1b]0;x\x07\x9b31m\u202e\nerror: forged is none."
+    outcome = command(raising(UserError(sentence)))
+    assert outcome.refused("forged") and outcome.err.strip().isprintable()
+
+
+HOME = "~nobody-of-this-name/x"
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("train", ("-p", HOME)),
+        ("train", ("-p", "data", "--out", HOME)),
+        ("train", ("-p", "data", "--input_weight_path", HOME)),
+        ("train", ("-p", "data", "--weights", "random", "--proposals", HOME)),
+        ("train", ("-p", "data", "--config_filename", HOME)),
+        ("train", ("-p", "data", "--output_weight_path", HOME)),
+        ("test", ("-p", HOME, "--run", "run")),
+        ("test", ("-p", "data", "--run", HOME)),
+        ("test", ("-p", "data", "--onnx", HOME)),
+        ("test", ("-p", "data", "--saved_model", HOME)),
+        ("test", ("-p", "data", "--config_filename", HOME)),
+        ("test", ("-p", "data", "--config_filename", "moved.json")),
+        ("evaluate", ("-p", "data", "--run", HOME)),
+        ("anchors", ("-p", HOME)),
+        ("anchors", ("-p", "data", "--out", HOME)),
+        ("recall", ("-p", HOME, "--proposals", "p.h5")),
+        ("recall", ("-p", "data", "--proposals", "p.h5", "--out", HOME)),
+        ("recall", ("-p", "data", "--proposals", HOME)),
+        ("export", ("--run", HOME, "--out", "model")),
+        ("export", ("--run", "run", "--out", HOME)),
+    ],
+)
+def test_the_home_of_nobody_is_one_sentence(
+    name, flags, devkit, command, tmp_path, monkeypatch, run_config
+):
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(devkit)
+    Path("moved.json").write_text(json.dumps({"run": HOME}))
+    RunFolder("run").create(run_config(), [])
+    outcome = command(import_module(f"keras_frcnn.cli.{name}").main, *flags)
+    assert outcome.refused("~nobody-of-this-name"), outcome
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "moved.json", "run"}
 
 
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from keras_frcnn.cli import anchors, recall, train
+from keras_frcnn.proposals.files import write_proposals
+from keras_frcnn.proposals.given import GivenProposals, ranked
 from tests.data.devkits import Devkit, box_xml, object_xml
 
 
@@ -68,3 +70,14 @@ def test_doubtful_class_names_are_told(folder, command):
     outcome = command(anchors.main, "-p", folder, *flags_of(anchors.main, folder.parent))
     assert outcome.code == 0 and "'bg'" in outcome.out
     assert "'Disc'" in outcome.out and "'disc'" in outcome.out
+
+
+def test_the_method_of_a_file_moves_no_cursor(folder, command):
+    boxes = {image_id: ranked([(1, 1, 30, 30)]) for image_id in "1234"}
+    boxes["5"] = boxes["1"]
+    given = GivenProposals(boxes, "a\x1b]0;x\x07\x9b31m\nerror: forged", {}, "")
+    write_proposals(folder / "p.h5", given)
+    outcome = command(recall.main, "-p", folder, "--proposals", folder / "p.h5")
+    assert outcome.code == 0 and "forged" in outcome.out, outcome
+    assert outcome.out.replace("\n", "").isprintable()
+    assert not any(line.startswith("error: ") for line in outcome.out.splitlines())

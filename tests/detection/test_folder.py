@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from keras_frcnn.cli.common import make_console
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector
 from keras_frcnn.detection.folder import Picture, Thresholds, detect_folder
@@ -274,3 +275,18 @@ def test_16_bit_images_are_read_as_in_training_else_by_their_own_range(tmp_path)
     said, _, seen = outcome_of(photos, tmp_path / "out")
     assert seen == [600 >> 8, 1023 >> 8, 60000 >> 8]
     assert "2 images nearly black" in said
+
+
+def test_no_name_moves_the_cursor_or_forges_a_line(tmp_path, capsys):
+    forged = "a\x1b]0;x\x07\x9b31m\u202e\nerror: forged"
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / f"{forged}.jpg").write_bytes(b"text")
+    Image.new("RGB", (40, 30)).save(photos / "good.jpg")
+    found = ImageDetections(np.float32([[1, 2, 11, 22]]), np.float32([0.1]), np.array([1]))
+    detector = MadeUp(lambda images: [found for _ in images], class_names=(forged,))
+    detect_folder(detector, photos, tmp_path / "out", THRESHOLDS, make_console())
+    text = capsys.readouterr().out
+    assert text.count("forged") >= 2 and "not read: " in text
+    assert text.replace("\n", "").isprintable()
+    assert not any(line.startswith("error: ") for line in text.splitlines())

@@ -155,3 +155,13 @@ def test_csv_and_picture(make_dataset, make_detections, tmp_path):
         assert min(picture.size) >= 400
     assert "at least 0.25" in confusion.rule
     assert "IoU 0.5" in confusion.rule
+
+
+def test_no_class_of_the_csv_file_is_a_formula(make_dataset, make_detections, tmp_path):
+    names = ("=1+1", "@SUM(A1)", "-1")
+    data = make_dataset([(BOX, 1, False)], class_names=names)
+    confusion = confusion_matrix(data, make_detections(), score_threshold=0.5)
+    write_confusion_csv(tmp_path / "c.csv", confusion)
+    with open(tmp_path / "c.csv", newline="") as stream:
+        heading, *rows = csv.reader(stream)
+    assert heading[1:-1] == [row[0] for row in rows[:-1]] == [f"'{name}" for name in names]

@@ -184,6 +184,14 @@ def multiplied(name: str, factor: float):
     return changed(change)
 
 
+def without_an_output(model):
+    del model.graph.output[0]
+
+
+def of_another_type(model):
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT16
+
+
 def named(text: str):
     return changed(lambda model: onnx.helper.set_model_props(model, {"class_names": text}))
 
@@ -191,9 +199,10 @@ def named(text: str):
 @pytest.mark.parametrize(
     "make",
     [
-        changed(fixed_size),
+        *map(changed, (fixed_size, without_an_output, of_another_type)),
         *(multiplied(name, factor) for name in OUTPUTS for factor in (50, -1, np.nan, np.inf)),
         *(named(text) for text in ("[]", '["a"]', '["a", "b", "\\ud800"]', '["a", "b", "b"]', "[")),
+        named('["a", "b", "c", "d"]'),
         lambda model: model.SerializeToString().replace(b"class_names", b"class_nam\x8ds"),
     ],
 )

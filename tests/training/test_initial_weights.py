@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
+import h5py
 import numpy as np
 import pytest
 
@@ -124,6 +125,14 @@ def test_random_weights_and_those_of_a_file_are_not_taken_for_each_other(
 def test_class_names_that_are_no_names_are_refused(source, model, tmp_path, names):
     write_layers(tmp_path / "odd.h5", source.layers(), {"class_names": names})
     with pytest.raises(UserError, match=r"class_names .*odd\.h5"):
+        load_initial_weights(model, tmp_path / "odd.h5")
+
+
+def test_values_that_are_no_numbers_are_refused(source, model, tmp_path):
+    write_layers(tmp_path / "odd.h5", source.layers(), {})
+    with h5py.File(tmp_path / "odd.h5", "r+") as file:
+        file["conv1/conv1/kernel:0"][0, 0, 0, 0] = np.nan
+    with pytest.raises(UserError, match=r"odd\.h5 .*NaN.* kernel of layer conv1"):
         load_initial_weights(model, tmp_path / "odd.h5")
 
 
