@@ -27,6 +27,7 @@ COMMANDS = (
     *("train", "test", "evaluate", "proposals", "recall"),
     *("export", "compress", "anchors", "paper", "benchmark", "demo"),
 )
+NOBODY = "~nobody-of-this-name/x"
 # Flags that have no default: they name something, or switch something on.
 WITHOUT_DEFAULT = {
     *(
@@ -140,6 +141,25 @@ def test_a_missing_path_is_named_with_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refusal(common.existing_path, "VOCdevkti", "The data path")
     assert message == f"The data path VOCdevkti does not exist (looked from {tmp_path})."
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("test", ("-p", NOBODY, "--run", "nowhere")),
+        ("test", ("-p", ".", "--run", NOBODY)),
+        ("test", ("-p", ".", "--onnx", ROOT / "README.md", "--out", NOBODY)),
+        ("train", ("-p", NOBODY)),
+        ("train", ("-p", ".", "--out", NOBODY)),
+        ("export", ("--run", NOBODY, "--out", "model")),
+        ("export", ("--run", "nowhere", "--out", NOBODY)),
+        ("anchors", ("-p", NOBODY)),
+        ("recall", ("-p", NOBODY, "--proposals", "p.json")),
+    ],
+)
+def test_the_home_of_nobody_is_one_sentence_of_every_command(name, flags, command):
+    main = import_module(f"keras_frcnn.cli.{name}").main
+    assert command(main, *flags).refused(NOBODY)
 
 
 def test_an_output_file_is_checked_before_anything_is_written(tmp_path):

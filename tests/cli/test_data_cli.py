@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_frcnn.cli import anchors, recall, train
+from keras_frcnn.cli import anchors, evaluate, recall, train
 from tests.data.devkits import Devkit, box_xml, object_xml
 
 
@@ -35,7 +35,8 @@ def flags_of(main, tmp_path):
     if main is train.main:
         return ("--network", "tiny", "--weights", "random", "--out", tmp_path / "run")
     (tmp_path / "p.json").write_text("[]")
-    return ("--proposals", tmp_path / "p.json")
+    flag = "--detections" if main is evaluate.main else "--proposals"
+    return (flag, tmp_path / "p.json")
 
 
 @pytest.mark.parametrize("main", [anchors.main, recall.main])
@@ -48,7 +49,7 @@ def test_objects_and_lines_left_out_are_named(folder, command, main):
     assert "list.txt, line 21" in outcome.out and "list.txt, line 22 (disc)" in outcome.out
 
 
-@pytest.mark.parametrize("main", [anchors.main, recall.main, train.main])
+@pytest.mark.parametrize("main", [anchors.main, recall.main, train.main, evaluate.main])
 def test_lost_objects_stop_and_may_be_allowed(folder, command, main):
     path = folder / "VOC2007/Annotations"
     for image_id in "345":
@@ -68,3 +69,12 @@ def test_doubtful_class_names_are_told(folder, command):
     outcome = command(anchors.main, "-p", folder, *flags_of(anchors.main, folder.parent))
     assert outcome.code == 0 and "'bg'" in outcome.out
     assert "'Disc'" in outcome.out and "'disc'" in outcome.out
+
+
+@pytest.mark.parametrize("main", [train.main, evaluate.main])
+def test_boxes_that_all_are_none_stop(folder, command, main):
+    list_file = folder / "sizes.txt"
+    lines = [f"VOC2007/JPEGImages/{i}.jpg,40,30,9,8,disc\n" for i in "12345"]
+    list_file.write_text("".join(lines))
+    outcome = command(main, "-o", "simple", "-p", list_file, *flags_of(main, folder.parent))
+    assert outcome.refused("5 of the 5 objects", "width, height", "line 1", "--allow_bad")
