@@ -17,11 +17,15 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ctrl_c_is_heard():
-    """A shell lets programs in its background ignore Ctrl-C, and they their own programs."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_are_heard():
+    """A shell lets programs in its background ignore Ctrl-C, and ``nohup`` a lost terminal."""
+    heard = {signal.SIGINT: signal.default_int_handler}
+    if hasattr(signal, "SIGHUP"):
+        heard[signal.SIGHUP] = signal.SIG_DFL
+    previous = {number: signal.signal(number, handler) for number, handler in heard.items()}
     yield
-    signal.signal(signal.SIGINT, previous)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from keras_frcnn import fonts
+from keras_frcnn.evaluation.confusion import confusion_matrix, save_confusion
+from keras_frcnn.evaluation.curves import save_precision_recall
+from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.fonts import Font, font_for
-from keras_frcnn.plots import drawable, named_ticks, save_figure
+from keras_frcnn.plots import drawable, named_ticks, save_figure, save_label_statistics
 from keras_frcnn.visualize import draw_detections
 
 HAN = "\u7ea2\u7eff"
@@ -75,6 +78,25 @@ def test_no_picture_and_no_plot_warns(tmp_path, name):
         (title, _), font = drawable([name, "cat"])
         axis.set_title(title, **font)
         save_figure(figure, tmp_path / "a.png")
+
+
+def test_no_plot_of_a_data_set_warns_of_its_names(make_dataset, make_detections, tmp_path):
+    names = ("Übergang", "Жук", "a\u2013b", HAN)
+    box = (10, 10, 50, 60)
+    data = make_dataset([(box, index, False) for index in range(1, 5)], class_names=names)
+    found = make_detections((0, box, 0.9, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_label_statistics(
+            data,
+            tmp_path / "labels.png",
+            anchors_input=np.zeros((0, 4), np.float32),
+            shapes=np.full((4, 2), 40.0),
+            best_ious=np.full(4, 0.9),
+        )
+        save_precision_recall(evaluate_voc(data, found), tmp_path / "curves.png")
+        save_confusion(confusion_matrix(data, found, score_threshold=0.5), tmp_path / "c.png")
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_letters_of_another_script_are_drawn_and_not_squares():

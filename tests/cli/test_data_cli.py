@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+<<<<<<< HEAD
 from keras_frcnn.cli import anchors, recall, train
 from keras_frcnn.proposals.files import write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
+=======
+from keras_frcnn.cli import anchors, evaluate, recall, train
+>>>>>>> fu
 from tests.data.devkits import Devkit, box_xml, object_xml
 
 
@@ -37,7 +41,8 @@ def flags_of(main, tmp_path):
     if main is train.main:
         return ("--network", "tiny", "--weights", "random", "--out", tmp_path / "run")
     (tmp_path / "p.json").write_text("[]")
-    return ("--proposals", tmp_path / "p.json")
+    flag = "--detections" if main is evaluate.main else "--proposals"
+    return (flag, tmp_path / "p.json")
 
 
 @pytest.mark.parametrize("main", [anchors.main, recall.main])
@@ -50,7 +55,7 @@ def test_objects_and_lines_left_out_are_named(folder, command, main):
     assert "list.txt, line 21" in outcome.out and "list.txt, line 22 (disc)" in outcome.out
 
 
-@pytest.mark.parametrize("main", [anchors.main, recall.main, train.main])
+@pytest.mark.parametrize("main", [anchors.main, recall.main, train.main, evaluate.main])
 def test_lost_objects_stop_and_may_be_allowed(folder, command, main):
     path = folder / "VOC2007/Annotations"
     for image_id in "345":
@@ -72,6 +77,7 @@ def test_doubtful_class_names_are_told(folder, command):
     assert "'Disc'" in outcome.out and "'disc'" in outcome.out
 
 
+<<<<<<< HEAD
 def test_the_method_of_a_file_moves_no_cursor(folder, command):
     boxes = {image_id: ranked([(1, 1, 30, 30)]) for image_id in "1234"}
     boxes["5"] = boxes["1"]
@@ -81,3 +87,12 @@ def test_the_method_of_a_file_moves_no_cursor(folder, command):
     assert outcome.code == 0 and "forged" in outcome.out, outcome
     assert outcome.out.replace("\n", "").isprintable()
     assert not any(line.startswith("error: ") for line in outcome.out.splitlines())
+=======
+@pytest.mark.parametrize("main", [train.main, evaluate.main])
+def test_boxes_that_all_are_none_stop(folder, command, main):
+    list_file = folder / "sizes.txt"
+    lines = [f"VOC2007/JPEGImages/{i}.jpg,40,30,9,8,disc\n" for i in "12345"]
+    list_file.write_text("".join(lines))
+    outcome = command(main, "-o", "simple", "-p", list_file, *flags_of(main, folder.parent))
+    assert outcome.refused("5 of the 5 objects", "width, height", "line 1", "--allow_bad")
+>>>>>>> fu

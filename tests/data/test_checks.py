@@ -250,6 +250,7 @@ def test_the_repetition_of_an_object_is_named_and_left_out():
     ("names", "noted"),
     [
         (("bg", "disc"), 1),
+        (("background", "disc"), 1),
         (("disc", "__Background__"), 1),
         (("Disc", "disc", "box"), 1),
         (("traffic light", "traffic  Light", "TrafficLight"), 2),

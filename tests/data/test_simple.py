@@ -206,3 +206,17 @@ def test_no_line_is_lost_by_its_end(folder, end):
     text = "img/a.png,1,1,5,5,dog\n" + end.join(["img/b.png,1,1,5,5,dog"] * 2)
     dataset = load_simple(listed(folder, text))
     assert [(p.action, p.where) for p in dataset.problems] == [("line dropped", "line 2")]
+
+
+def test_regions_of_background_are_noted_and_repeated_lines_used_once(folder):
+    text = (
+        "img/a.png,1,2,30,20,bg\nimg/a.png,5,6,9,9,bg\nimg/a.png,1,1,9,9,dog\n"
+        "img/b.png,1,1,9,9,dog\nimg/b.png,1,1,9,9,dog\n"
+    )
+    dataset = load_simple(listed(folder, text))
+    assert dataset.class_names == ("bg", "dog")
+    assert [len(example.classes) for example in dataset.examples] == [3, 1]
+    actions = {problem.action: problem for problem in dataset.problems}
+    assert sorted(actions) == ["noted", "used once"] and len(dataset.problems) == 2
+    assert "'bg'" in actions["noted"].reason
+    assert actions["used once"].where.startswith("line 5")

@@ -239,6 +239,15 @@ def test_each_bndbox_of_an_object_is_one(devkit):
     assert example.classes.tolist() == [2, 2, 1]
 
 
+def test_an_object_that_is_there_twice_is_named_and_used_once(devkit):
+    devkit.add("1", object_xml(), object_xml(), object_xml(box=box_xml(1, 1, 30, 20)))
+    dataset = load_voc(devkit.root, "2007:train")
+    assert dataset.examples[1].boxes_image.tolist() == TWO
+    (problem,) = dataset.problems
+    assert (problem.kind, problem.action) == ("object repeated", "used once")
+    assert problem.file.endswith("1.xml") and problem.where.startswith("object 2")
+
+
 @pytest.mark.parametrize(
     "parts",
     [

@@ -290,3 +290,26 @@ def test_no_name_moves_the_cursor_or_forges_a_line(tmp_path, capsys):
     assert text.count("forged") >= 2 and "not read: " in text
     assert text.replace("\n", "").isprintable()
     assert not any(line.startswith("error: ") for line in text.splitlines())
+
+
+def test_12_bits_in_a_tiff_of_16_are_as_bright_as_16(tmp_path):
+    values = np.linspace(0, 2**16 - 1, 30 * 40).reshape(30, 40).astype(np.uint16)
+    for name, shift in (("full.tif", 0), ("twelve.tif", 4)):
+        Image.fromarray(values >> shift).save(tmp_path / name)
+        said, _, seen = outcome_of(tmp_path / name, tmp_path / "out" / name)
+        assert seen == [255] and "nearly black" not in said
+
+
+def test_jpeg_of_all_suffixes_is_read_and_other_kinds_are_named(tmp_path):
+    photos, jpeg = tmp_path / "photos", io.BytesIO()
+    photos.mkdir()
+    Image.new("RGB", (40, 30), (200, 200, 200)).save(jpeg, "jpeg")
+    (photos / "a.heic").write_bytes(b"no picture that is read")
+    with pytest.raises(UserError, match=r"no image in .*1 \.heic"):
+        outcome_of(photos, tmp_path / "out")
+    for name in ("b.jfif", "c.JPE"):
+        (photos / name).write_bytes(jpeg.getvalue())
+    Image.new("RGB", (40, 30), (100, 100, 100)).save(photos / "d.ppm")
+    said, pictures, seen = outcome_of(photos, tmp_path / "out")
+    assert "1 .heic" in said and "1 .ppm" in said
+    assert pictures == ["b.jfif.png", "c.JPE.png"]
