@@ -43,7 +43,7 @@ def record(index):
         for name, spec in BATCH_SIGNATURE.items()
     }
     return {**empty, "image": np.zeros((4, 5, 3), np.uint8)}
-print(len(list(batches(record, lambda: iter(range(3)), ImageConfig(8, 16), images_per_step=1))))
+print(len(list(batches(record, range(3), ImageConfig(8, 16), images_per_step=1))))
 """
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli.common import run_main
+from keras_frcnn.detection import folder
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs import RunFolder
@@ -92,13 +93,13 @@ def test_memory_of_testing_stays_flat(small_config, tmp_path, monkeypatch):
     for index in range(len(sizes), NUMBER):
         shutil.copyfile(photos / f"{index % len(sizes):04d}.jpg", photos / f"{index:04d}.jpg")
     seen = []
-    draw = test_command.run_on_images.__globals__["draw"]
+    draw = folder.draw
 
     def measured(*arguments):
         seen.append(resident())
         return draw(*arguments)
 
-    monkeypatch.setattr("keras_frcnn.detection.folder.draw", measured)
+    monkeypatch.setattr(folder, "draw", measured)
     flags = ["-p", photos, "--run", run.path, "--out", tmp_path / "out", "--score_thresh", "0"]
     assert run_main(test_command.main, [str(flag) for flag in flags]) == 0
     assert len(seen) == NUMBER

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-<<<<<<< HEAD
-from keras_frcnn.cli import anchors, recall, train
+from keras_frcnn.cli import anchors, evaluate, recall, train
 from keras_frcnn.proposals.files import write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
-=======
-from keras_frcnn.cli import anchors, evaluate, recall, train
->>>>>>> fu
 from tests.data.devkits import Devkit, box_xml, object_xml
 
 
@@ -77,7 +73,6 @@ def test_doubtful_class_names_are_told(folder, command):
     assert "'Disc'" in outcome.out and "'disc'" in outcome.out
 
 
-<<<<<<< HEAD
 def test_the_method_of_a_file_moves_no_cursor(folder, command):
     boxes = {image_id: ranked([(1, 1, 30, 30)]) for image_id in "1234"}
     boxes["5"] = boxes["1"]
@@ -87,7 +82,8 @@ def test_the_method_of_a_file_moves_no_cursor(folder, command):
     assert outcome.code == 0 and "forged" in outcome.out, outcome
     assert outcome.out.replace("\n", "").isprintable()
     assert not any(line.startswith("error: ") for line in outcome.out.splitlines())
-=======
+
+
 @pytest.mark.parametrize("main", [train.main, evaluate.main])
 def test_boxes_that_all_are_none_stop(folder, command, main):
     list_file = folder / "sizes.txt"
@@ -95,4 +91,3 @@ def test_boxes_that_all_are_none_stop(folder, command, main):
     list_file.write_text("".join(lines))
     outcome = command(main, "-o", "simple", "-p", list_file, *flags_of(main, folder.parent))
     assert outcome.refused("5 of the 5 objects", "width, height", "line 1", "--allow_bad")
->>>>>>> fu
