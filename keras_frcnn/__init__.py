@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from keras_frcnn.data.load import load_data
     from keras_frcnn.detection.detections import Detections
     from keras_frcnn.detection.detector import Detector
+    from keras_frcnn.detection.load import load
     from keras_frcnn.detection.network_detector import NetworkDetector
     from keras_frcnn.errors import UserError
     from keras_frcnn.evaluation.evaluate import Evaluation, evaluate
     from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
     from keras_frcnn.geometry.boxes import decode, encode, iou
-    from keras_frcnn.loading import load
     from keras_frcnn.network.detections import select_detections
     from keras_frcnn.network.detector import detector_targets
     from keras_frcnn.network.faster_rcnn import FasterRcnn
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from keras_frcnn.network.roi_pooling import RoiPooling
     from keras_frcnn.network.rpn import rpn_targets
     from keras_frcnn.recipes import RECIPES, DetectionFilter, Recipe
-    from keras_frcnn.runs import RunFolder
+    from keras_frcnn.runs.folder import RunFolder
     from keras_frcnn.training.options import TrainingOptions
     from keras_frcnn.training.train import train
 
@@ -56,7 +56,7 @@ _PUBLIC = {
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "geometry.anchors": ("anchor_grid", "base_anchors"),
     "geometry.boxes": ("decode", "encode", "iou"),
-    "loading": ("load",),
+    "detection.load": ("load",),
     "network.detections": ("select_detections",),
     "network.detector": ("detector_targets",),
     "network.faster_rcnn": ("FasterRcnn",),
@@ -65,7 +65,7 @@ _PUBLIC = {
     "network.roi_pooling": ("RoiPooling",),
     "network.rpn": ("rpn_targets",),
     "recipes": ("RECIPES", "DetectionFilter", "Recipe"),
-    "runs": ("RunFolder",),
+    "runs.folder": ("RunFolder",),
     "training.options": ("TrainingOptions",),
     "training.train": ("train",),
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 # Before what happened TensorFlow names its own operation, and lists lines of its own program.
@@ -29,6 +30,25 @@ class UserError(ValueError):
 def how_to_install(extra: str) -> str:
     """How to get the packages of an extra, for the end of a sentence."""
     return f'pip install "keras-frcnn[{extra}]", in a checkout ".[{extra}]"'
+
+
+def check_installed(what: str, names: Sequence[str], extra: str) -> None:
+    """Makes sure that optional packages are there, without importing them.
+
+    Args:
+        what: needs them, the subject of the sentence.
+        names: as they are imported.
+        extra: of this package, which installs them.
+
+    Raises:
+        UserError: naming those that are missing.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{what} need {', '.join(names)}; not installed here: {', '.join(missing)}. "
+            f"{how_to_install(extra)}."
+        )
 
 
 def shown(text: object) -> str:

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.files import written_whole
-from keras_frcnn.fonts import font_for
-from keras_frcnn.metrics import read_records
-from keras_frcnn.stages import stage_title
+from keras_frcnn.runs.metrics import read_records
+from keras_frcnn.runs.stage_table import stage_title
+from keras_frcnn.system.files import written_whole
+from keras_frcnn.system.fonts import font_for
 
 LOSSES = {
     "loss": ("total", "black"),

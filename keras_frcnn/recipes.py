@@ -17,10 +17,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.settings import (
+from keras_frcnn.system.settings import (
     Count,
     Factor,
     PositiveFactor,
@@ -40,6 +40,10 @@ MOST_ANCHORS = 100
 # (height, width) each.
 AnchorShapes = Annotated[tuple[tuple[AnchorSize, AnchorSize], ...], Range(1, MOST_ANCHORS)]
 # "positions": lambda / (N H W), footnote 3; "sampled": weight / sampled anchors, PY.
+Network = Literal["vgg16", "zf", "resnet50", "tiny"]
+NETWORKS = get_args(Network)
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS = get_args(Precision)
 BoxNormaliser = Literal["positions", "sampled"]
 # Footnote 2: a two-class softmax, or one logistic output an anchor.
 Objectness = Literal["softmax", "logistic"]

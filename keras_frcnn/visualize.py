@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_frcnn.fonts import font_for
+from keras_frcnn.system.fonts import font_for
 
 Colour = tuple[int, int, int]
 

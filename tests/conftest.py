@@ -70,8 +70,8 @@ def demo_dataset(tmp_path_factory):
     from PIL import Image
 
     from keras_frcnn.data.dataset import Dataset
-    from keras_frcnn.data.synthetic import write_demo_devkit
     from keras_frcnn.data.voc import load_voc
+    from keras_frcnn.demo.devkit import write_demo_devkit
 
     folder = tmp_path_factory.mktemp("devkit")
     write_demo_devkit(folder, seed=3, train_images=4, test_images=1, size=(200, 260))
@@ -99,7 +99,7 @@ def demo_dataset(tmp_path_factory):
 @pytest.fixture(scope="session")
 def run_config(demo_dataset, tiny_recipe):
     """``run_config(**changes)``: the configuration of a run on ``demo_dataset``."""
-    from keras_frcnn.run_config import DataSource, RunConfig
+    from keras_frcnn.runs.config import DataSource, RunConfig
 
     def make(**changes):
         config = RunConfig(

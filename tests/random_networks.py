@@ -14,9 +14,9 @@ import numpy as np
 from keras_frcnn.detection.detector import Detector
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
-from keras_frcnn.provenance import weights_metadata
 from keras_frcnn.recipes import Recipe
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.provenance import weights_metadata
 
 
 def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -23,8 +23,8 @@ from keras_frcnn.cli.common import run_main
 from keras_frcnn.detection import folder
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stages import FINAL
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.stage_table import FINAL
 from keras_frcnn.training import stages
 from keras_frcnn.training.log import Log
 from tests.random_networks import write_part

@@ -12,7 +12,7 @@ from PIL import Image
 from keras_frcnn import plots
 from keras_frcnn.errors import UserError
 from keras_frcnn.plots import save_anchor_clusters, save_curves, save_label_statistics
-from keras_frcnn.stages import stage_title
+from keras_frcnn.runs.stage_table import stage_title
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_frcnn as frcnn
-from keras_frcnn.data.synthetic import write_demo_devkit
+from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.errors import UserError
 
 LIBRARIES = ("tensorflow", "keras", "matplotlib", "PIL", "h5py")

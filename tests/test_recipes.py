@@ -24,7 +24,7 @@ from keras_frcnn.recipes import (
     StageSchedule,
     stages_on,
 )
-from keras_frcnn.settings import from_json
+from keras_frcnn.system.settings import from_json
 
 
 def read(values, kind=Recipe):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_frcnn.benchmark.testing import waiting
 from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.network.network_input import network_input
-from keras_frcnn.timing import Timing, in_turns
+from keras_frcnn.system.timing import Timing, in_turns
 
 
 def time_parts(

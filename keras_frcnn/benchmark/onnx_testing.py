@@ -5,9 +5,9 @@ from __future__ import annotations
 from keras_frcnn.benchmark.setting import Setting, random_model, random_photo
 from keras_frcnn.benchmark.testing import Part
 from keras_frcnn.detection.network_detector import NetworkDetector
-from keras_frcnn.onnx_format.convert import to_onnx
-from keras_frcnn.onnx_format.detector import OnnxDetector
-from keras_frcnn.onnx_format.quantise import needs_seven_bits, quantise
+from keras_frcnn.detection.onnx_detector import OnnxDetector
+from keras_frcnn.export.onnx.convert import to_onnx
+from keras_frcnn.export.onnx.quantise import needs_seven_bits, quantise
 
 
 def onnx_parts(setting: Setting) -> dict[str, Part]:

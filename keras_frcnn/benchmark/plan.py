@@ -15,9 +15,8 @@ from keras_frcnn.benchmark.report import COMPRESSED, Measured
 from keras_frcnn.benchmark.setting import Setting, random_model
 from keras_frcnn.benchmark.testing import Part, parts_of_testing
 from keras_frcnn.benchmark.training import parts_of_training
-from keras_frcnn.recipes import Compression
-from keras_frcnn.run_config import PRECISIONS
-from keras_frcnn.timing import in_turns
+from keras_frcnn.recipes import PRECISIONS, Compression
+from keras_frcnn.system.timing import in_turns
 
 # Memory is that of the whole work, not of a part of it.
 MEMORY_OF = {"whole": "testing", "stage1": "stage1", "stage2": "stage2", "joint": "joint"}

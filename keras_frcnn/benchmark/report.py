@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.timing import Timing
+from keras_frcnn.system.timing import Timing
 
 COMPRESSED = "compressed"
 SELECTION = ("proposals", "pooling", "detections")

@@ -30,7 +30,7 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames, network_input
 from keras_frcnn.network.roi_pooling import RoiPooling
 from keras_frcnn.network.rpn import RpnOutputs
-from keras_frcnn.timing import Call
+from keras_frcnn.system.timing import Call
 
 PARTS = ("decode", "conv", "rpn", "proposals", "pooling", "fc", "detections")
 ALL = (*PARTS, "bare", "whole")

@@ -13,7 +13,7 @@ from keras_frcnn.benchmark.testing import Part
 from keras_frcnn.data.pipeline import batch_signature
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.stages import STAGES, Stage
+from keras_frcnn.runs.stage_table import STAGES, Stage
 from keras_frcnn.training.step import TrainingStep, step_of
 
 Batch = dict[str, tf.Tensor]

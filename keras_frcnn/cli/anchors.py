@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from keras_frcnn.anchor_files import read_anchors, write_anchors
 from keras_frcnn.cli.common import (
     ORIGINS,
     HelpfulParser,
@@ -24,16 +23,17 @@ from keras_frcnn.cli.common import (
 from keras_frcnn.cli.fields import add_fields
 from keras_frcnn.cli.shared_flags import add_path_flags, add_training_set_flag
 from keras_frcnn.cli.train_recipe import image_from
-from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
-from keras_frcnn.errors import UserError
-from keras_frcnn.geometry.anchor_clustering import (
+from keras_frcnn.data.anchor_clustering import (
     Clustering,
     cluster_shapes,
     count_different,
     mean_best_iou,
 )
+from keras_frcnn.data.anchor_files import read_anchors, write_anchors
+from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import PAPER, AnchorConfig, ImageConfig
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 
 CURVE_TO = 15
 LEAST_IOUS = (0.5, 0.7)

@@ -17,10 +17,11 @@ from keras_frcnn.cli.common import (
     whole_number,
 )
 from keras_frcnn.cli.shared_flags import add_flags
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
-from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
-from keras_frcnn.run_config import PRECISIONS, command_line, versions
+from keras_frcnn.errors import UserError, check_installed
+from keras_frcnn.recipes import PRECISIONS
+from keras_frcnn.runs.config import command_line, versions
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.system.files import write_text
 
 WORK = ("testing", "training")
 EPILOG = """\
@@ -142,11 +143,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("--long_side is less than --short_side: exchange them.")
     out = None if arguments.out is None else output_file(arguments.out, "--out")
     if arguments.onnx:
-        from keras_frcnn.onnx_format.packages import check_available
-
         if "testing" not in arguments.work:
             raise UserError("--onnx is testing: let --work name it, or leave --onnx out.")
-        check_available()
+        check_installed("ONNX files", ["onnx", "onnxruntime", "tf2onnx"], "onnx")
     if arguments.compressed and "testing" not in arguments.work:
         raise UserError("--compressed is testing: let --work name it, or leave --compressed out.")
     console = make_console()

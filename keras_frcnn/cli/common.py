@@ -22,11 +22,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from keras_frcnn.errors import UserError, reason_of, shown
-from keras_frcnn.files import user_path
 from keras_frcnn.recipes import PAPER
-from keras_frcnn.screen import lasting_screen
-from keras_frcnn.settings import flags_of
-from keras_frcnn.stopping import TrainingStopped, signal_of, signals_raise
+from keras_frcnn.system.files import user_path
+from keras_frcnn.system.screen import lasting_screen
+from keras_frcnn.system.settings import flags_of
+from keras_frcnn.system.signals import TrainingStopped, signal_of, signals_raise
 
 # Paths that cannot be used: always something that the user named.
 _PATH_ERRORS = {

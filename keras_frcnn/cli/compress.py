@@ -22,13 +22,13 @@ from keras_frcnn.cli.data import first_images, load_test_data, passes_of
 from keras_frcnn.cli.fields import add_fields, with_flags
 from keras_frcnn.cli.shared_flags import DATA_PATH, add_flags, add_path_flags
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
 from keras_frcnn.recipes import Compression
-from keras_frcnn.run_config import command_line
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.training_images import check_not_trained_on
+from keras_frcnn.runs.config import command_line
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.training_images import check_not_trained_on
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.system.files import write_text
 
 ROIS = 300
 DATA_FLAGS = ("set", "images", "allow_bad")
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = read_data(arguments, run, out, console)
     quiet_tensorflow()
     choose_devices(arguments.gpu, deterministic=False)
-    from keras_frcnn.compress import compress_run, head_parameters, region_seconds
+    from keras_frcnn.runs.compress import compress_run, head_parameters, region_seconds
 
     with console.status("singular value decomposition ..."):
         models = compress_run(run, out, ranks, command_line())
@@ -144,7 +144,7 @@ def read_data(
 
 def mean_precisions(run: Path, dataset: Dataset, console: Console) -> dict[str, Any]:
     """The record of an evaluation of a run, with a progress bar."""
+    from keras_frcnn.detection.load import load
     from keras_frcnn.evaluation.evaluate import evaluate
-    from keras_frcnn.loading import load
 
     return evaluate(load(run), dataset, passes=passes_of(console, dataset)).to_json()

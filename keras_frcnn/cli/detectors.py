@@ -9,10 +9,10 @@ from rich.console import Console
 
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.cli.shared_flags import short_sides, usable_precision
+from keras_frcnn.detection.load import MODEL_FILE, check_run, load
 from keras_frcnn.errors import UserError
-from keras_frcnn.loading import MODEL_FILE, check_run, load
 from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.runs import find_run
+from keras_frcnn.runs.folder import find_run
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.detector import Detector
@@ -60,7 +60,7 @@ def place_of(arguments: argparse.Namespace) -> str | None:
 def load_detector(
     arguments: argparse.Namespace, detection_filter: DetectionFilter | None, console: Console
 ) -> Detector:
-    """What the flags name, see :func:`keras_frcnn.loading.load`."""
+    """What the flags name, see :func:`keras_frcnn.detection.load.load`."""
     return load(
         place_of(arguments),
         detection_filter,

@@ -28,14 +28,14 @@ from keras_frcnn.cli.given import given_source, load_given
 from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, short_sides
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.detection.voc_files import check_names
 from keras_frcnn.errors import UserError, counted
 from keras_frcnn.evaluation.voc import print_table
-from keras_frcnn.evaluation.voc_files import check_names
-from keras_frcnn.files import check_inside, user_path, write_text
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES
 from keras_frcnn.recipes import RECIPES, DetectionFilter
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.system.files import check_inside, user_path, write_text
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.detector import Detector
@@ -327,7 +327,7 @@ def run_detector(
         given = given.best(most)
 
     def keep(finished: Dataset, found: dict[str, ImageDetections]) -> None:
-        from keras_frcnn.evaluation.detection_files import dataset_records, write_json
+        from keras_frcnn.detection.json_files import dataset_records, write_json
 
         write_json(part, dataset_records(finished, found))
         classes = f" --classes {arguments.run}" if arguments.run else ""
@@ -371,7 +371,7 @@ def read_file(
         whole: all images of the sets, of which the file may have detections.
         dataset: those that are evaluated.
     """
-    from keras_frcnn.evaluation.sources import read_detections
+    from keras_frcnn.evaluation.read_detections import read_detections
 
     detections, notes = read_detections(user_path(text), whole, arguments.coco_annotations)
     for note in notes:
@@ -421,9 +421,9 @@ def write_detections(
     arguments: argparse.Namespace, evaluated: Evaluation, out: Path, suffix: str
 ) -> list[Path]:
     """Writes the detections in the layouts of ``--write``; returns what to tell of them."""
-    from keras_frcnn.evaluation.coco_files import write_coco
-    from keras_frcnn.evaluation.detection_files import dataset_records, write_json
-    from keras_frcnn.evaluation.voc_files import write_voc
+    from keras_frcnn.detection.coco_files import write_coco
+    from keras_frcnn.detection.json_files import dataset_records, write_json
+    from keras_frcnn.detection.voc_files import write_voc
 
     dataset, detections = evaluated.dataset, evaluated.detections
     kinds = kinds_of_detections(arguments)

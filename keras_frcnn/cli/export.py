@@ -31,11 +31,11 @@ from keras_frcnn.cli.shared_flags import (
 )
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
-from keras_frcnn.errors import UserError
+from keras_frcnn.errors import UserError, check_installed
 from keras_frcnn.evaluation.agreement import ROUGH, agreement, paired
-from keras_frcnn.files import user_path
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.system.files import user_path
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.network_detector import NetworkDetector
@@ -151,9 +151,7 @@ def check(arguments: argparse.Namespace, out: Path) -> None:
             raise UserError("--int8 makes an ONNX file: let --out end in .onnx.")
     else:
         output_file(arguments.out, "--out")
-        from keras_frcnn.onnx_format.packages import check_available
-
-        check_available()
+        check_installed("ONNX files", ["onnx", "onnxruntime", "tf2onnx"], "onnx")
         if arguments.precision not in (None, "float32"):
             raise UserError(
                 f"An ONNX file is float32 or --int8, not {arguments.precision}: leave --precision "
@@ -181,8 +179,13 @@ def export_saved_model(
     Raises:
         UserError: ``out`` is used already, the run does not fit, or the export differs from it.
     """
-    from keras_frcnn.export import check_unused, detect_as_served, export, largest_difference
-    from keras_frcnn.saved_model_check import check_operations
+    from keras_frcnn.detection.saved_model import check_operations
+    from keras_frcnn.export.saved_model import (
+        check_unused,
+        detect_as_served,
+        export,
+        largest_difference,
+    )
 
     check_unused(out)
     detector = detector_of(arguments, usable_precision(arguments.precision, console))
@@ -259,8 +262,8 @@ def export_onnx(
     Raises:
         UserError: the run does not fit, or the export differs from it.
     """
-    from keras_frcnn.onnx_format.convert import to_onnx, write_onnx
-    from keras_frcnn.onnx_format.detector import OnnxDetector
+    from keras_frcnn.detection.onnx_detector import OnnxDetector
+    from keras_frcnn.export.onnx.convert import to_onnx, write_onnx
 
     examples, others = int8_examples(arguments, console) if arguments.int8 else ((), ())
     detector = detector_of(arguments, precision="float32")
@@ -317,7 +320,7 @@ def spread(number: int, asked: int) -> list[int]:
 
 def quantised(arguments: argparse.Namespace, model, examples: Sequence[Example], console: Console):
     """The model in int8."""
-    from keras_frcnn.onnx_format.quantise import needs_seven_bits, quantise
+    from keras_frcnn.export.onnx.quantise import needs_seven_bits, quantise
 
     bits = arguments.weight_bits or (7 if needs_seven_bits() else 8)
     why = "as asked" if arguments.weight_bits else "for this CPU; --weight_bits says otherwise"

@@ -9,7 +9,7 @@ import typing
 from typing import Annotated, Any, Literal, TypeVar
 
 from keras_frcnn.cli.common import number, numbers, whole_number
-from keras_frcnn.settings import Range, Settings, hints
+from keras_frcnn.system.settings import Range, Settings, hints
 
 Kind = TypeVar("Kind", bound=Settings)
 # Beyond it no user goes: left to the settings, messages of the flag stay short.

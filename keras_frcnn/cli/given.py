@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from keras_frcnn.cli.common import existing_path
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.files import digest_of, user_path
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.run_config import GivenSource
+from keras_frcnn.runs.config import GivenSource
+from keras_frcnn.system.files import digest_of, user_path
 
 
 def load_given(texts: Sequence[str] | None, dataset: Dataset | None) -> GivenProposals | None:

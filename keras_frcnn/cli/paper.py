@@ -20,14 +20,13 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.fields import add_fields, with_flags
 from keras_frcnn.cli.shared_flags import add_flags
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import user_path
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.catalogue import EXPERIMENTS
-from keras_frcnn.recipes import PAPER, AnchorConfig, DetectorConfig
-from keras_frcnn.run_config import NETWORKS, PRECISIONS
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.recipes import NETWORKS, PAPER, PRECISIONS, AnchorConfig, DetectorConfig
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.system.files import user_path
 
 EPILOG = f"""\
 {ORIGINS}

@@ -23,10 +23,10 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.fields import add_fields, with_flags
 from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import ProposalConfig
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 
 EPILOG = f"""\
 {ORIGINS}

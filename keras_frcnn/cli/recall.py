@@ -26,9 +26,9 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.given import load_given
 from keras_frcnn.cli.shared_flags import add_flags, add_path_flags
-from keras_frcnn.devices import quiet_tensorflow
-from keras_frcnn.files import write_text
 from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.system.devices import quiet_tensorflow
+from keras_frcnn.system.files import write_text
 
 IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 NUMBERS = "50,100,300,1000,2000"

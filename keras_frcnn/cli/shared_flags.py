@@ -10,8 +10,7 @@ from rich.console import Console
 from keras_frcnn.cli.common import numbers, whole_number
 from keras_frcnn.cli.fields import add_fields
 from keras_frcnn.errors import UserError
-from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.run_config import PRECISIONS
+from keras_frcnn.recipes import PRECISIONS, DetectionFilter
 
 DATA_PATH = "VOCdevkit folder, or the text file of -o simple"
 
@@ -129,7 +128,7 @@ def usable_precision(chosen: str | None, console: Console) -> str | None:
     """
     if chosen is None:
         return None
-    from keras_frcnn.precision import check_computes, fastest_precision
+    from keras_frcnn.system.precision import check_computes, fastest_precision
 
     if chosen != "auto":
         check_computes(chosen)

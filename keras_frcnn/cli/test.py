@@ -26,11 +26,11 @@ from keras_frcnn.cli.detectors import add_detector_flags, load_detector, place_o
 from keras_frcnn.cli.fields import with_flags
 from keras_frcnn.cli.given import load_given
 from keras_frcnn.cli.shared_flags import add_filter_flags, add_flags, short_sides
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import user_path
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES, fit_to_image
 from keras_frcnn.recipes import DetectionFilter
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.system.files import user_path
 
 EPILOG = f"""\
 {ORIGINS}

@@ -16,14 +16,14 @@ from keras_frcnn.cli.shared_flags import usable_precision
 from keras_frcnn.cli.train_flags import build_parser
 from keras_frcnn.cli.train_recipe import check_flags, mode_from, recipe_from, stages_of
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.errors import UserError, counted, shown
-from keras_frcnn.files import user_path, written_whole
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.run_config import RunConfig, command_line, source_of, versions
-from keras_frcnn.runs import RunFolder, latest_run_folder, new_run_folder
-from keras_frcnn.stages import FINAL, INITIAL, STAGES, stage_name
-from keras_frcnn.training_images import copies_in_test_lists
+from keras_frcnn.runs.config import RunConfig, command_line, source_of, versions
+from keras_frcnn.runs.folder import RunFolder, latest_run_folder, new_run_folder
+from keras_frcnn.runs.stage_table import FINAL, INITIAL, STAGES, stage_name
+from keras_frcnn.runs.training_images import copies_in_test_lists
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
+from keras_frcnn.system.files import user_path, written_whole
 
 
 def entry_point() -> int:
@@ -227,7 +227,7 @@ def initial_weights(arguments: argparse.Namespace, run: RunFolder) -> Path | Non
     weights = arguments.weights or "imagenet"
     if arguments.input_weight_path is not None:
         weights = existing_path(arguments.input_weight_path, "--input_weight_path")
-    from keras_frcnn.training.initial_weights import weights_file
+    from keras_frcnn.runs.initial_weights import weights_file
 
     return weights_file(weights, arguments.network)
 

@@ -16,7 +16,7 @@ from keras_frcnn.recipes import (
     ProposalConfig,
     RpnConfig,
 )
-from keras_frcnn.run_config import LARGEST_SEED
+from keras_frcnn.runs.config import LARGEST_SEED
 
 EPILOG = f"""\
 the two recipes (all numbers with their sources: keras_frcnn/recipes.py):

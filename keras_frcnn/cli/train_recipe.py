@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from keras_frcnn.anchor_files import read_anchors
 from keras_frcnn.cli.common import numbers, output_file
 from keras_frcnn.cli.fields import with_flags
+from keras_frcnn.data.anchor_files import read_anchors
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import (
     PY_FASTER_RCNN,

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.files import check_bounded
+from keras_frcnn.system.files import check_bounded
 
 # fmt: off
 IMAGE_SUFFIXES = (

@@ -12,7 +12,7 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.simple import load_simple
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import user_path
+from keras_frcnn.system.files import user_path
 
 
 def load_data(

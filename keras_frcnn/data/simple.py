@@ -27,7 +27,7 @@ from keras_frcnn.data.dataset import (
 from keras_frcnn.data.names import alike
 from keras_frcnn.data.voc_layout import MOST_LINES, MOST_LIST_BYTES
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.files import read_text_bounded
+from keras_frcnn.system.files import read_text_bounded
 
 _FORM = "path,x1,y1,x2,y2,class"
 

@@ -30,7 +30,7 @@ from keras_frcnn.data.voc_layout import (
     year_folders,
 )
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.files import read_bounded
+from keras_frcnn.system.files import read_bounded
 
 # The largest of VOC has 15 kB. An element takes up to a hundred times what it is written in: those
 # of ten thousand objects are read.

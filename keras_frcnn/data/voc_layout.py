@@ -11,7 +11,7 @@ from pathlib import Path
 from keras_frcnn.data.dataset import DataProblem, Problems
 from keras_frcnn.data.names import FilesOfFolder
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.files import read_text_bounded
+from keras_frcnn.system.files import read_text_bounded
 
 # What the paper calls its training sets (section 4.1, tables 3 and 4).
 _PAPER_SETS = {

@@ -9,8 +9,8 @@ from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.data.pipeline import in_parallel
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector, Key
+from keras_frcnn.detection.final_filter import keep_best_per_class
 from keras_frcnn.errors import doing
-from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.proposals.given import GivenProposals
 
 # Images in memory at most, in batches: those that wait for others of their key, too.

@@ -23,14 +23,14 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector, Key
 from keras_frcnn.errors import UserError
-from keras_frcnn.inference import load_model, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.multi_scale import Head, Level, detect_at_nearest, pyramid
 from keras_frcnn.network.network_input import Frames, frames_of, input_size, network_input
 from keras_frcnn.recipes import DetectionFilter, ProposalConfig
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stages import FINAL
-from keras_frcnn.training_images import check_not_trained_on
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.networks import load_model, result_stage
+from keras_frcnn.runs.stage_table import FINAL
+from keras_frcnn.runs.training_images import check_not_trained_on
 
 
 class Found(NamedTuple):
@@ -286,7 +286,7 @@ def load_run(
     precision: str | None = None,
     boxes_given: bool = False,
 ) -> NetworkDetector:
-    """The detector of a run folder, see :func:`keras_frcnn.loading.load`.
+    """The detector of a run folder, see :func:`keras_frcnn.detection.load.load`.
 
     Stage 2 is the RPN of stage 1 with the detector of stage 2.
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_frcnn.data.images import read_image
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.files import user_path
+from keras_frcnn.system.files import user_path
 
 
 def pixels_of(image: Any, bits: int = 16) -> np.ndarray:

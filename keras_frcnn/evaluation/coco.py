@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.detection.coco_files import DIFFICULT_RULE, coco_annotations, coco_results
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.errors import UserError, how_to_install
-from keras_frcnn.evaluation.coco_files import DIFFICULT_RULE, coco_annotations, coco_results
+from keras_frcnn.errors import check_installed
 from keras_frcnn.evaluation.voc import decimal
 
 # In the order in which COCO summarises them; areas are in square pixels of the original image.
@@ -68,13 +68,7 @@ def check_available() -> None:
     Raises:
         UserError: faster-coco-eval is not installed.
     """
-    try:
-        import faster_coco_eval  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "COCO's metrics (`coco`) need the package faster-coco-eval, which is not installed: "
-            f"{how_to_install('paper')}."
-        ) from error
+    check_installed("COCO's metrics (`coco`)", ["faster_coco_eval"], "paper")
 
 
 def evaluate_coco(dataset: Dataset, detections: Mapping[str, ImageDetections]) -> CocoEvaluation:

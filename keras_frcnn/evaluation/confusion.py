@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
 from keras_frcnn.evaluation.matching import box_overlaps
-from keras_frcnn.files import write_table
 from keras_frcnn.plots import named_ticks, save_figure
+from keras_frcnn.system.files import write_table
 
 BACKGROUND, MISSED = "background", "missed"
 

@@ -17,7 +17,7 @@ from keras_frcnn.evaluation.coco import CocoEvaluation, check_available, evaluat
 from keras_frcnn.evaluation.report import write_report
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.stopping import held_back
+from keras_frcnn.system.signals import held_back
 
 Passes = Callable[[Iterable, str], Iterable]
 

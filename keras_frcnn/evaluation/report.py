@@ -18,7 +18,7 @@ from keras_frcnn.evaluation.confusion import (
 from keras_frcnn.evaluation.curves import classes_shown, save_precision_recall
 from keras_frcnn.evaluation.voc import VocEvaluation, decimal
 from keras_frcnn.evaluation.worst_images import draw_image, worst_images
-from keras_frcnn.files import write_text
+from keras_frcnn.system.files import write_text
 from keras_frcnn.visualize import OUTCOMES
 
 # Of each class and kind: three rows of two kinds are looked at, thirty are not.

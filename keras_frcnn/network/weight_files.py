@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import find_array, find_member, new_hdf5
+from keras_frcnn.system.files import parse_json, written_whole
+from keras_frcnn.system.hdf5 import find_array, find_member, new_hdf5
 
 FORMAT_ATTRIBUTE = "keras_frcnn"
 _AGAIN = (

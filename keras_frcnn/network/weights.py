@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import digest_of
 from keras_frcnn.network.variables import assign_rows
 from keras_frcnn.network.weight_files import (
     OpenLayerFile,
@@ -25,6 +24,7 @@ from keras_frcnn.network.weight_files import (
     open_layers,
     write_arrays,
 )
+from keras_frcnn.system.files import digest_of
 
 # network: (folder of the address, file, MD5), from keras.applications' vgg16.py and resnet.py.
 # VGG-16 with its top, because the paper starts fc6 and fc7 from ImageNet too.

@@ -18,7 +18,6 @@ import tensorflow as tf
 from keras_frcnn.data.images import read_image
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.geometry.anchors import anchor_grid, base_anchors, configured_anchors, inside_image
-from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input
 from keras_frcnn.paper import published
@@ -26,6 +25,7 @@ from keras_frcnn.paper.sheet import Column, Sheet
 from keras_frcnn.paper.trainings import four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 from keras_frcnn.recipes import PAPER, Recipe
+from keras_frcnn.runs.networks import load_model
 
 # More than any image has left after suppression, so that the count is not cut.
 _UNCUT = 20_000

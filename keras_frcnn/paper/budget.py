@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, stages_on
-from keras_frcnn.run_config import differences
+from keras_frcnn.runs.config import differences
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from keras_frcnn.paper.sheet import Column, Sheet
 from keras_frcnn.paper.systems import System, kept_detections
 from keras_frcnn.paper.trainings import four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.visualize import class_colour, contact_sheet, draw_detections
 
 SCORE = 0.6  # figure 3

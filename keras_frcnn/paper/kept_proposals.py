@@ -28,7 +28,7 @@ from keras_frcnn.proposals.region_proposal_network import (
     load_rpn,
 )
 from keras_frcnn.recipes import Recipe
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 
 # Section 4.1, ablations of the RPN, and the most proposals of an image that tables 1 and figure 2
 # ask of each.

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 
 from keras_frcnn.evaluation.recall import proposal_recall, recall_contrast
-from keras_frcnn.metrics import read_records
 from keras_frcnn.paper.kept_proposals import rpn_proposals
 from keras_frcnn.paper.sheet import NO_RECALL, RECALL_COLUMNS, Column, Sheet, points, recall_cells
 from keras_frcnn.paper.trainings import rpn_alone
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop, countable_objects
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.metrics import read_records
 
 PROPOSALS = 300
 VARIANTS = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_frcnn.evaluation.recall import ProposalRecall, RecallContrast
-from keras_frcnn.files import parse_json, write_text
+from keras_frcnn.system.files import parse_json, write_text
 
 Cell = str | float | int | None
 

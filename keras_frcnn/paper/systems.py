@@ -16,12 +16,12 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.matching import match_detections
 from keras_frcnn.evaluation.uncertainty import Difference, draw_images, resampled_means
 from keras_frcnn.evaluation.voc import evaluate_voc
-from keras_frcnn.files import written_whole
 from keras_frcnn.paper.kept_proposals import KeptProposals
 from keras_frcnn.paper.voc_server import has_annotations, write_server_files
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
 from keras_frcnn.recipes import PAPER, stages_on
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.system.files import written_whole
 from keras_frcnn.training.display import TrainingDisplay
 
 # Thousands of proposals at once would take gigabytes.

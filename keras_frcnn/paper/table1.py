@@ -25,7 +25,7 @@ from keras_frcnn.paper.sheet import (
 from keras_frcnn.paper.systems import Repeated, System, comparison, error_meaning, repeated
 from keras_frcnn.paper.trainings import fast_rcnn, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop, countable_objects
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 
 METHODS = {"ss": "Selective Search", "eb": "EdgeBoxes"}
 COLUMNS = (

@@ -18,7 +18,7 @@ from keras_frcnn.paper.kept_proposals import search_method
 from keras_frcnn.paper.sheet import Column, Sheet
 from keras_frcnn.paper.trainings import compressed, four_steps
 from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
-from keras_frcnn.timing import Timing
+from keras_frcnn.system.timing import Timing
 
 REPETITIONS = 10
 SEARCHED_IMAGES = 5  # Selective Search takes seconds an image

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from keras_frcnn.compress import compress_run
 from keras_frcnn.data.voc import check_test_lists
 from keras_frcnn.paper.kept_proposals import external_proposals
 from keras_frcnn.paper.workshop import TRAINING_SETS, Absent, Workshop
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Compression, Recipe
-from keras_frcnn.run_config import DataSource, RunConfig, command_line
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stages import FINAL, planned
-from keras_frcnn.stopping import TrainingStopped
+from keras_frcnn.runs.compress import compress_run
+from keras_frcnn.runs.config import DataSource, RunConfig, command_line
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.stage_table import FINAL, planned
+from keras_frcnn.system.signals import TrainingStopped
 from keras_frcnn.training.explosion import TrainingDiverged
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.session import Origin, display_of, train_run

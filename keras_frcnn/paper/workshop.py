@@ -19,13 +19,13 @@ from keras_frcnn.data.bad_images import about_problems, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import digest_of, is_partial, write_text
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
-from keras_frcnn.run_config import differences
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stages import FINAL
-from keras_frcnn.training_images import check_not_trained_on
+from keras_frcnn.runs.config import differences
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.stage_table import FINAL
+from keras_frcnn.runs.training_images import check_not_trained_on
+from keras_frcnn.system.files import digest_of, is_partial, write_text
 
 # Section 4: what each name of the paper stands for.
 TRAINING_SETS = {

@@ -20,10 +20,10 @@ import numpy as np
 
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import parse_json, written_whole
-from keras_frcnn.hdf5_arrays import find_array, new_hdf5, opened
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge, ranked
 from keras_frcnn.proposals.mat_files import read_mat
+from keras_frcnn.system.files import parse_json, written_whole
+from keras_frcnn.system.hdf5 import find_array, new_hdf5, opened
 
 FORMAT = "keras_frcnn given proposals 1"
 _ARRAYS = {"boxes": ("f", 2), "scores": ("f", 1), "offsets": ("i", 1), "names": ("S", 1)}

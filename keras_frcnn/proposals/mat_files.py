@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.files import read_bounded
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, ranked
+from keras_frcnn.system.files import read_bounded
 
 HEADER_BYTES = 128
 # Selective Search's boxes of a whole VOC set have 0.3 GB.

@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 
 from keras_frcnn.errors import UserError, how_to_install
-from keras_frcnn.files import digest_of
 from keras_frcnn.proposals.given import ScoredBoxes, ranked
+from keras_frcnn.system.files import digest_of
 
 _BLUR = 1.0
 _PERCENTILE = 99.5

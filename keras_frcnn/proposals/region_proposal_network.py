@@ -10,16 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import digest_of
-from keras_frcnn.inference import load_model
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input
 from keras_frcnn.network.weights import load_layers
 from keras_frcnn.proposals.given import ScoredBoxes, ranked
-from keras_frcnn.provenance import check_weights
 from keras_frcnn.recipes import ProposalConfig
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stages import FINAL
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.networks import load_model
+from keras_frcnn.runs.provenance import check_weights
+from keras_frcnn.runs.stage_table import FINAL
+from keras_frcnn.system.files import digest_of
 
 
 @dataclass(frozen=True)

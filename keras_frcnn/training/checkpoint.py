@@ -23,8 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import check_bounded, parse_json, written_whole
-from keras_frcnn.hdf5_arrays import MOST_BYTES, find_array, find_member, new_hdf5
+from keras_frcnn.system.files import check_bounded, parse_json, written_whole
+from keras_frcnn.system.hdf5 import MOST_BYTES, find_array, find_member, new_hdf5
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
 
 FORMAT = "keras_frcnn checkpoint 1"

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.stages import stage_name
+from keras_frcnn.runs.stage_table import stage_name
 
 # A loss this many times the median of the last ones is none that an image could give,
 FACTOR = 100.0

@@ -20,8 +20,8 @@ import psutil
 import tensorflow as tf
 
 from keras_frcnn.data.pipeline import image_scale
-from keras_frcnn.files import reserve
 from keras_frcnn.network.faster_rcnn import FasterRcnn
+from keras_frcnn.system.files import reserve
 from keras_frcnn.training.units import TrainingUnit
 
 # The share of what is free that the cache may take: training itself needs the rest.

@@ -21,8 +21,8 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames
 from keras_frcnn.recipes import ImageConfig
-from keras_frcnn.run_config import RunConfig
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.config import RunConfig
+from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.feature_cache import CachePlan, FeatureCache, feature_shapes, plan_cache
 from keras_frcnn.training.image_cache import ImageCache

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.data.dataset import Example
-from keras_frcnn.files import reserve
+from keras_frcnn.system.files import reserve
 
 
 class ImageCache:

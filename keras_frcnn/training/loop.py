@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError, reason_of
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.stages import stage_name
-from keras_frcnn.stopping import GO_ON, StopRequest, TrainingStopped, signals_noted
+from keras_frcnn.runs.stage_table import stage_name
+from keras_frcnn.system.signals import GO_ON, StopRequest, TrainingStopped, signals_noted
 from keras_frcnn.training.log import LOG_EVERY, Log
 from keras_frcnn.training.preflight import out_of_memory
 from keras_frcnn.training.step import TrainingStep

@@ -16,7 +16,6 @@ from PIL import Image
 from keras_frcnn.data.coverage import best_ious, best_proposal_ious, shapes_input
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.pipeline import decode_unit, image_scale
-from keras_frcnn.files import written_whole
 from keras_frcnn.geometry.anchors import configured_anchors
 from keras_frcnn.network.detector import detector_targets
 from keras_frcnn.network.faster_rcnn import FasterRcnn
@@ -24,6 +23,7 @@ from keras_frcnn.network.rpn import rpn_targets
 from keras_frcnn.plots import save_label_statistics
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import Recipe
+from keras_frcnn.system.files import written_whole
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import TrainingUnit
 from keras_frcnn.visualize import draw_samples

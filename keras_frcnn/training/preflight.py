@@ -25,12 +25,12 @@ from keras_frcnn.geometry.anchors import configured_anchors
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weight_files import MAX_METADATA_BYTES
-from keras_frcnn.provenance import file_of
 from keras_frcnn.recipes import ImageConfig
-from keras_frcnn.run_config import RunConfig
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stages import FINAL, Stage, reader_of, stage_name
-from keras_frcnn.stopping import GO_ON
+from keras_frcnn.runs.config import RunConfig
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.provenance import file_of
+from keras_frcnn.runs.stage_table import FINAL, Stage, reader_of, stage_name
+from keras_frcnn.system.signals import GO_ON
 from keras_frcnn.training.checkpoint import KEPT, Checkpoints
 from keras_frcnn.training.feeding import Feed, Sources
 from keras_frcnn.training.proposal_store import ProposalStore

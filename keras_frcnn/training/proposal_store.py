@@ -33,7 +33,7 @@ class ProposalStore:
         offsets: (U + 1,) int64.
         boxes_image: (T, 4) float32.
         scores: (T,) float32.
-        record: which run the file is of, see :mod:`keras_frcnn.provenance`.
+        record: which run the file is of, see :mod:`keras_frcnn.runs.provenance`.
     """
 
     keys: tuple[str, ...]
@@ -81,7 +81,7 @@ class ProposalStore:
         """Writes the file whole or not at all.
 
         Args:
-            record: of :func:`keras_frcnn.provenance.record_of`.
+            record: of :func:`keras_frcnn.runs.provenance.record_of`.
         """
         parts = zip(self.keys, self.offsets, self.offsets[1:], strict=False)
         entries = {

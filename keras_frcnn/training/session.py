@@ -9,21 +9,21 @@ from pathlib import Path
 from keras_frcnn.data.bad_images import number_left_out
 from keras_frcnn.data.checks import report_text, without_objects
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.files import write_text
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.provenance import record_of
-from keras_frcnn.run_config import RunConfig
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.config import RunConfig
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.initial_weights import load_initial_weights, with_digest
+from keras_frcnn.runs.provenance import record_of
+from keras_frcnn.runs.training_images import keep_training_images
+from keras_frcnn.system.files import write_text
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.initial_weights import load_initial_weights, with_digest
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.pictures import save_labels
 from keras_frcnn.training.preflight import check_anchors, check_class_names, check_objects
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.stages import Trainer
 from keras_frcnn.training.units import training_units
-from keras_frcnn.training_images import keep_training_images
 
 # Of the configuration, and of the objects the shares that nothing covers at IoU 0.5 and at 0.7.
 OnStart = Callable[[RunConfig, tuple[float, float]], None]

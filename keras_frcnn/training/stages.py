@@ -1,4 +1,4 @@
-"""One training, stage by stage, as :data:`keras_frcnn.stages.STAGES` says.
+"""One training, stage by stage, as :data:`keras_frcnn.runs.stage_table.STAGES` says.
 
 Every stage starts from files, so a run goes on after an interruption with the first stage whose
 weights are missing.
@@ -15,29 +15,37 @@ import numpy as np
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
-from keras_frcnn.metrics import append_record, forget_after
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import load_layers, write_layers
 from keras_frcnn.plots import save_curves
-from keras_frcnn.provenance import (
+from keras_frcnn.runs.config import RunConfig
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.initial_weights import check_unchanged, load_initial_weights
+from keras_frcnn.runs.metrics import append_record, forget_after
+from keras_frcnn.runs.provenance import (
     check_parts,
     check_record,
     file_of,
     record_of,
     weights_metadata,
 )
-from keras_frcnn.run_config import RunConfig
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stages import FINAL, FINAL_SOURCES, INITIAL, NEW, Stage, reader_of, stage_name
-from keras_frcnn.stopping import TrainingStopped, signal_of
+from keras_frcnn.runs.stage_table import (
+    FINAL,
+    FINAL_SOURCES,
+    INITIAL,
+    NEW,
+    Stage,
+    reader_of,
+    stage_name,
+)
+from keras_frcnn.system.signals import TrainingStopped, signal_of
 from keras_frcnn.training import pictures
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.events import EventFile
 from keras_frcnn.training.explosion import check_weights
 from keras_frcnn.training.feeding import Sources, make_proposals
-from keras_frcnn.training.initial_weights import check_unchanged, load_initial_weights
 from keras_frcnn.training.log import Log, check_state
 from keras_frcnn.training.loop import BETWEEN, run_iterations
 from keras_frcnn.training.objectives import metric_names

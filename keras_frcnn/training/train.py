@@ -10,9 +10,9 @@ from rich.console import Console
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import RECIPES, Recipe, stages_on
-from keras_frcnn.run_config import RunConfig, source_of
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.training.initial_weights import weights_file
+from keras_frcnn.runs.config import RunConfig, source_of
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.initial_weights import weights_file
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.session import display_of, train_run
 

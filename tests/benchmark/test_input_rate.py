@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 
 from benchmarks.input_rate import time_pass
-from keras_frcnn.data.synthetic import write_demo_devkit
 from keras_frcnn.data.voc import load_voc
+from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.recipes import PAPER
 from keras_frcnn.training.units import training_units
 

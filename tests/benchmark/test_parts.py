@@ -21,7 +21,7 @@ from keras_frcnn.benchmark.setting import Setting, random_batch, random_model
 from keras_frcnn.benchmark.testing import ALL, parts_of_testing
 from keras_frcnn.benchmark.training import PARTS, parts_of_training
 from keras_frcnn.cli import benchmark as command
-from keras_frcnn.timing import Timing
+from keras_frcnn.system.timing import Timing
 
 SMALL = Setting("tiny", 96, 128, 20)
 

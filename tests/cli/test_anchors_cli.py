@@ -12,11 +12,11 @@ from keras_frcnn.cli import anchors, evaluate, export, train
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli.train_flags import build_parser
 from keras_frcnn.cli.train_recipe import check_flags, recipe_from
+from keras_frcnn.data.anchor_clustering import shape_iou
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
-from keras_frcnn.geometry.anchor_clustering import shape_iou
-from keras_frcnn.inference import load_model
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.networks import load_model
 
 INPUT = ("--short_side", "96", "--long_side", "160")
 

@@ -20,7 +20,7 @@ from rich.table import Table
 import keras_frcnn.__main__ as package_main
 from keras_frcnn.cli import common
 from keras_frcnn.errors import UserError, doing
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.training.display import TrainingDisplay
 
 ROOT = Path(__file__).parents[2]

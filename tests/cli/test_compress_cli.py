@@ -9,7 +9,7 @@ import pytest
 
 from keras_frcnn.cli import compress, evaluate, export, train
 from keras_frcnn.cli import test as test_command
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from keras_frcnn.cli.common import in_flags
 from keras_frcnn.cli.fields import add_fields, with_flags
 from keras_frcnn.recipes import PAPER, AnchorConfig, DetectorConfig, RpnConfig
-from keras_frcnn.settings import Count, Settings, Share, flagged, flags_of
+from keras_frcnn.system.settings import Count, Settings, Share, flagged, flags_of
 
 
 @dataclasses.dataclass(frozen=True)

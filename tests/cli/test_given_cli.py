@@ -18,12 +18,12 @@ from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli import train as train_command
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc import load_voc
+from keras_frcnn.detection.final_filter import keep_best_per_class
 from keras_frcnn.detection.network_detector import load_run
-from keras_frcnn.evaluation.final_filter import keep_best_per_class
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, mirror, ranked
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units
 from tests.random_networks import find

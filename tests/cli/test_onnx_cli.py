@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from keras_frcnn import errors
 from keras_frcnn.cli import benchmark, data, export
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli.common import make_console
 from keras_frcnn.detection.detections import NO_DETECTIONS
-from keras_frcnn.onnx_format import packages
 
 needs_onnx = pytest.mark.skipif(
-    any(packages.find_spec(name) is None for name in packages.TO_MAKE),
+    any(errors.find_spec(name) is None for name in ("onnx", "onnxruntime", "tf2onnx")),
     reason="needs the extra onnx",
 )
 
@@ -183,7 +183,7 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
 
 
 def test_missing_packages_are_named(trained, devkit, command, tmp_path, monkeypatch):
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
     file = tmp_path / "model.onnx"
     words = ("not installed here: ", "pip install", "onnx")
     assert command(export.main, "--run", trained.path, "--out", file).refused(*words, "tf2onnx")

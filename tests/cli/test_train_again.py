@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from keras_frcnn.cli import evaluate, test, train
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from tests.cli.conftest import write_devkit, write_picture
 
 JOINT = ("--mode", "joint", "--iterations", "2")

@@ -15,7 +15,7 @@ from keras_frcnn.cli import train
 from keras_frcnn.cli.train_flags import build_parser
 from keras_frcnn.cli.train_recipe import recipe_from
 from keras_frcnn.errors import UserError
-from keras_frcnn.runs import RunFolder, find_run
+from keras_frcnn.runs.folder import RunFolder, find_run
 
 
 def parse(*flags: object):

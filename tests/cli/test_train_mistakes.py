@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_frcnn import precision
 from keras_frcnn.cli import train
+from keras_frcnn.system import precision
 
 ROOT = Path(__file__).parents[2]
 

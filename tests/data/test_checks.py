@@ -25,7 +25,7 @@ from keras_frcnn.data.checks import (
 )
 from keras_frcnn.data.dataset import DataProblem, Problems, number_of
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import write_text
+from keras_frcnn.system.files import write_text
 
 SIZE = (40, 60)
 NAMES = ("cat", "dog")

@@ -13,8 +13,8 @@ import random
 import pytest
 
 from keras_frcnn.data.images import find_images
-from keras_frcnn.data.synthetic import write_demo_devkit
 from keras_frcnn.data.voc import load_voc
+from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.training.units import training_units, unit_order
 
 

@@ -274,7 +274,7 @@ def input_when_tested(pixels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_testing_and_export_see_the_same_pixels(kind, tmp_path):
-    from keras_frcnn.export import decode
+    from keras_frcnn.export.saved_model import decode
 
     path = tmp_path / "image"
     write_kind(path, kind)

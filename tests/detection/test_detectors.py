@@ -14,12 +14,12 @@ from PIL import Image
 from keras_frcnn.data.images import read_image
 from keras_frcnn.detection.detections import Detections
 from keras_frcnn.detection.detector import Detector
+from keras_frcnn.detection.load import load
 from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.errors import UserError
-from keras_frcnn.export import export
-from keras_frcnn.loading import load
+from keras_frcnn.export.saved_model import export
 from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from tests.random_networks import find, random_image, random_network, write_part
 
 CLASSES = ("disc", "square", "star")
@@ -50,7 +50,7 @@ def places(model, run_config, tmp_path_factory):
             if kind == "saved_model":
                 export(detector, made[kind])
             else:
-                from keras_frcnn.onnx_format.convert import to_onnx, write_onnx
+                from keras_frcnn.export.onnx.convert import to_onnx, write_onnx
 
                 write_onnx(to_onnx(detector), made[kind])
         return made[kind]

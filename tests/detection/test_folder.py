@@ -24,7 +24,7 @@ from keras_frcnn.detection.detector import Detector
 from keras_frcnn.detection.folder import Picture, Thresholds, detect_folder
 from keras_frcnn.detection.loops import BATCHES_WAITING, in_batches
 from keras_frcnn.errors import UserError
-from keras_frcnn.stopping import Terminated
+from keras_frcnn.system.signals import Terminated
 
 THRESHOLDS = Thresholds(score=0.05, draw=0.6)
 

@@ -11,7 +11,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input
 from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from tests.random_networks import find, random_image, random_network, write_part
 
 CLASSES = ("disc", "square")

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from keras_frcnn.detection.network_detector import NetworkDetector, load_run
 from keras_frcnn.errors import UserError
-from keras_frcnn.inference import load_model, result_stage
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames, prepare_image
 from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.networks import load_model, result_stage
 from tests.random_networks import find, random_image, random_network, write_part
 
 CLASSES = ("disc", "square", "star")

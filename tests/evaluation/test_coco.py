@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from keras_frcnn.detection.coco_files import coco_annotations, coco_results
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.coco import METRICS, evaluate_coco, print_coco
-from keras_frcnn.evaluation.coco_files import coco_annotations, coco_results
 
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is not installed")
 BOX, FAR = (10, 10, 50, 50), (60, 60, 99, 99)

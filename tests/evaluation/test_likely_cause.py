@@ -13,9 +13,9 @@ import tarfile
 
 import pytest
 
+from keras_frcnn.detection import json_files, voc_files
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation import detection_files, voc_files
-from keras_frcnn.evaluation.sources import read_detections
+from keras_frcnn.evaluation.read_detections import read_detections
 
 HEIGHT, WIDTH = 200, 300
 OBJECTS = ((120, 20, 180, 70), (10, 200, 60, 290), (100, 150, 190, 280))
@@ -163,7 +163,7 @@ def test_files_are_read_up_to_a_bound(data, tmp_path, monkeypatch):
     file.write_bytes(line * 100)
     with tarfile.open(tmp_path / "d.tar.gz", "w:gz") as archive:
         archive.add(file, file.name)
-    monkeypatch.setattr(detection_files, "MOST_DETECTION_BYTES", 1000)
+    monkeypatch.setattr(json_files, "MOST_DETECTION_BYTES", 1000)
     monkeypatch.setattr(voc_files, "MOST_DETECTION_BYTES", 1000)
     monkeypatch.setattr(voc_files, "MOST_ARCHIVE_BYTES", 1000)
     (tmp_path / "d.json").write_text("[" + " " * 1000 + "]")
@@ -173,7 +173,7 @@ def test_files_are_read_up_to_a_bound(data, tmp_path, monkeypatch):
 
 
 def test_an_image_has_room_for_so_many(read_json, monkeypatch):
-    monkeypatch.setattr(detection_files, "MOST_OF_AN_IMAGE", 1)
+    monkeypatch.setattr(json_files, "MOST_OF_AN_IMAGE", 1)
     read_json(SIZES)
     with pytest.raises(UserError, match="000005"):
         read_json(SIZES, image_id=lambda index: "000005")

@@ -27,7 +27,7 @@ from keras_frcnn.cli.common import run_main
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.proposals.files import write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from tests.fuzz.harness import limited, only_touched, snapshot
 from tests.random_networks import write_part
 

@@ -18,15 +18,15 @@ import h5py
 import numpy as np
 import pytest
 
-from keras_frcnn.anchor_files import read_anchors, write_anchors
+from keras_frcnn.data.anchor_files import read_anchors, write_anchors
+from keras_frcnn.detection.coco_files import with_names
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.coco_files import with_names
-from keras_frcnn.evaluation.sources import read_detections
+from keras_frcnn.evaluation.read_detections import read_detections
 from keras_frcnn.network.weight_files import write_arrays
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import PAPER
-from keras_frcnn.runs import RunFolder, find_run
+from keras_frcnn.runs.folder import RunFolder, find_run
 from tests.fuzz.harness import damaged, watched
 from tests.read_weights import read_layers
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 NETWORK = """
 import sys
 from keras_frcnn.cli.common import run_main
-from keras_frcnn.devices import quiet_tensorflow
+from keras_frcnn.system.devices import quiet_tensorflow
 
 def main(argv):
     quiet_tensorflow()

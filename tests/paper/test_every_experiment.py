@@ -13,7 +13,7 @@ import re
 import pytest
 
 from keras_frcnn.cli import paper
-from keras_frcnn.data.synthetic import write_demo_devkit
+from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.errors import UserError
 from keras_frcnn.paper.catalogue import EXPERIMENTS
 

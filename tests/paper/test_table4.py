@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_frcnn.paper.table4 import _fields, _parts, _row
-from keras_frcnn.timing import Timing
+from keras_frcnn.system.timing import Timing
 
 NO_SHARES = (None,) * 4
 

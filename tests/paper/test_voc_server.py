@@ -14,7 +14,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from keras_frcnn.data.synthetic import write_demo_devkit
+from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated, write_server_files
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from keras_frcnn.cli import paper
 from keras_frcnn.cli.common import run_main
-from keras_frcnn.data.synthetic import write_demo_devkit
+from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.detection.detections import NO_DETECTIONS
 from keras_frcnn.detection.detector import Detector
 from keras_frcnn.errors import UserError
@@ -31,7 +31,7 @@ from keras_frcnn.paper.trainings import four_steps, rpn_alone
 from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of
 from keras_frcnn.proposals.region_proposal_network import Ablation
 from keras_frcnn.recipes import AnchorConfig
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.training import explosion, loop
 
 BUDGET = Budget(

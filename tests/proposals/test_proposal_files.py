@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.files import digest_of
 from keras_frcnn.proposals import mat_files
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
 from keras_frcnn.proposals.mat_files import read_variables
+from keras_frcnn.system.files import digest_of
 
 NAMES = ("VOC2007/000005", "list/größe.png", "VOC2007/000005 flipped")
 

@@ -22,7 +22,7 @@ from keras_frcnn.proposals.region_proposal_network import (
     load_rpn,
 )
 from keras_frcnn.recipes import ProposalConfig
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from tests.random_networks import write_part
 
 CLASSES = ("disc", "square")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.training import stages
 from tests.training.runs import weights_of
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.training import stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.explosion import (

@@ -27,9 +27,9 @@ import h5py
 import numpy as np
 import pytest
 
-from keras_frcnn.data.synthetic import write_demo_devkit
-from keras_frcnn.metrics import read_records
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.demo.devkit import write_demo_devkit
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.metrics import read_records
 
 ROOT = Path(__file__).parents[2]
 ITERATIONS = 24

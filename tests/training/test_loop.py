@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
-from keras_frcnn.stopping import TrainingStopped
+from keras_frcnn.system.signals import TrainingStopped
 from keras_frcnn.training.log import LOG_EVERY, Log
 from keras_frcnn.training.loop import run_iterations, stop_on_signal
 

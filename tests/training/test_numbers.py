@@ -16,7 +16,7 @@ from PIL import Image
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.training import stages
 from tests.read_weights import read_layers
 

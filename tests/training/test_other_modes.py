@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from keras_frcnn.proposals.given import GivenProposals, ranked
-from keras_frcnn.provenance import record_of
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.provenance import record_of
 from keras_frcnn.training import stages
 from keras_frcnn.training.proposal_store import ProposalStore
 from tests.random_networks import write_part

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn import files
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.system import files
 from keras_frcnn.training import feature_cache, feeding, preflight, stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.feature_cache import FeatureCache

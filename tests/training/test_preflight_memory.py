@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import PAPER
-from keras_frcnn.stages import STAGES
+from keras_frcnn.runs.stage_table import STAGES
 from keras_frcnn.training import preflight, stages
 from keras_frcnn.training.preflight import check_memory, largest_units
 from keras_frcnn.training.units import training_units
@@ -54,7 +54,7 @@ def test_too_little_memory_is_one_sentence_that_names_the_images_and_advises():
 def test_a_probed_run_has_the_weights_of_one_that_was_not(
     trainer_of, run_config, demo_dataset, tmp_path, monkeypatch
 ):
-    from keras_frcnn.runs import RunFolder
+    from keras_frcnn.runs.folder import RunFolder
     from tests.read_weights import read_layers
 
     probed, found = [], []
@@ -86,7 +86,7 @@ def test_a_probed_run_has_the_weights_of_one_that_was_not(
 def test_stage_2_that_does_not_fit_is_refused_before_stage_1(
     trainer_of, run_config, demo_dataset, tmp_path, monkeypatch
 ):
-    from keras_frcnn.runs import RunFolder
+    from keras_frcnn.runs.folder import RunFolder
     from keras_frcnn.training.step import TrainingStep
 
     def exhausted(self, batches, seed):
@@ -106,7 +106,7 @@ def test_stage_2_that_does_not_fit_is_refused_before_stage_1(
 def test_the_step_ahead_samples_all_its_rois_and_leaves_nothing(
     trainer_of, run_config, demo_dataset, tmp_path, monkeypatch
 ):
-    from keras_frcnn.runs import RunFolder
+    from keras_frcnn.runs.folder import RunFolder
 
     run = RunFolder(tmp_path / "run")
     config = run_config(stages=(1, 2))

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_frcnn.data.synthetic import write_demo_devkit
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.demo.devkit import write_demo_devkit
+from keras_frcnn.runs.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -30,7 +30,7 @@ import json, sys
 from pathlib import Path
 from keras_frcnn.cli import test
 from keras_frcnn.cli.common import run_main
-from keras_frcnn.metrics import read_records
+from keras_frcnn.runs.metrics import read_records
 from keras_frcnn.plots import save_curves
 run, photos, out, over = map(Path, sys.argv[1:])
 rounds, records, last = 0, 0, False

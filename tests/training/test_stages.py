@@ -17,8 +17,8 @@ import pytest
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.recipes import PY_FASTER_RCNN
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stages import STAGES
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.stage_table import STAGES
 from keras_frcnn.training import stages, statistics
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import training_units

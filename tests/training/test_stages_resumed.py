@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.runs import RunFolder
-from keras_frcnn.stopping import TrainingStopped, signals_raise
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.system.signals import TrainingStopped, signals_raise
 from keras_frcnn.training import feeding, stages
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.proposal_store import ProposalStore

@@ -3,7 +3,7 @@
 Shapes and names
 ----------------
 own    a finished run of all stages; ``other`` has another seed and nothing else.
-part   a file of a run, see :mod:`keras_frcnn.provenance`.
+part   a file of a run, see :mod:`keras_frcnn.runs.provenance`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import h5py
 import numpy as np
 import pytest
 
-from keras_frcnn.compress import compress_run
 from keras_frcnn.detection.network_detector import load_run
 from keras_frcnn.errors import UserError
-from keras_frcnn.inference import load_model
 from keras_frcnn.proposals.region_proposal_network import load_rpn
-from keras_frcnn.provenance import check_parts, file_of
 from keras_frcnn.recipes import Compression
-from keras_frcnn.runs import RunFolder
+from keras_frcnn.runs.compress import compress_run
+from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.networks import load_model
+from keras_frcnn.runs.provenance import check_parts, file_of
 from keras_frcnn.training import stages
 from tests.training.runs import interrupt, same, weights_of
 

@@ -19,8 +19,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.backbones import resnet50, tiny, vgg16, zf
 from keras_frcnn.network.backbones.heads import CompressedHead, FullyConnectedHead
 from keras_frcnn.network.backbones.resnet50 import Conv5Head
-from keras_frcnn.recipes import Compression
-from keras_frcnn.run_config import PRECISIONS
+from keras_frcnn.recipes import PRECISIONS, Compression
 
 _MODULES = {"vgg16": vgg16, "zf": zf, "resnet50": resnet50, "tiny": tiny}
 NETWORKS = tuple(_MODULES)

@@ -141,8 +141,8 @@ class FullyConnectedHead:
 class CompressedHead(FullyConnectedHead):
     """fc6 and fc7 as two layers each, the first linear and without a bias (Fast R-CNN 3.1).
 
-    Layer names are those of compress_net.py (PY). It is made by truncated SVD of a trained head,
-    see :mod:`keras_frcnn.compress`, and loaded: its weights start at 0, and there is no dropout.
+    Layer names are those of compress_net.py (PY). It is made by truncated SVD of a trained head
+    (:mod:`keras_frcnn.network.compression`) and loaded: its weights start at 0, without dropout.
 
     Args:
         width, ranks: units of fc6 and fc7, and their ranks.

@@ -1,0 +1,1 @@
+"""A small data set of drawn shapes, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Files, locks, signals, devices and precision: the machine beneath, nothing of detection."""
