@@ -11,11 +11,11 @@ INSTALLED := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint format notebooks clean
+.PHONY: help .venv demo test test-all lint format notebooks clean
 
 help: ## List the targets
 	@echo "make TARGET [PYTHON=python3.12] ..."
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
 
 .venv: $(INSTALLED) ## Make .venv and install what is needed; again when the requirements change
 
@@ -36,7 +36,10 @@ $(INSTALLED): requirements.txt requirements-paper.txt requirements-onnx.txt requ
 demo: $(INSTALLED) ## Generate data, train, evaluate, draw and export under runs/demo [SEED=0]
 	$(BIN)/python -m keras_frcnn demo --out runs/demo --seed $(SEED) $(DEMO_FLAGS)
 
-test: lint ## Lint and run all tests [TEST_FLAGS="-m 'not slow'"]
+test: lint ## Lint and run all but the slow tests, in ten minutes [TEST_FLAGS="-x"]
+	$(BIN)/python -m pytest -m "not slow" $(TEST_FLAGS)
+
+test-all: lint ## Lint and run all tests, in half an hour, as CI does [TEST_FLAGS="-x"]
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 lint: $(INSTALLED) ## Check format and code
