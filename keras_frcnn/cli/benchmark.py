@@ -8,19 +8,11 @@ import json
 import os
 from collections.abc import Sequence
 
-from keras_frcnn.cli.common import (
-    HelpfulParser,
-    make_console,
-    output_file,
-    progress_bar,
-    some_of,
-    whole_number,
-)
-from keras_frcnn.cli.shared_flags import add_flags
+from keras_frcnn.cli.common import output_file, progress_bar, start
+from keras_frcnn.cli.flags import HelpfulParser, add_flags, add_switch, some_of, whole_number
 from keras_frcnn.errors import UserError, check_installed
 from keras_frcnn.recipes import PRECISIONS
 from keras_frcnn.runs.config import command_line, versions
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import write_text
 
 WORK = ("testing", "training")
@@ -55,11 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KINDS",
         help="testing, training or both with a comma\ndefault: both",
     )
-    group.add_argument(
-        "--network",
-        choices=("vgg16", "zf", "resnet50", "tiny"),
+    add_flags(
+        group,
+        "network",
         default="vgg16",
-        metavar="NAME",
         help="vgg16, zf, resnet50, tiny\ndefault: vgg16",
     )
     group.add_argument(
@@ -69,13 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TYPES",
         help="float32, bfloat16, float16, several with commas\ndefault: float32",
     )
-    group.add_argument(
-        "--short_side",
-        type=whole_number(32),
-        default=600,
-        metavar="PX",
-        help="height of the input\ndefault: 600",
-    )
+    add_flags(group, "short_side", default=600, help="height of the input\ndefault: 600")
     group.add_argument(
         "--long_side",
         type=whole_number(32),
@@ -83,12 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PX",
         help="its width\ndefault: 800",
     )
-    group.add_argument(
-        "--num_proposals",
-        type=whole_number(1),
-        default=300,
-        metavar="N",
-        help="proposals of an image in testing\ndefault: 300",
+    add_flags(
+        group, "num_proposals", default=300, help="proposals of an image in testing\ndefault: 300"
     )
     group.add_argument(
         "--roi_pooling",
@@ -97,15 +78,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KIND",
         help="crop, max, align\ndefault: crop",
     )
-    group.add_argument(
+    add_switch(
+        group,
         "--compressed",
-        action="store_true",
-        help="testing with fc6 and fc7 as truncated SVD (1024, 256), too\ndefault: off",
+        "testing with fc6 and fc7 as truncated SVD (1024, 256), too\ndefault: off",
     )
-    group.add_argument(
+    add_switch(
+        group,
         "--onnx",
-        action="store_true",
-        help="testing by onnxruntime, too: the network as an ONNX file, float32 and int8; needs "
+        "testing by onnxruntime, too: the network as an ONNX file, float32 and int8; needs "
         "the extra onnx\ndefault: off",
     )
     group.add_argument(
@@ -122,10 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="measured rounds, after two that are not\ndefault: 5",
     )
-    group.add_argument(
+    add_switch(
+        group,
         "--memory",
-        action="store_true",
-        help="peak memory of testing and of the steps, each in a process of its own\ndefault: off",
+        "peak memory of testing and of the steps, each in a process of its own\ndefault: off",
     )
     group.add_argument("--out", metavar="FILE", help="write everything as JSON\ndefault: none")
     add_flags(group, "gpu")
@@ -148,10 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_installed("ONNX files", ["onnx", "onnxruntime", "tf2onnx"], "onnx")
     if arguments.compressed and "testing" not in arguments.work:
         raise UserError("--compressed is testing: let --work name it, or leave --compressed out.")
-    console = make_console()
-    quiet_tensorflow()
     # As training has it; on a GPU determinism refuses the gradient of the default RoI pooling.
-    device = choose_devices(arguments.gpu, deterministic=False)
+    console, device = start(arguments.gpu, deterministic=False)
     from keras_frcnn.benchmark.plan import Plan, processor
     from keras_frcnn.benchmark.plan import measured as measure
     from keras_frcnn.benchmark.report import print_tables, record

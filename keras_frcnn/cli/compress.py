@@ -11,23 +11,23 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.cli.common import (
+from keras_frcnn.cli.common import data_path, start
+from keras_frcnn.cli.flags import (
+    DATA_PATH,
     ORIGINS,
     HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
+    add_fields,
+    add_flags,
+    add_path_flags,
+    with_flags,
 )
-from keras_frcnn.cli.data import first_images, load_test_data, passes_of
-from keras_frcnn.cli.fields import add_fields, with_flags
-from keras_frcnn.cli.shared_flags import DATA_PATH, add_flags, add_path_flags
+from keras_frcnn.cli.inputs import first_images, load_test_data, passes_of
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import Compression
 from keras_frcnn.runs.config import command_line
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.training_images import check_not_trained_on
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import write_text
 
 ROIS = 300
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     group = parser.add_argument_group("from where to where")
-    group.add_argument("--run", required=True, metavar="DIR", help="run folder of train_frcnn.py")
+    add_flags(group, "run", required=True)
     group.add_argument(
         "--out", metavar="DIR", help="new run folder\ndefault: RUN-svd beside the run (ours)"
     )
@@ -83,10 +83,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = RunFolder(arguments.out)
     run.read_config()
     out.check_unused("give another --out")
-    console = make_console()
-    data = read_data(arguments, run, out, console)
-    quiet_tensorflow()
-    choose_devices(arguments.gpu, deterministic=False)
+    check_data_flags(arguments, run, out)
+    console, _ = start(arguments.gpu)
+    data = None
+    if arguments.path is not None:
+        # Both are evaluated on them after all work: a mistake in the data is told before it.
+        whole = load_test_data(arguments, run.read_config().class_names, console)
+        data = first_images(whole, arguments.images)
+        check_not_trained_on(run.training_images_file, data)
     from keras_frcnn.runs.compress import compress_run, head_parameters, region_seconds
 
     with console.status("singular value decomposition ..."):
@@ -110,16 +114,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.print(f"the compressed run is in {out.path}", soft_wrap=True)
 
 
-def read_data(
-    arguments: argparse.Namespace, run: RunFolder, out: RunFolder, console: Console
-) -> Dataset | None:
-    """Reads the data that both runs are compared on, so that a mistake is told before all work.
-
-    Returns:
-        The images; None without ``-p``.
+def check_data_flags(arguments: argparse.Namespace, run: RunFolder, out: RunFolder) -> None:
+    """Refuses data that both runs cannot be compared on, and flags of data without any.
 
     Raises:
-        UserError: as ``evaluate``, or flags of data without any.
+        UserError: see above.
     """
     if arguments.path is None:
         for flag in DATA_FLAGS:
@@ -127,19 +126,13 @@ def read_data(
                 raise UserError(f"--{flag} belongs to -p, the data to compare both runs on.")
         if arguments.parser != "pascal_voc":
             raise UserError("-o belongs to -p, the data to compare both runs on.")
-        return None
-    path = existing_path(arguments.path, "The data path")
-    check_outside(out.path, path, "--out")
-    config = run.read_config()
-    if config.mode == "fast-rcnn":
+        return
+    data_path(arguments.path, out.path)
+    if run.read_config().mode == "fast-rcnn":
         raise UserError(
             f"{run.path} was trained on given proposals: compress it without -p, and compare both "
             "runs by evaluate --proposals FILE."
         )
-    whole = load_test_data(arguments, config.class_names, console)
-    dataset = first_images(whole, arguments.images)
-    check_not_trained_on(run.training_images_file, dataset)
-    return dataset
 
 
 def mean_precisions(run: Path, dataset: Dataset, console: Console) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,22 +10,22 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from keras_frcnn.cli.common import (
+from keras_frcnn.cli.common import data_path, output_file, progress_bar, start
+from keras_frcnn.cli.flags import (
     ORIGINS,
     HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
-    output_file,
-    progress_bar,
+    add_fields,
+    add_flags,
+    add_path_flags,
+    add_switch,
+    add_training_set_flag,
     whole_number,
+    with_flags,
 )
-from keras_frcnn.cli.fields import add_fields, with_flags
-from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
+from keras_frcnn.cli.inputs import load_dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 
 EPILOG = f"""\
 {ORIGINS}
@@ -61,29 +60,27 @@ def build_parser() -> argparse.ArgumentParser:
         "--method", required=True, metavar="NAME", choices=METHODS, help=", ".join(METHODS)
     )
     group.add_argument("--out", required=True, metavar="FILE", help="the file to write")
-    group.add_argument(
-        "--num_proposals",
-        type=whole_number(1),
+    add_flags(
+        group,
+        "num_proposals",
         default=2000,
-        metavar="N",
         help="most of an image, the best\ndefault: 2000 (section 4.1)",
     )
-    group.add_argument(
+    add_switch(
+        group,
         "--flips",
-        action="store_true",
-        help="compute those of the mirror images, too (imdb_from_voc.m:49-64 does)\n"
+        "compute those of the mirror images, too (imdb_from_voc.m:49-64 does)\n"
         "default: off; training mirrors the boxes (imdb.py:102-117)",
     )
     group = parser.add_argument_group("selective-search, edge-boxes")
-    group.add_argument(
-        "--workers",
-        type=whole_number(1, 256),
-        metavar="N",
+    add_flags(
+        group,
+        "workers",
         help="processes; the result does not depend on it\ndefault: the number of cores (ours)",
     )
-    group.add_argument(
-        "--edge_model",
-        metavar="FILE",
+    add_flags(
+        group,
+        "edge_model",
         help="structured forest of OpenCV (model.yml.gz) for the edges of edge-boxes\n"
         "default: none, edges from gradients, which is not the published method (ours)",
     )
@@ -92,10 +89,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_rpn(group) -> None:
-    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
-    group.add_argument(
-        "--stage",
-        type=int,
+    add_flags(group, "run")
+    add_flags(
+        group,
+        "stage",
         choices=(1, 3),
         metavar="1|3",
         help="whose RPN\ndefault: 3, or 1 where the run stopped before (section 3.2)",
@@ -108,23 +105,13 @@ def _add_rpn(group) -> None:
         "default: 6000 (config.py:160), or --num_proposals where that is more",
     )
     add_fields(group, ProposalConfig)
-    group.add_argument(
-        "--no-nms",
-        action="store_true",
-        help="no suppression: the best N by score (table 1)",
-    )
-    group.add_argument(
-        "--no-cls",
-        action="store_true",
-        help="no scores: N drawn from all boxes, no suppression (table 1)",
-    )
-    group.add_argument(
-        "--no-reg", action="store_true", help="the anchors, clipped, instead of boxes (table 1)"
-    )
-    group.add_argument(
-        "--seed",
+    add_switch(group, "--no-nms", "no suppression: the best N by score (table 1)")
+    add_switch(group, "--no-cls", "no scores: N drawn from all boxes, no suppression (table 1)")
+    add_switch(group, "--no-reg", "the anchors, clipped, instead of boxes (table 1)")
+    add_flags(
+        group,
+        "seed",
         type=whole_number(0, 2**31 - 1),
-        metavar="N",
         help="of the draw of --no-cls\ndefault: 0 (ours)",
     )
     add_flags(group, "gpu")
@@ -138,17 +125,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     check(arguments)
-    path = existing_path(arguments.path, "The data path")
     out = output_file(arguments.out, "--out")
-    check_outside(out, path, "--out")
+    data_path(arguments.path, out)
     if out.exists():
         raise UserError(f"--out {out} exists; give another file, or delete it.")
-    console = make_console()
-    quiet_tensorflow()
     is_rpn = arguments.method == "rpn"
-    choose_devices(arguments.gpu if is_rpn else "-1", deterministic=False)
-    from keras_frcnn.cli.data import load_dataset
-
+    console, _ = start(arguments.gpu if is_rpn else "-1")
     method = make_method(arguments)
     method.settings()  # an edge model that cannot be used is known before the data is read
     dataset = load_dataset(arguments, console)
@@ -203,14 +185,8 @@ def make_method(arguments: argparse.Namespace):
     )
 
     model, about = load_rpn(RunFolder(arguments.run), arguments.stage)
-    config = model.recipe.test_proposals
-    before = config.before_nms
-    if arguments.before_nms is not None:
-        before = arguments.before_nms or None
-    elif before is not None:
-        before = max(before, arguments.num_proposals)
-    config = dataclasses.replace(
-        with_flags(config, arguments), before_nms=before, after_nms=arguments.num_proposals
+    config = with_flags(model.recipe.test_proposals, arguments).at_most(
+        arguments.num_proposals, arguments.before_nms
     )
     ablation = Ablation(
         not arguments.no_nms, not arguments.no_cls, not arguments.no_reg, arguments.seed or 0

@@ -15,19 +15,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
-    numbers,
-    output_file,
-)
-from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.shared_flags import add_flags, add_path_flags
+from keras_frcnn.cli.common import data_path, output_file, start
+from keras_frcnn.cli.flags import ORIGINS, HelpfulParser, add_flags, add_path_flags, numbers
+from keras_frcnn.cli.inputs import load_dataset, load_given
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.system.devices import quiet_tensorflow
 from keras_frcnn.system.files import write_text
 
 IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -56,11 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("of what on what")
     add_path_flags(group)
     add_flags(group, "set")
-    group.add_argument(
-        "--proposals",
-        nargs="+",
+    add_flags(
+        group,
+        "proposals",
         required=True,
-        metavar="FILE",
         help="files of python -m keras_frcnn proposals, or .mat files of Selective Search; each is "
         "a table of its own",
     )
@@ -85,13 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     counts = numbers(arguments.numbers, int, "--numbers")
-    path = existing_path(arguments.path, "The data path")
     out = None if arguments.out is None else output_file(arguments.out, "--out")
-    if out is not None:
-        check_outside(out, path, "--out")
-    console = make_console()
-    quiet_tensorflow()
-    from keras_frcnn.cli.data import load_dataset
+    data_path(arguments.path, out)
+    console, _ = start("-1")
     from keras_frcnn.evaluation.recall import recall_rows
 
     dataset = load_dataset(arguments, console, default_split="test")

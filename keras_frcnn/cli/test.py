@@ -13,23 +13,22 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_frcnn.cli.common import (
+from keras_frcnn.cli.common import existing_path, start
+from keras_frcnn.cli.flags import (
     ORIGINS,
     HelpfulParser,
-    existing_path,
-    make_console,
+    add_detector_flags,
+    add_filter_flags,
+    add_flags,
     number,
-    run_main,
+    short_sides,
     whole_number,
+    with_flags,
 )
-from keras_frcnn.cli.detectors import add_detector_flags, load_detector, place_of
-from keras_frcnn.cli.fields import with_flags
-from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.shared_flags import add_filter_flags, add_flags, short_sides
+from keras_frcnn.cli.inputs import load_detector, load_given, place_of
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES, fit_to_image
 from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import user_path
 
 EPILOG = f"""\
@@ -40,11 +39,6 @@ examples:
   test_frcnn.py -p photos --onnx vgg16-int8.onnx
   test_frcnn.py -p photos --run runs/fast-rcnn --proposals boxes.h5
 """
-
-
-def entry_point() -> int:
-    """What ``test_frcnn.py`` calls; returns the exit code."""
-    return run_main(main)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,8 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="lowest score that is drawn\n"
         "default: 0.6 (script_faster_rcnn_demo.m:106; 0.8 in the lineage)",
     )
-    filters = add_filter_flags(group)
-    filters["score_threshold"].help += ", or an export's own where that is higher (ours)"
+    of_score = add_filter_flags(group)["score_threshold"]
+    of_score.help = f"{of_score.help}, or an export's own where that is higher (ours)"
     group = parser.add_argument_group("scales")
     add_flags(group, "scales")
     group = parser.add_argument_group("machine")
@@ -120,11 +114,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     path = existing_path(arguments.path, "The image path")
-    check(arguments, path)
-    console = make_console()
-    quiet_tensorflow()
-    choose_devices(arguments.gpu, deterministic=False, jit=arguments.jit)
-    detector = load_detector(arguments, filter_of(arguments), console)
+    place = checked_place(arguments, path)
+    console, _ = start(arguments.gpu, jit=arguments.jit)
+    detector = load_detector(arguments, place, filter_of(arguments), console)
     if arguments.score_thresh is None:
         own = detector.score_threshold or 0.0
         arguments.score_thresh = max(DetectionFilter().score_threshold, own)
@@ -141,13 +133,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def check(arguments: argparse.Namespace, path: Path) -> None:
-    """Refuses flags that contradict each other; ``--config_filename`` becomes ``--run``.
+def checked_place(arguments: argparse.Namespace, path: Path) -> str:
+    """Where the detector lies; refuses flags that contradict each other.
 
     Raises:
         UserError: see above.
     """
-    if place_of(arguments) is None:
+    place = place_of(arguments)
+    if place is None:
         raise UserError(
             "Give one of --run DIR (made by train_frcnn.py), --saved_model DIR and --onnx FILE "
             "(made by export) and --config_filename FILE (of a run)."
@@ -171,6 +164,7 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
             f"--out {arguments.out} lies inside the image folder {arguments.path}: its pictures "
             "would be taken for images next time. Give a folder elsewhere."
         )
+    return place
 
 
 def filter_of(arguments: argparse.Namespace) -> DetectionFilter | None:
@@ -186,16 +180,16 @@ def given_boxes(arguments: argparse.Namespace) -> Callable[[Path, np.ndarray], n
     Raises:
         UserError: the files cannot be read, or lack an image.
     """
-    given = load_given(arguments.proposals, None)
-    if given is None:
+    if arguments.proposals is None:
         return None
     from keras_frcnn.data.images import find_images
 
-    most = arguments.num_proposals or NUMBER_OF_BOXES
+    given = load_given(arguments.proposals).best(arguments.num_proposals or NUMBER_OF_BOXES)
     boxes_of = given.of_files(find_images(user_path(arguments.path))[0])
 
     def boxes(file: Path, image: np.ndarray) -> np.ndarray:
-        best = boxes_of[file].best(most).boxes_image
-        return fit_to_image(best, *image.shape[:2], f"{file.name} in {given.source}")
+        height, width = image.shape[:2]
+        name = f"{file.name} in {given.source}"
+        return fit_to_image(boxes_of[file].boxes_image, height, width, name)
 
     return boxes
