@@ -11,16 +11,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import data_path, output_file, start
-from keras_frcnn.cli.flags import (
-    ORIGINS,
-    HelpfulParser,
-    add_fields,
-    add_flags,
-    add_path_flags,
-    add_training_set_flag,
-    whole_number,
-)
 from keras_frcnn.cli.inputs import load_dataset
 from keras_frcnn.cli.train_flags import image_from
 from keras_frcnn.data.anchor_files import read_anchors, write_anchors
@@ -35,7 +27,7 @@ PUBLISHED = "the paper's nine"
 LEAST_IOUS = (0.5, 0.7)
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn anchors -p VOCdevkit
   python -m keras_frcnn anchors -p VOCdevkit --short_side 300 -k 6 --out 6.json
@@ -45,7 +37,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn anchors",
         usage="python -m keras_frcnn anchors -p PATH [flags]",
         description="Find anchor shapes by k-means over the training objects, the distance\n"
@@ -53,19 +45,19 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     group = parser.add_argument_group("data")
-    add_path_flags(group)
-    add_training_set_flag(group)
-    add_fields(group, ImageConfig)
+    flags.add_path(group)
+    flags.add_training_set(group)
+    flags.add_fields(group, ImageConfig)
     group = parser.add_argument_group("anchors")
     group.add_argument(
         "-k",
         "--number",
-        type=whole_number(1),
+        type=flags.whole_number(1),
         default=9,
         metavar="N",
         help="anchors of a position\ndefault: 9 (section 3.1.1)",
     )
-    add_flags(group, "seed", default=0, help="of the first centres\ndefault: 0 (ours)")
+    flags.add(group, "seed", default=0, help="of the first centres\ndefault: 0 (ours)")
     group.add_argument(
         "--anchors",
         metavar="FILE",

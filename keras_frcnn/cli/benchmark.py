@@ -8,8 +8,8 @@ import json
 import os
 from collections.abc import Sequence
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import output_file, progress_bar, start
-from keras_frcnn.cli.flags import HelpfulParser, add_flags, add_switch, some_of, whole_number
 from keras_frcnn.errors import UserError, check_installed
 from keras_frcnn.recipes import PRECISIONS
 from keras_frcnn.runs.config import command_line, versions
@@ -33,7 +33,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with its defaults."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn benchmark",
         usage="python -m keras_frcnn benchmark [flags]",
         description="Time every part of testing and training on random images and weights.",
@@ -42,12 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("what to time")
     group.add_argument(
         "--work",
-        type=some_of(WORK),
+        type=flags.some_of(WORK),
         default=WORK,
         metavar="KINDS",
         help="testing, training or both with a comma\ndefault: both",
     )
-    add_flags(
+    flags.add(
         group,
         "network",
         default="vgg16",
@@ -55,20 +55,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--precision",
-        type=some_of(PRECISIONS),
+        type=flags.some_of(PRECISIONS),
         default=("float32",),
         metavar="TYPES",
         help="float32, bfloat16, float16, several with commas\ndefault: float32",
     )
-    add_flags(group, "short_side", default=600, help="height of the input\ndefault: 600")
+    flags.add(group, "short_side", default=600, help="height of the input\ndefault: 600")
     group.add_argument(
         "--long_side",
-        type=whole_number(32),
+        type=flags.whole_number(32),
         default=800,
         metavar="PX",
         help="its width\ndefault: 800",
     )
-    add_flags(
+    flags.add(
         group, "num_proposals", default=300, help="proposals of an image in testing\ndefault: 300"
     )
     group.add_argument(
@@ -78,12 +78,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KIND",
         help="crop, max, align\ndefault: crop",
     )
-    add_switch(
+    flags.add_switch(
         group,
         "--compressed",
         "testing with fc6 and fc7 as truncated SVD (1024, 256), too\ndefault: off",
     )
-    add_switch(
+    flags.add_switch(
         group,
         "--onnx",
         "testing by onnxruntime, too: the network as an ONNX file, float32 and int8; needs "
@@ -98,18 +98,18 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("how")
     group.add_argument(
         "--repetitions",
-        type=whole_number(1),
+        type=flags.whole_number(1),
         default=5,
         metavar="N",
         help="measured rounds, after two that are not\ndefault: 5",
     )
-    add_switch(
+    flags.add_switch(
         group,
         "--memory",
         "peak memory of testing and of the steps, each in a process of its own\ndefault: off",
     )
     group.add_argument("--out", metavar="FILE", help="write everything as JSON\ndefault: none")
-    add_flags(group, "gpu")
+    flags.add(group, "gpu")
     return parser
 
 

@@ -11,16 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import data_path, start
-from keras_frcnn.cli.flags import (
-    DATA_PATH,
-    ORIGINS,
-    HelpfulParser,
-    add_fields,
-    add_flags,
-    add_path_flags,
-    with_flags,
-)
 from keras_frcnn.cli.inputs import first_images, load_test_data, passes_of
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
@@ -34,7 +26,7 @@ ROIS = 300
 DATA_FLAGS = ("set", "images", "allow_bad")
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn compress --run runs/vgg16 --fc6 1024 --fc7 256
   python -m keras_frcnn compress --run runs/vgg16 --out runs/vgg16-svd \\
@@ -44,27 +36,27 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn compress",
         usage="python -m keras_frcnn compress --run DIR [flags]",
         description="Split fc6 and fc7 of a run into two smaller layers each, by truncated SVD.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("from where to where")
-    add_flags(group, "run", required=True)
+    flags.add(group, "run", required=True)
     group.add_argument(
         "--out", metavar="DIR", help="new run folder\ndefault: RUN-svd beside the run (ours)"
     )
-    add_fields(group, Compression)
+    flags.add_fields(group, Compression)
     group = parser.add_argument_group("what to compare both on")
-    add_path_flags(
+    flags.add_path(
         group,
         required=False,
-        help=f"{DATA_PATH}: mAP before and after\ndefault: only the times are compared",
+        help=f"{flags.DATA_PATH}: mAP before and after\ndefault: only the times are compared",
     )
-    add_flags(group, "set", "images")
+    flags.add(group, "set", "images")
     group = parser.add_argument_group("machine")
-    add_flags(group, "gpu")
+    flags.add(group, "gpu")
     return parser
 
 
@@ -75,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    ranks = with_flags(Compression(), arguments)
+    ranks = flags.with_flags(Compression(), arguments)
     run = RunFolder(arguments.run)
     if arguments.out is None:
         unnamed = run.path.name in ("", "..")  # the working folder, or one above it

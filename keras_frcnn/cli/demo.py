@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from keras_frcnn.cli import evaluate, export, test, train
+from keras_frcnn.cli import evaluate, export, flags, test, train
 from keras_frcnn.cli.common import make_console
-from keras_frcnn.cli.flags import HelpfulParser, add_switch
 from keras_frcnn.demo.owned_folder import claim_folder
 from keras_frcnn.demo.steps import CONTENTS, FULL, SMALL, make_demo
 from keras_frcnn.errors import UserError
@@ -23,7 +22,7 @@ COMMANDS = {"train": train, "evaluate": evaluate, "test": test, "export": export
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn demo",
         description="Generate a small data set, train, evaluate, draw and export on it.",
     )
@@ -31,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the data and the training (default: 0)"
     )
-    add_switch(parser, "--small", "a minute's run that learns nothing, for tests")
+    flags.add_switch(parser, "--small", "a minute's run that learns nothing, for tests")
     return parser
 
 

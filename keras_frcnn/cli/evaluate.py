@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import data_path, existing_path, start
-from keras_frcnn.cli.flags import (
-    ORIGINS,
-    HelpfulParser,
-    add_detector_flags,
-    add_flags,
-    add_path_flags,
-    add_switch,
-    number,
-    short_sides,
-    some_of,
-)
 from keras_frcnn.cli.inputs import (
     first_images,
     load_detector,
@@ -53,7 +43,7 @@ SHOWN_SCORE = 0.5
 OF_DETECTORS = ("stage", "num_proposals", "proposals", "scales", "filter", "precision")
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --report
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
@@ -68,7 +58,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn evaluate",
         usage="python -m keras_frcnn evaluate -p PATH --run DIR [flags]\n"
         "       python -m keras_frcnn evaluate -p PATH --saved_model DIR [flags]\n"
@@ -84,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_what(group) -> None:
-    add_detector_flags(group)
+    flags.add_detector(group)
     group.add_argument(
         "--detections",
         metavar="FILE",
@@ -105,8 +95,8 @@ def _add_what(group) -> None:
         help="run folder whose classes --detections has, where the data lack objects of some\n"
         "default: the classes of the data (ours)",
     )
-    add_path_flags(group)
-    add_flags(group, "set")
+    flags.add_path(group)
+    flags.add(group, "set")
     group.add_argument(
         "--out",
         metavar="DIR",
@@ -116,14 +106,14 @@ def _add_what(group) -> None:
 
 
 def _add_how(group) -> None:
-    add_flags(group, "stage", "proposals")
-    add_flags(
+    flags.add(group, "stage", "proposals")
+    flags.add(
         group,
         "num_proposals",
         help="proposals of an image\n"
         "default: 300 (config.py:162); the best 2000 of --proposals (section 4.1)",
     )
-    add_flags(group, "scales")
+    flags.add(group, "scales")
     group.add_argument(
         "--filter",
         choices=tuple(RECIPES),
@@ -135,16 +125,16 @@ def _add_how(group) -> None:
     )
     group.add_argument(
         "--iou",
-        type=number(0, 1, above=True),
+        type=flags.number(0, 1, above=True),
         default=0.5,
         metavar="IOU",
         help="least IoU of a true positive\ndefault: 0.5 (VOCevaldet.m of the devkit)",
     )
-    add_flags(group, "images", "strict", "precision", "gpu")
+    flags.add(group, "images", "strict", "precision", "gpu")
 
 
 def _add_outputs(group) -> None:
-    add_switch(
+    flags.add_switch(
         group,
         "--report",
         "report/: report.html (one file, opens anywhere) with precision-recall curves, "
@@ -153,7 +143,7 @@ def _add_outputs(group) -> None:
     )
     group.add_argument(
         "--score_thresh",
-        type=number(-math.inf),
+        type=flags.number(-math.inf),
         metavar="SCORE",
         help="lowest score in the confusion matrix and the pictures of the report\n"
         f"default: {SHOWN_SCORE}, above which no other class of a box has a higher one (ours)",
@@ -165,10 +155,12 @@ def _add_outputs(group) -> None:
         "many of those from score 0.3 have a partner among the evaluated, and the AP of all "
         "classes in one ranking, of both\ndefault: none (ours)",
     )
-    add_switch(group, "--coco", "COCO's AP and AR too; needs the extra paper\ndefault: off (ours)")
+    flags.add_switch(
+        group, "--coco", "COCO's AP and AR too; needs the extra paper\ndefault: off (ours)"
+    )
     group.add_argument(
         "--write",
-        type=some_of(LAYOUTS, or_none=True),
+        type=flags.some_of(LAYOUTS, or_none=True),
         metavar="KINDS",
         help="detections as json (detections.json), voc (voc_results/comp4_det_test_CLASS.txt), "
         "coco (coco_results/coco_results.json, and coco_annotations.json), such as voc,coco, or "
@@ -273,7 +265,7 @@ def checked_place(arguments: argparse.Namespace) -> str | None:
             existing_path(getattr(arguments, flag), f"--{flag}")
     if arguments.filter is not None and arguments.run is None:
         raise UserError("--filter belongs to --run: an export has its own inside.")
-    short_sides(arguments.scales)
+    flags.short_sides(arguments.scales)
     if arguments.score_thresh is not None and not arguments.report:
         raise UserError("--score_thresh is for the report: add --report or leave it out.")
     if arguments.coco:

@@ -11,19 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import data_path, existing_path, output_file, start
-from keras_frcnn.cli.flags import (
-    DATA_PATH,
-    ORIGINS,
-    HelpfulParser,
-    add_filter_flags,
-    add_flags,
-    add_path_flags,
-    add_switch,
-    add_training_set_flag,
-    whole_number,
-    with_flags,
-)
 from keras_frcnn.cli.inputs import load_dataset, usable_precision
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError, check_installed
@@ -41,7 +30,7 @@ ONNX = ".onnx"
 CALIBRATION_IMAGES = 100
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn export --run runs/vgg16 --out exported
   python -m keras_frcnn export --run runs/vgg16 --out exported --image photo.jpg
@@ -53,7 +42,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn export",
         usage="python -m keras_frcnn export --run DIR --out DIR|FILE.onnx [flags]",
         description="Export a run to a SavedModel, or to an ONNX file: both take pixels, give\n"
@@ -61,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     group = parser.add_argument_group("from where to where")
-    add_flags(group, "run", required=True)
+    flags.add(group, "run", required=True)
     group.add_argument(
         "--out",
         required=True,
@@ -77,29 +66,29 @@ def build_parser() -> argparse.ArgumentParser:
         "default: a training sample of the run folder, else a generated image (ours)",
     )
     group = parser.add_argument_group("what the export does, for good")
-    add_filter_flags(group)
+    flags.add_filter(group)
     _add_int8_flags(parser.add_argument_group("int8, of an ONNX file"))
     group = parser.add_argument_group("machine")
-    add_flags(group, "precision", "gpu")
+    flags.add(group, "precision", "gpu")
     return parser
 
 
 def _add_int8_flags(group) -> None:
-    add_switch(
+    flags.add_switch(
         group,
         "--int8",
         "base and fully connected layers in 8-bit integers, the RPN and the output layers in "
         "float32: faster on CPUs with VNNI, slightly other detections\ndefault: float32 (ours)",
     )
-    add_path_flags(
+    flags.add_path(
         group,
         required=False,
-        help=f"{DATA_PATH}: training images to calibrate --int8 on, which needs them",
+        help=f"{flags.DATA_PATH}: training images to calibrate --int8 on, which needs them",
     )
-    add_training_set_flag(group, "--set")
+    flags.add_training_set(group, "--set")
     group.add_argument(
         "--calibration_images",
-        type=whole_number(1),
+        type=flags.whole_number(1),
         metavar="N",
         help="images to calibrate on, evenly spread over the sets\n"
         f"default: {CALIBRATION_IMAGES} (ours)",
@@ -209,7 +198,7 @@ def detector_of(arguments: argparse.Namespace, precision: str | None) -> Network
 
     return load_run(
         arguments.run,
-        with_flags(DetectionFilter(), arguments),
+        flags.with_flags(DetectionFilter(), arguments),
         number_of_proposals=arguments.num_proposals,
         precision=precision,
     )

@@ -95,39 +95,31 @@ class HelpfulParser(argparse.ArgumentParser):
 # --- kinds of values ---------------------------------------------------------------------------
 
 
-def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A type of flags: whole numbers from ``least`` to ``most``."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or value < least or (most is not None and value > most):
-            limits = f"from {least} up" if most is None else f"from {least} to {most}"
-            raise argparse.ArgumentTypeError(f"expected a whole number {limits}, not {text!r}")
-        return value
-
-    return parse
-
-
-def number(least: float, most: float | None = None, *, above: bool = False) -> Callable:
+def number(
+    least: float, most: float | None = None, *, above: bool = False, kind: type = float
+) -> Callable[[str], Any]:
     """A type of flags: finite numbers from ``least`` (or ``above`` it) to ``most``."""
+    what = "a whole number" if kind is int else "a number"
 
     def parse(text: str) -> float:
         try:
-            value = float(text)
+            value = kind(text)
         except ValueError:
             value = math.nan
         low = value > least if above else value >= least
-        if not (low and math.isfinite(value) and (most is None or value <= most)):
+        if not (low and value < math.inf and (most is None or value <= most)):
             limits = f"above {least:g}" if above else f"from {least:g}"
             limits += " up" if most is None and not above else ""
-            limits += "" if most is None else f" to {most:g}"
-            raise argparse.ArgumentTypeError(f"expected a number {limits}, not {text!r}")
+            limits += "" if most is None else f" to {most:.10g}"
+            raise argparse.ArgumentTypeError(f"expected {what} {limits}, not {text!r}")
         return value
 
     return parse
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A type of flags: whole numbers from ``least`` to ``most``."""
+    return number(least, most, kind=int)
 
 
 def some_of(known: Sequence[str], *, or_none: bool = False) -> Callable[[str], tuple[str, ...]]:
@@ -217,18 +209,29 @@ def with_flags(settings: SettingsKind, arguments: argparse.Namespace) -> Setting
     Raises:
         UserError: a value is out of the field's range.
     """
-    changes: dict[str, Any] = {}
-    for each in dataclasses.fields(settings):
-        own = getattr(settings, each.name)
-        if isinstance(own, Settings):
-            changes[each.name] = with_flags(own, arguments)
-        elif "flag" in each.metadata:
-            option = each.metadata["flag"].option
-            given = getattr(arguments, option.removeprefix("--"), None)
-            if given is not None:
-                is_list = isinstance(own, tuple)
-                changes[each.name] = numbers(given, float, option) if is_list else given
-    return dataclasses.replace(settings, **changes)
+    parts = {each.name: getattr(settings, each.name) for each in dataclasses.fields(settings)}
+    changed = {
+        name: with_flags(part, arguments)
+        for name, part in parts.items()
+        if isinstance(part, Settings)
+    }
+    return dataclasses.replace(settings, **changed, **given_fields(type(settings), arguments))
+
+
+def given_fields(kind: type[Settings], arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was given of the flags of some settings, by field.
+
+    Raises:
+        UserError: no numbers where a list of them is expected.
+    """
+    given = {}
+    for each in dataclasses.fields(kind):
+        option = each.metadata["flag"].option if "flag" in each.metadata else ""
+        value = getattr(arguments, option.removeprefix("--"), None)
+        if value is not None:
+            is_list = isinstance(each.default, tuple)
+            given[each.name] = numbers(value, float, option) if is_list else value
+    return given
 
 
 def _parsing(hint: Any) -> dict[str, Any]:
@@ -244,9 +247,7 @@ def _parsing(hint: Any) -> dict[str, Any]:
     if origin is not Annotated or not isinstance(allowed, Range) or kind not in (int, float):
         return {}
     most = allowed.most if allowed.most < _LARGE else None
-    if kind is int:
-        return {"type": whole_number(int(allowed.least), None if most is None else int(most))}
-    return {"type": number(allowed.least, most, above=allowed.above)}
+    return {"type": number(allowed.least, most, above=allowed.above, kind=kind)}
 
 
 # --- flags that several commands have ----------------------------------------------------------
@@ -258,10 +259,8 @@ SHARED: dict[str, dict[str, Any]] = {
     "run": {"metavar": "DIR", "help": "run folder of train_frcnn.py"},
     "allow_bad": {
         "action": "store_true",
-        "help": (
-            "go on where more than a tenth of the images or objects cannot be used\n"
-            "default: stop then; below, leave them out and report them (ours)"
-        ),
+        "help": "go on where more than a tenth of the images or objects cannot be used\n"
+        "default: stop then; below, leave them out and report them (ours)",
     },
     "set": {
         "metavar": "SETS",
@@ -269,9 +268,8 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "strict": {
         "action": "store_true",
-        "help": (
-            "stop at any problem in the data\ndefault: leave out what is wrong and report it (ours)"
-        ),
+        "help": "stop at any problem in the data\n"
+        "default: leave out what is wrong and report it (ours)",
     },
     "images": {
         "type": whole_number(1),
@@ -281,17 +279,13 @@ SHARED: dict[str, dict[str, Any]] = {
     "precision": {
         "choices": (*PRECISIONS, "auto"),
         "metavar": "TYPE",
-        "help": (
-            "float32, bfloat16, float16, or auto: what is measured fastest here\n"
-            "default: the run's own"
-        ),
+        "help": "float32, bfloat16, float16, or auto: what is measured fastest here\n"
+        "default: the run's own",
     },
     "jit": {
         "action": "store_true",
-        "help": (
-            "let XLA compile what it can, on GPUs: faster steps, minutes before the first, and "
-            "again for every other size of image\ndefault: off (ours)"
-        ),
+        "help": "let XLA compile what it can, on GPUs: faster steps, minutes before the first, and "
+        "again for every other size of image\ndefault: off (ours)",
     },
     "gpu": {
         "metavar": "N,N|-1",
@@ -299,30 +293,24 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "scales": {
         "metavar": "PX,PX,...",
-        "help": (
-            "short sides at which the detector sees the image, each RoI at the one where it is "
-            "nearest to 224 x 224 px; such as 480,576,688,864,1200 (Fast R-CNN, section 5.2)\n"
-            "default: the run's own short side, as for the proposals (section 3.3)"
-        ),
+        "help": "short sides at which the detector sees the image, each RoI at the one where it is "
+        "nearest to 224 x 224 px; such as 480,576,688,864,1200 (Fast R-CNN, section 5.2)\n"
+        "default: the run's own short side, as for the proposals (section 3.3)",
     },
     "stage": {
         "type": int,
         "choices": (2, 4),
         "metavar": "2|4",
-        "help": (
-            "2: the unshared variant, RPN of stage 1 and detector of stage 2, there while stages "
-            "3 and 4 are trained\n"
-            "default: 4, the result; 2 where the run was to stop there (section 3.2)"
-        ),
+        "help": "2: the unshared variant, RPN of stage 1 and detector of stage 2, there while "
+        "stages 3 and 4 are trained\n"
+        "default: 4, the result; 2 where the run was to stop there (section 3.2)",
     },
     "proposals": {
         "nargs": "+",
         "metavar": "FILE",
-        "help": (
-            "classify these boxes, found by the image's name, instead of the RPN's: files of "
-            "python -m keras_frcnn proposals, or .mat files of Selective Search\n"
-            "default: the RPN's; must be given for a run that was trained so"
-        ),
+        "help": "classify these boxes, found by the image's name, instead of the RPN's: files of "
+        "python -m keras_frcnn proposals, or .mat files of Selective Search\n"
+        "default: the RPN's; must be given for a run that was trained so",
     },
     "num_proposals": {
         "type": whole_number(1),
@@ -338,7 +326,7 @@ SHARED: dict[str, dict[str, Any]] = {
 }
 
 
-def add_flags(group, *names: str, **own: Any) -> None:
+def add(group, *names: str, **own: Any) -> None:
     """Adds flags that several commands have.
 
     Args:
@@ -353,7 +341,7 @@ def add_switch(group, flag: str, help: str) -> None:
     group.add_argument(flag, action="store_true", help=help)
 
 
-def add_path_flags(group, *, required: bool = True, help: str = DATA_PATH) -> None:
+def add_path(group, *, required: bool = True, help: str = DATA_PATH) -> None:
     """Where the annotated images are, and in which layout."""
     group.add_argument("-p", "--path", required=required, metavar="PATH", help=help)
     group.add_argument(
@@ -365,10 +353,10 @@ def add_path_flags(group, *, required: bool = True, help: str = DATA_PATH) -> No
         help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
         "default: pascal_voc (lineage)",
     )
-    add_flags(group, "allow_bad")
+    add(group, "allow_bad")
 
 
-def add_training_set_flag(group, flag: str = "--train_set") -> None:
+def add_training_set(group, flag: str = "--train_set") -> None:
     """The image sets to train on."""
     group.add_argument(
         flag,
@@ -379,16 +367,16 @@ def add_training_set_flag(group, flag: str = "--train_set") -> None:
     )
 
 
-def add_filter_flags(group) -> dict[str, argparse.Action]:
+def add_filter(group) -> dict[str, argparse.Action]:
     """The flags of testing and export that say which detections there are, by field."""
     actions = add_fields(group, DetectionFilter)
-    add_flags(group, "num_proposals")
+    add(group, "num_proposals")
     return actions
 
 
-def add_detector_flags(group) -> None:
+def add_detector(group) -> None:
     """Where the detector lies: one of them is given."""
-    add_flags(group, "run")
+    add(group, "run")
     group.add_argument("--saved_model", metavar="DIR", help="an exported model, instead of --run")
     group.add_argument(
         "--onnx",

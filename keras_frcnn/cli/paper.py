@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import data_path, existing_path, make_console, start
-from keras_frcnn.cli.flags import (
-    ORIGINS,
-    HelpfulParser,
-    add_fields,
-    add_flags,
-    add_switch,
-    number,
-    whole_number,
-    with_flags,
-)
 from keras_frcnn.errors import UserError
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.catalogue import EXPERIMENTS, make_sheets, named
-from keras_frcnn.recipes import NETWORKS, PAPER, PRECISIONS, AnchorConfig, DetectorConfig
+from keras_frcnn.recipes import NETWORKS, PAPER, AnchorConfig, DetectorConfig
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.system.files import user_path
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn paper --list
   python -m keras_frcnn paper table2 -p VOCdevkit --out paper
@@ -35,7 +28,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn paper",
         usage="python -m keras_frcnn paper NAME -p VOCDEVKIT --out DIR [flags]\n"
         "       python -m keras_frcnn paper --list",
@@ -51,9 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_experiment(group) -> None:
     group.add_argument("name", nargs="?", metavar="NAME", help="of --list, or all")
-    add_switch(group, "--list", "name the experiments and stop")
+    flags.add_switch(group, "--list", "name the experiments and stop")
     group.add_argument("-p", "--path", metavar="PATH", help="VOCdevkit folder with VOC2007")
-    add_flags(group, "allow_bad")
+    flags.add(group, "allow_bad")
     group.add_argument("--out", metavar="DIR", help="where results, runs and proposals are kept")
     group.add_argument(
         "--run",
@@ -67,65 +60,16 @@ def _add_experiment(group) -> None:
 
 
 def _add_budget(group) -> None:
-    group.add_argument(
-        "--budget",
-        type=number(0, above=True),
-        default=1.0,
-        metavar="FRACTION",
-        help="of the iterations of every training\ndefault: 1, the paper's schedules",
-    )
-    add_flags(
-        group,
-        "images",
-        help="the first N images of every training and test set\ndefault: all",
-    )
-    group.add_argument(
-        "--detect_images",
-        type=whole_number(1),
-        metavar="N",
-        help="of the test images, the first N that detectors are run on, for mAP and figures 1 "
-        "and 3; recall takes all\ndefault: all",
-    )
-    group.add_argument(
-        "--seeds",
-        type=whole_number(1, 100),
-        default=1,
-        metavar="N",
-        help="runs of every system of tables 1 to 3; mean and deviation are shown\n"
-        "default: 1 (the paper has six of one system)",
-    )
-    add_flags(
-        group,
-        "network",
-        help=f"in place of the paper's: {', '.join(NETWORKS)}\ndefault: zf and vgg16 as published",
-    )
-    add_flags(
-        group,
-        "short_side",
-        help="of the input, the long side in proportion\ndefault: 600 (config.py:38)",
-    )
-    add_fields(group, AnchorConfig)
-    group.add_argument(
-        "--learning_rate",
-        type=number(0, above=True),
-        metavar="LR",
-        help="default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
-    )
-    add_fields(group, DetectorConfig, "dropout")
-    add_flags(
-        group, "precision", choices=PRECISIONS, metavar="KIND", help="default: float32 (ours)"
-    )
-    group.add_argument(
-        "--window_stride",
-        type=whole_number(1),
-        default=1,
-        metavar="N",
-        help="dense windows of table 5 at every Nth position\ndefault: 1 (table 5)",
-    )
+    flags.add_fields(group, Budget, "fraction", "images", "detect_images", "seeds", "network")
+    flags.add_fields(group, Budget, "short_side")
+    flags.add_fields(group, AnchorConfig)
+    flags.add_fields(group, Budget, "learning_rate")
+    flags.add_fields(group, DetectorConfig, "dropout")
+    flags.add_fields(group, Budget, "precision", "window_stride")
 
 
 def _add_rest(group) -> None:
-    add_flags(
+    flags.add(
         group,
         "input_weight_path",
         help="ImageNet weights of --network, or of vgg16\ndefault: fetched (vgg16, resnet50)",
@@ -142,18 +86,18 @@ def _add_rest(group) -> None:
         metavar="random",
         help="start every network from random weights\ndefault: ImageNet's (section 3.2)",
     )
-    add_flags(
+    flags.add(
         group,
         "edge_model",
         help="structured forest for EdgeBoxes\ndefault: edges are gradients (ours)",
     )
-    add_flags(
+    flags.add(
         group,
         "workers",
         default=2,
         help="processes and threads for images\ndefault: 2 (ours)",
     )
-    add_flags(group, "gpu")
+    flags.add(group, "gpu")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -209,24 +153,11 @@ def budget_of(arguments: argparse.Namespace, runs: Sequence[RunFolder]) -> Budge
         UserError: flags that are out of range, or no run lies in a folder.
     """
     configs = [run.read_config() for run in runs]
-    base, precision = PAPER, "float32"
+    own: dict[str, Any] = {"dropout": arguments.dropout}
     if configs:
-        base, precision = configs[0].recipe, configs[0].precision
-    anchors = None
-    if arguments.anchor_scales or arguments.anchor_ratios:
-        own = base.anchors if base.anchors.shapes is None else PAPER.anchors
-        anchors = with_flags(own, arguments)
-    return Budget(
-        fraction=arguments.budget,
-        images=arguments.images,
-        detect_images=arguments.detect_images,
-        seeds=arguments.seeds,
-        network=arguments.network,
-        short_side=arguments.short_side,
-        anchors=anchors,
-        learning_rate=arguments.learning_rate,
-        dropout=arguments.dropout,
-        base=base,
-        precision=arguments.precision or precision,
-        window_stride=arguments.window_stride,
-    )
+        own |= {"base": configs[0].recipe, "precision": configs[0].precision}
+    budget = Budget(**{**own, **flags.given_fields(Budget, arguments)})
+    if not (arguments.anchor_scales or arguments.anchor_ratios):
+        return budget
+    anchors = budget.base.anchors if budget.base.anchors.shapes is None else PAPER.anchors
+    return dataclasses.replace(budget, anchors=flags.with_flags(anchors, arguments))

@@ -10,25 +10,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import data_path, output_file, progress_bar, start
-from keras_frcnn.cli.flags import (
-    ORIGINS,
-    HelpfulParser,
-    add_fields,
-    add_flags,
-    add_path_flags,
-    add_switch,
-    add_training_set_flag,
-    whole_number,
-    with_flags,
-)
 from keras_frcnn.cli.inputs import load_dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs.folder import RunFolder
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 The file (HDF5, described in keras_frcnn/proposals/files.py) is what
 train_frcnn.py, test_frcnn.py, evaluate and recall take as --proposals.
 An interrupted command goes on where it stopped.
@@ -47,38 +37,38 @@ _RPN_FLAGS = ("run", "stage", "before_nms", "nms_iou", "min_size", "seed", "gpu"
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn proposals",
         usage="python -m keras_frcnn proposals -p PATH --method NAME --out FILE [flags]",
         description="Compute proposals of all images of some image sets.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("of what, how, where to")
-    add_path_flags(group)
-    add_training_set_flag(group, "--set")
+    flags.add_path(group)
+    flags.add_training_set(group, "--set")
     group.add_argument(
         "--method", required=True, metavar="NAME", choices=METHODS, help=", ".join(METHODS)
     )
     group.add_argument("--out", required=True, metavar="FILE", help="the file to write")
-    add_flags(
+    flags.add(
         group,
         "num_proposals",
         default=2000,
         help="most of an image, the best\ndefault: 2000 (section 4.1)",
     )
-    add_switch(
+    flags.add_switch(
         group,
         "--flips",
         "compute those of the mirror images, too (imdb_from_voc.m:49-64 does)\n"
         "default: off; training mirrors the boxes (imdb.py:102-117)",
     )
     group = parser.add_argument_group("selective-search, edge-boxes")
-    add_flags(
+    flags.add(
         group,
         "workers",
         help="processes; the result does not depend on it\ndefault: the number of cores (ours)",
     )
-    add_flags(
+    flags.add(
         group,
         "edge_model",
         help="structured forest of OpenCV (model.yml.gz) for the edges of edge-boxes\n"
@@ -89,8 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_rpn(group) -> None:
-    add_flags(group, "run")
-    add_flags(
+    flags.add(group, "run")
+    flags.add(
         group,
         "stage",
         choices=(1, 3),
@@ -99,22 +89,24 @@ def _add_rpn(group) -> None:
     )
     group.add_argument(
         "--before_nms",
-        type=whole_number(0),
+        type=flags.whole_number(0),
         metavar="N",
         help="boxes that go into the suppression, 0: all\n"
         "default: 6000 (config.py:160), or --num_proposals where that is more",
     )
-    add_fields(group, ProposalConfig)
-    add_switch(group, "--no-nms", "no suppression: the best N by score (table 1)")
-    add_switch(group, "--no-cls", "no scores: N drawn from all boxes, no suppression (table 1)")
-    add_switch(group, "--no-reg", "the anchors, clipped, instead of boxes (table 1)")
-    add_flags(
+    flags.add_fields(group, ProposalConfig)
+    flags.add_switch(group, "--no-nms", "no suppression: the best N by score (table 1)")
+    flags.add_switch(
+        group, "--no-cls", "no scores: N drawn from all boxes, no suppression (table 1)"
+    )
+    flags.add_switch(group, "--no-reg", "the anchors, clipped, instead of boxes (table 1)")
+    flags.add(
         group,
         "seed",
-        type=whole_number(0, 2**31 - 1),
+        type=flags.whole_number(0, 2**31 - 1),
         help="of the draw of --no-cls\ndefault: 0 (ours)",
     )
-    add_flags(group, "gpu")
+    flags.add(group, "gpu")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -170,14 +162,13 @@ def make_method(arguments: argparse.Namespace):
     Raises:
         UserError: OpenCV is missing, or the run is not finished so far.
     """
-    if arguments.method == "selective-search":
-        from keras_frcnn.proposals.methods import SelectiveSearch
+    most = arguments.num_proposals
+    if arguments.method != "rpn":
+        from keras_frcnn.proposals.methods import EdgeBoxes, SelectiveSearch
 
-        return SelectiveSearch(most=arguments.num_proposals)
-    if arguments.method == "edge-boxes":
-        from keras_frcnn.proposals.methods import EdgeBoxes
-
-        return EdgeBoxes(most=arguments.num_proposals, edge_model=arguments.edge_model)
+        if arguments.method == "edge-boxes":
+            return EdgeBoxes(most=most, edge_model=arguments.edge_model)
+        return SelectiveSearch(most=most)
     from keras_frcnn.proposals.region_proposal_network import (
         Ablation,
         RegionProposalNetwork,
@@ -185,9 +176,8 @@ def make_method(arguments: argparse.Namespace):
     )
 
     model, about = load_rpn(RunFolder(arguments.run), arguments.stage)
-    config = with_flags(model.recipe.test_proposals, arguments).at_most(
-        arguments.num_proposals, arguments.before_nms
-    )
+    config = flags.with_flags(model.recipe.test_proposals, arguments)
+    config = config.at_most(most, arguments.before_nms)
     ablation = Ablation(
         not arguments.no_nms, not arguments.no_cls, not arguments.no_reg, arguments.seed or 0
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import data_path, output_file, start
-from keras_frcnn.cli.flags import ORIGINS, HelpfulParser, add_flags, add_path_flags, numbers
 from keras_frcnn.cli.inputs import load_dataset, load_given
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.system.files import write_text
@@ -25,7 +25,7 @@ IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 NUMBERS = "50,100,300,1000,2000"
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 One proposal covers one object, difficult objects are left out; the average
 recall is over IoU 0.5 to 1. After each value stand the ends of its 95 %
 interval, by bootstrap over the images.
@@ -38,16 +38,16 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn recall",
         usage="python -m keras_frcnn recall -p PATH --proposals FILE [FILE ...] [flags]",
         description="Recall of the best N proposals of each image at several IoU thresholds.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("of what on what")
-    add_path_flags(group)
-    add_flags(group, "set")
-    add_flags(
+    flags.add_path(group)
+    flags.add(group, "set")
+    flags.add(
         group,
         "proposals",
         required=True,
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    counts = numbers(arguments.numbers, int, "--numbers")
+    counts = flags.numbers(arguments.numbers, int, "--numbers")
     out = None if arguments.out is None else output_file(arguments.out, "--out")
     data_path(arguments.path, out)
     console, _ = start("-1")

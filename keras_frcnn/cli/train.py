@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import check_outside, data_path, existing_path, start
 from keras_frcnn.cli.inputs import load_dataset, load_given, usable_precision
 from keras_frcnn.cli.train_flags import (
@@ -27,6 +28,7 @@ from keras_frcnn.runs.folder import RunFolder, latest_run_folder, new_run_folder
 from keras_frcnn.runs.stage_table import FINAL, stage_name
 from keras_frcnn.runs.training_images import copies_in_test_lists
 from keras_frcnn.system.files import user_path
+from keras_frcnn.training.options import TrainingOptions
 
 RUNS = Path("runs")
 
@@ -136,7 +138,6 @@ def train(
 ) -> None:
     """Shows the start screen, trains, says where the result is."""
     from keras_frcnn.data.bad_images import number_left_out
-    from keras_frcnn.training.options import TrainingOptions
     from keras_frcnn.training.session import Origin, display_of, train_run
 
     def on_start(config: RunConfig, shares: tuple[float, float]) -> None:
@@ -152,11 +153,8 @@ def train(
         dataset,
         TrainingOptions(
             initial_weights=initial,
-            feature_cache=arguments.feature_cache,
-            image_cache=arguments.cache,
-            cache_budget=arguments.cache_budget,
             checkpoint_seconds=60 * arguments.checkpoint_minutes,
-            workers=arguments.workers,
+            **flags.given_fields(TrainingOptions, arguments),
         ),
         display_of(config, dataset, console),
         given=given,

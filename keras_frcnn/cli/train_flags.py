@@ -8,20 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
+from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import output_file
-from keras_frcnn.cli.flags import (
-    ORIGINS,
-    HelpfulParser,
-    add_fields,
-    add_flags,
-    add_path_flags,
-    add_switch,
-    add_training_set_flag,
-    number,
-    numbers,
-    whole_number,
-    with_flags,
-)
 from keras_frcnn.data.anchor_files import read_anchors
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import (
@@ -38,6 +26,7 @@ from keras_frcnn.recipes import (
     stages_on,
 )
 from keras_frcnn.runs.config import LARGEST_SEED
+from keras_frcnn.training.options import TrainingOptions
 
 MOST_ITERATIONS = 10**9
 StageNumber = Literal[1, 2, 3, 4]
@@ -48,7 +37,7 @@ the two recipes (all numbers with their sources: keras_frcnn/recipes.py):
   py-faster-rcnn  backgrounds at IoU 0 to 0.5, RPN smooth L1 with sigma 3,
                   also as --mode joint
 
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   train_frcnn.py -p VOCdevkit
   train_frcnn.py -p VOCdevkit --train_set 07+12 --name voc0712
@@ -60,7 +49,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with its groups; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="train_frcnn.py",
         usage="train_frcnn.py -p PATH [flags]",
         description="Train Faster R-CNN by the paper's four alternating steps, or jointly.",
@@ -75,11 +64,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(group) -> None:
-    add_path_flags(
+    flags.add_path(
         group,
         help="VOCdevkit folder (with VOC2007 and/or VOC2012), or the text file of -o simple",
     )
-    add_training_set_flag(group)
+    flags.add_training_set(group)
     group.add_argument(
         "--hf",
         dest="flips",
@@ -93,12 +82,12 @@ def _add_data(group) -> None:
         action="store_false",
         help="see images only as they are\ndefault: off (imdb.py:102-117)",
     )
-    add_fields(group, ImageConfig)
-    add_flags(group, "strict")
+    flags.add_fields(group, ImageConfig)
+    flags.add(group, "strict")
 
 
 def _add_model(group) -> None:
-    add_flags(
+    flags.add(
         group,
         "network",
         default="vgg16",
@@ -113,7 +102,7 @@ def _add_model(group) -> None:
         help="imagenet or random: what to start from without --input_weight_path\n"
         "default: imagenet (section 3.1)",
     )
-    add_flags(
+    flags.add(
         group,
         "input_weight_path",
         help="start from a Keras HDF5 file, a .weights.h5 of this package or a run folder\n"
@@ -125,14 +114,14 @@ def _add_model(group) -> None:
         help="copy the final weights there too, any suffix\n"
         "default: only in the run folder (ours; ./model_frcnn.hdf5 in the lineage)",
     )
-    add_flags(
+    flags.add(
         group,
         "precision",
         default="float32",
         help="of convolutions and fc layers: float32, bfloat16, float16, or auto: what is measured "
         "fastest here; losses and boxes are always float32\ndefault: float32 (Caffe's)",
     )
-    add_fields(group, DetectorConfig, "roi_pooling")
+    flags.add_fields(group, DetectorConfig, "roi_pooling")
 
 
 def _add_schedule(group) -> None:
@@ -175,7 +164,7 @@ def _add_schedule(group) -> None:
     )
     group.add_argument(
         "--num_epochs",
-        type=number(0, above=True),
+        type=flags.number(0, above=True),
         metavar="E",
         help="scale every stage to E passes instead; a pass is every image that the stage sees "
         "once in each orientation\n"
@@ -188,19 +177,19 @@ def _add_schedule(group) -> None:
         "on 07+12: half, on 07++12: 3/5)\n"
         "default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
     )
-    add_fields(group, OptimizerConfig)
+    flags.add_fields(group, OptimizerConfig)
 
 
 def _add_rules(group) -> None:
-    add_fields(group, AnchorConfig)
+    flags.add_fields(group, AnchorConfig)
     group.add_argument(
         "--anchors",
         metavar="FILE",
         help="anchor shapes (JSON) of python -m keras_frcnn anchors, instead of scales and ratios\n"
         "default: none, see --anchor_scales",
     )
-    add_fields(group, RpnConfig)
-    add_fields(group, DetectorConfig, "foreground_iou")
+    flags.add_fields(group, RpnConfig)
+    flags.add_fields(group, DetectorConfig, "foreground_iou")
     group.add_argument(
         "--background_iou",
         metavar="LOW,HIGH",
@@ -208,8 +197,8 @@ def _add_rules(group) -> None:
         "default: 0.1,0.5 (fast_rcnn_config.m:31-32); 0,0.5 with py-faster-rcnn "
         "(faster_rcnn_alt_opt.yml)",
     )
-    add_fields(group, DetectorConfig, "rois_per_step", "dropout")
-    add_fields(group, ProposalConfig, "min_size_image")
+    flags.add_fields(group, DetectorConfig, "rois_per_step", "dropout")
+    flags.add_fields(group, ProposalConfig, "min_size_image")
 
 
 def _add_run(group) -> None:
@@ -227,20 +216,20 @@ def _add_run(group) -> None:
         help="write the configuration (JSON) there too; test_frcnn.py takes it\n"
         "default: only in the run folder (ours; config.pickle in the lineage)",
     )
-    add_switch(
+    flags.add_switch(
         group,
         "--resume",
         "go on where the same command stopped\ndefault: off, a new run (ours)",
     )
-    add_flags(
+    flags.add(
         group,
         "seed",
-        type=whole_number(0, LARGEST_SEED),
+        type=flags.whole_number(0, LARGEST_SEED),
         default=0,
         help="of everything random\ndefault: 0 (ours; config.py:184 has 3)",
     )
-    add_flags(group, "jit", "gpu")
-    add_switch(
+    flags.add(group, "jit", "gpu")
+    flags.add_switch(
         group,
         "--deterministic",
         "repeatable kernels on GPUs too, with --roi_pooling max, as crop's gradient has none "
@@ -248,30 +237,15 @@ def _add_run(group) -> None:
         "so\n"
         "default: off, they are slower and max takes several times crop's time (ours)",
     )
-    caches = {
-        "--feature_cache": "where stages 3 and 4 keep the frozen base's features: memory, disk, "
-        "off\ndefault: auto, memory, else disk, else computed at each step (ours)",
-        "--cache": "where the decoded images are kept, in 8 bits: memory, disk, off\n"
-        "default: auto, memory, else disk, else read at each step (ours)",
-    }
-    for flag, text in caches.items():
-        places = ("auto", "memory", "disk", "off")
-        group.add_argument(flag, metavar="PLACE", choices=places, default="auto", help=text)
-    group.add_argument(
-        "--cache_budget",
-        type=number(0),
-        metavar="GIB",
-        help="most for each of the two\n"
-        "default: half of the free memory, 80%% of the disk that training leaves free (ours)",
-    )
+    flags.add_fields(group, TrainingOptions, "feature_cache", "image_cache", "cache_budget")
     group.add_argument(
         "--checkpoint_minutes",
-        type=number(0, above=True),
+        type=flags.number(0, above=True),
         default=10.0,
         metavar="MIN",
         help="between checkpoints\ndefault: 10 (ours)",
     )
-    add_flags(group, "workers", default=2, help="decoding threads\ndefault: 2 (ours)")
+    flags.add_fields(group, TrainingOptions, "workers")
 
 
 def recipe_from(
@@ -294,7 +268,7 @@ def recipe_from(
         )
     base = RECIPES[arguments.recipe or (PY_FASTER_RCNN.name if joint else "paper")]
     image = image_from(base.image, arguments)
-    recipe = with_flags(dataclasses.replace(base, image=image), arguments)
+    recipe = flags.with_flags(dataclasses.replace(base, image=image), arguments)
     rpn, detector = recipe.rpn, recipe.detector
     if arguments.rpn_box_normaliser is not None:
         rpn = dataclasses.replace(rpn, box_weight=BOX_WEIGHTS[rpn.box_normaliser])
@@ -318,7 +292,7 @@ def image_from(image: ImageConfig, arguments: argparse.Namespace) -> ImageConfig
     """Another size of the input; without a long side of its own it keeps the proportion."""
     if arguments.short_side is not None:
         image = image.with_short_side(arguments.short_side)
-    return with_flags(image, arguments)
+    return flags.with_flags(image, arguments)
 
 
 def _anchors(
@@ -354,11 +328,11 @@ def _scheduled(recipe: Recipe, arguments: argparse.Namespace, passes_of) -> Reci
     if arguments.iterations is not None and arguments.num_epochs is not None:
         raise UserError("--iterations and --num_epochs exclude each other; give one of them.")
     if arguments.iterations is not None:
-        lengths = list(numbers(arguments.iterations, int, "--iterations", len(schedules)))
+        lengths = list(flags.numbers(arguments.iterations, int, "--iterations", len(schedules)))
     elif arguments.num_epochs is not None:
         lengths = [max(1, round(arguments.num_epochs * passes_of(*each))) for each in passes]
     if arguments.learning_rate is not None:
-        rates = list(numbers(arguments.learning_rate, float, "--learning_rate"))
+        rates = list(flags.numbers(arguments.learning_rate, float, "--learning_rate"))
         if len(rates) not in (1, len(schedules)):
             raise UserError(
                 f"--learning_rate takes 1 or {len(schedules)} numbers, not {len(rates)}."
@@ -382,7 +356,7 @@ def stages_from(text: str | None) -> tuple[StageNumber, ...]:
     """
     if text is None:
         return (1, 2, 3, 4)
-    stages = numbers(text, int, "--stages")
+    stages = flags.numbers(text, int, "--stages")
     if stages != tuple(range(1, len(stages) + 1)) or len(stages) > 4:
         raise UserError(f"--stages takes 1, 1,2, 1,2,3 or 1,2,3,4, not {text!r}.")
     return stages
