@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 from collections.abc import Sequence
 
 from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import output_file, progress_bar, start
 from keras_frcnn.errors import UserError, check_installed
 from keras_frcnn.recipes import PRECISIONS
-from keras_frcnn.runs.config import command_line, versions
 from keras_frcnn.system.files import write_text
 
 WORK = ("testing", "training")
@@ -131,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("--compressed is testing: let --work name it, or leave --compressed out.")
     # As training has it; on a GPU determinism refuses the gradient of the default RoI pooling.
     console, device = start(arguments.gpu, deterministic=False)
-    from keras_frcnn.benchmark.plan import Plan, processor
+    from keras_frcnn.benchmark.plan import Plan, machine
     from keras_frcnn.benchmark.plan import measured as measure
     from keras_frcnn.benchmark.report import print_tables, record
     from keras_frcnn.benchmark.setting import Setting
@@ -157,17 +155,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         memory=arguments.memory,
     )
     measured = measure(plan, console.status, functools.partial(progress_bar, console))
+    about = machine(device)
     if out is not None:
-        about = {
-            "command": command_line(),
-            "device": device,
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "versions": versions(),
-        }
         write_text(out, json.dumps({**about, **record(measured)}, indent=2) + "\n")
-    versions_text = ", ".join(f"{name} {text}" for name, text in versions().items())
-    console.print(f"{device}; {processor()}; {versions_text}", soft_wrap=True)
+    versions = ", ".join(f"{name} {text}" for name, text in about["versions"].items())
+    console.print(f"{device}; {about['processor']}; {versions}", soft_wrap=True)
     print_tables(measured, console)
     if out is not None:
         console.print(f"written to {out}", soft_wrap=True)

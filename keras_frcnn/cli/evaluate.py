@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,14 +23,14 @@ from keras_frcnn.cli.inputs import (
 )
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.layouts import LAYOUTS, place_of_layout, write_layouts
+from keras_frcnn.detection.layouts import LAYOUTS, place_of_layout
 from keras_frcnn.detection.voc_files import check_names
 from keras_frcnn.errors import UserError, counted
 from keras_frcnn.evaluation.voc import print_table
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES
 from keras_frcnn.recipes import RECIPES
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.system.files import check_inside, user_path, write_text
+from keras_frcnn.system.files import check_inside, user_path
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.detector import Detector
@@ -195,7 +194,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         references = read_file(arguments.against, whole, dataset, arguments, console)
     if "voc" in layouts_of(arguments):
         check_names(dataset)
-    from keras_frcnn.evaluation.evaluate import evaluate_detections, with_report
+    from keras_frcnn.evaluation.evaluate import evaluate_detections
+    from keras_frcnn.evaluation.outputs import write_evaluation
 
     if detector is None:
         detections = read_file(arguments.detections, whole, dataset, arguments, console)
@@ -209,26 +209,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         part = out / f"detections{suffix}-part.json"
         evaluated = run_detector(arguments, detector, dataset, part, console)
-    record = evaluated.to_json()
+    about: dict[str, Any] = {}
     compared: list[str] = []
     if references is not None:
         from keras_frcnn.evaluation.agreement import compare
 
-        record["against"], compared = compare(evaluated, references, arguments.against)
-    written = [out / f"evaluation{suffix}.json"]
-    write_text(written[0], json.dumps(record, indent=2) + "\n")
-    layouts, found = layouts_of(arguments), evaluated.detections
-    written += write_layouts(layouts, out, evaluated.dataset, found, suffix)
-    if arguments.report:
-        score = SHOWN_SCORE if arguments.score_thresh is None else arguments.score_thresh
-        folder = out / f"report{suffix}"
-        with_report(evaluated, folder, score)
-        written.append(folder / "report.html")
-    if whole.problems:
-        from keras_frcnn.data.checks import report_text
-
-        written.append(out / f"evaluation_data{suffix}.txt")
-        write_text(written[-1], report_text(whole.problems))
+        about["against"], compared = compare(evaluated, references, arguments.against)
+    score = SHOWN_SCORE if arguments.score_thresh is None else arguments.score_thresh
+    written = write_evaluation(
+        evaluated,
+        out,
+        suffix=suffix,
+        layouts=layouts_of(arguments),
+        report_score=score if arguments.report else None,
+        problems=whole.problems,
+        about=about,
+    )
     # Last: a terminal may be gone, and all that can be kept is.
     print_table(evaluated.voc, console)
     for sentence in compared:
