@@ -1,6 +1,6 @@
 """Detect objects in images; see ``python test_frcnn.py --help``."""
 
-from keras_frcnn.cli.test import entry_point
+from keras_frcnn.__main__ import main
 
 if __name__ == "__main__":
-    raise SystemExit(entry_point())
+    raise SystemExit(main("test"))

@@ -1,6 +1,6 @@
 """Train Faster R-CNN; see ``python train_frcnn.py --help``."""
 
-from keras_frcnn.cli.train import entry_point
+from keras_frcnn.__main__ import main
 
 if __name__ == "__main__":
-    raise SystemExit(entry_point())
+    raise SystemExit(main("train"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
-from keras_frcnn.cli.common import as_called, run_main
 from keras_frcnn.errors import UserError
 
 COMMANDS = {
@@ -38,22 +39,37 @@ def usage() -> str:
     )
 
 
-def main() -> int:
-    """Runs the command named first; returns the exit code."""
-    return run_main(_run)
+def main(command: str | None = None) -> int:
+    """Runs a command and returns its exit code.
+
+    Args:
+        command: its name; default: the first word of the command line.
+    """
+    try:
+        from keras_frcnn.cli.common import run_main
+    except KeyboardInterrupt:  # nobody answers Ctrl-C before it is there
+        print("SIGINT received: stopped.", file=sys.stderr)
+        return 130
+    return run_main(_run if command is None else partial(_run_command, command))
 
 
 def _run(words: Sequence[str]) -> None:
-    """A command starts TensorFlow only after its flags are understood: help needs no seconds."""
     name = words[0] if words else ""
     if name in ("-h", "--help"):
+        from keras_frcnn.cli.common import as_called
+
         print(as_called(usage()))
         return
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(COMMANDS)}."
         raise UserError(f"{f'unknown command {name!r}' if name else 'no command'}. {hint}")
-    import_module(f"keras_frcnn.cli.{name}").main(words[1:])
+    _run_command(name, words[1:])
+
+
+def _run_command(name: str, words: Sequence[str]) -> None:
+    """A command starts TensorFlow only after its flags are understood: help needs no seconds."""
+    import_module(f"keras_frcnn.cli.{name}").main(words)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ iterations  solver iterations; one iteration sees ``images_per_step`` images.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
@@ -45,6 +46,8 @@ NETWORKS = get_args(Network)
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS = get_args(Precision)
 BoxNormaliser = Literal["positions", "sampled"]
+# Footnote 3: the normaliser and the weight that balances the two losses go together.
+BOX_WEIGHTS: dict[str, float] = {"positions": 10.0, "sampled": 1.0}
 # Footnote 2: a two-class softmax, or one logistic output an anchor.
 Objectness = Literal["softmax", "logistic"]
 Rank = Annotated[int, Range(1, 100_000)]
@@ -65,6 +68,14 @@ class ImageConfig(Settings):
     )
     # ML subtracts a mean-image file that is lost; these are the VGG means (R, G, B).
     pixel_means_rgb: tuple[Pixel, Pixel, Pixel] = (123.68, 116.779, 103.939)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.long_side < self.short_side:
+            raise UserError(
+                f"`image.long_side` {self.long_side} must not be below the short side "
+                f"{self.short_side}."
+            )
 
     def with_short_side(self, short_side: int) -> ImageConfig:
         """Another size of the input, the long side in proportion."""
@@ -158,6 +169,11 @@ class RpnConfig(Settings):
         "{} (footnote 2, stage1_rpn_train.pt:450-458)",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.negative_iou > self.positive_iou:
+            raise UserError("`rpn.negative_iou` must not exceed `rpn.positive_iou`.")
+
 
 @dataclass(frozen=True)
 class ProposalConfig(Settings):
@@ -174,6 +190,19 @@ class ProposalConfig(Settings):
         "smallest side of a proposal in pixels of the original image",
         "{} (config.py:118)",
     )
+
+    def at_most(self, number: int, before_nms: int | None = None) -> ProposalConfig:
+        """The best so many proposals of an image.
+
+        Args:
+            before_nms: boxes that go into the suppression, 0: all; default: as many as now, or
+                ``number`` where that is more.
+        """
+        if before_nms is not None:
+            before = before_nms or None
+        else:
+            before = None if self.before_nms is None else max(self.before_nms, number)
+        return dataclasses.replace(self, before_nms=before, after_nms=number)
 
 
 @dataclass(frozen=True)
@@ -213,6 +242,22 @@ class DetectorConfig(Settings):
         """Whether images without objects give no RoI: all theirs have IoU 0."""
         return self.background_iou_low > 0
 
+    def check_rois(self, number: int, images: int) -> None:
+        """Makes sure that the RoIs of a step can be shared out to its images.
+
+        Of fewer none would be foreground, and objects never learnt.
+
+        Raises:
+            UserError: they cannot.
+        """
+        least = images * math.ceil(0.5 / self.foreground_fraction)
+        if number % images or number < least:
+            several = f" and a multiple of {images}, its images" if images > 1 else ""
+            raise UserError(
+                f"`detector.rois_per_step` {number} must be at least {least}{several}: a share of "
+                f"{self.foreground_fraction:g} of an image's RoIs is foreground."
+            )
+
 
 @dataclass(frozen=True)
 class Compression(Settings):
@@ -242,6 +287,9 @@ class StageSchedule(Settings):
         """Another length with the drop at the same fraction."""
         drop_at = round(iterations * self.drop_at / self.iterations)
         return dataclasses.replace(self, iterations=iterations, drop_at=drop_at)
+
+
+FourSchedules = tuple[StageSchedule, StageSchedule, StageSchedule, StageSchedule]
 
 
 @dataclass(frozen=True)
@@ -298,7 +346,7 @@ class Recipe(Settings):
     test_proposals: ProposalConfig = ProposalConfig(before_nms=6000, after_nms=300)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    stages: tuple[StageSchedule, StageSchedule, StageSchedule, StageSchedule] = (
+    stages: FourSchedules = (
         StageSchedule(80_000, 60_000),  # stage1_rpn_solver60k80k.pt
         StageSchedule(40_000, 30_000),  # stage1_fast_rcnn_solver30k40k.pt
         StageSchedule(80_000, 60_000),
@@ -314,6 +362,32 @@ class Recipe(Settings):
     # The devkit matches at IoU >= 0.5, PY's evaluator at > 0.5.
     evaluation_strictly_greater: bool = False
 
+    def schedules(self, mode: str) -> tuple[StageSchedule, ...]:
+        """Of what a mode of :class:`keras_frcnn.runs.config.RunConfig` trains, in order."""
+        if mode == "joint":
+            return (self.joint,)
+        return self.stages[1:2] if mode == "fast-rcnn" else self.stages
+
+    def with_schedules(self, mode: str, schedules: Sequence[StageSchedule]) -> Recipe:
+        """With others in place of :meth:`schedules`."""
+        if mode == "joint":
+            return dataclasses.replace(self, joint=schedules[0])
+        first, second, third, fourth = self.stages
+        if mode == "fast-rcnn":
+            (second,) = schedules
+        else:
+            first, second, third, fourth = schedules
+        return dataclasses.replace(self, stages=(first, second, third, fourth))
+
+    def passes(self, mode: str) -> tuple[tuple[int, bool], ...]:
+        """Of each of :meth:`schedules` the images of a step, and whether it needs their objects."""
+        if mode == "joint":
+            return ((self.joint_images_per_step, False),)
+        detector = (self.detector.images_per_step, self.detector.needs_objects)
+        if mode == "fast-rcnn":
+            return (detector,)
+        return ((self.rpn.images_per_step, False), detector) * 2
+
 
 # On the larger training sets of section 4 the detector, and it alone, is trained for longer.
 DETECTOR_SCHEDULES = {
@@ -328,7 +402,7 @@ DETECTOR_SCHEDULES = {
 }
 
 
-def stages_on(recipe: Recipe, sets: Iterable[str]) -> tuple[StageSchedule, ...]:
+def stages_on(recipe: Recipe, sets: Iterable[str]) -> FourSchedules:
     """The four schedules of a recipe on image sets such as ``2007:trainval`` (recipe 4.1)."""
     detector = DETECTOR_SCHEDULES.get(frozenset(sets))
     if detector is None:

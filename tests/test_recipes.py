@@ -20,7 +20,11 @@ from keras_frcnn.recipes import (
     RECIPES,
     AnchorConfig,
     DetectionFilter,
+    DetectorConfig,
+    ImageConfig,
+    ProposalConfig,
     Recipe,
+    RpnConfig,
     StageSchedule,
     stages_on,
 )
@@ -197,3 +201,66 @@ def test_schedules_of_the_larger_sets():
         stages = stages_on(PAPER, sets)
         assert [(s.iterations, s.drop_at) for s in stages] == [rpn, detector, rpn, detector]
         assert {s.learning_rate for s in stages} == {0.001}
+
+
+def test_values_that_do_not_go_together_are_refused():
+    with pytest.raises(UserError, match="`image.long_side` 300 must not be below the short side 6"):
+        ImageConfig(long_side=300)
+    with pytest.raises(UserError, match="`rpn.negative_iou` must not exceed `rpn.positive_iou`"):
+        RpnConfig(positive_iou=0.2)
+    assert RpnConfig(positive_iou=0.3).negative_iou == 0.3
+    assert ImageConfig(600, 600).long_side == 600
+
+
+@pytest.mark.parametrize(
+    ("number", "images", "words"),
+    [
+        (3, 1, None),
+        (2, 1, None),
+        (1, 1, "1 must be at least 2: a share of 0.25"),
+        (2, 2, "2 must be at least 4 and a multiple of 2, its images"),
+        (5, 2, "5 must be at least 4 and a multiple of 2"),
+        (6, 2, None),
+    ],
+)
+def test_every_image_has_a_foreground_roi(number, images, words):
+    """A quarter of 2 RoIs is rounded to one, that of 1 to none."""
+    if words is None:
+        DetectorConfig().check_rois(number, images)
+    else:
+        with pytest.raises(UserError, match=f"`detector.rois_per_step` {words}"):
+            DetectorConfig().check_rois(number, images)
+
+
+@pytest.mark.parametrize(
+    ("own", "number", "asked", "before"),
+    [
+        (6000, 300, None, 6000),
+        (6000, 8000, None, 8000),
+        (6000, 300, 400, 400),
+        (6000, 300, 0, None),
+        (None, 300, None, None),
+    ],
+)
+def test_as_many_proposals_as_asked_for_go_into_the_suppression(own, number, asked, before):
+    config = ProposalConfig(before_nms=own).at_most(number, asked)
+    assert (config.before_nms, config.after_nms) == (before, number)
+
+
+def test_each_mode_has_its_schedules():
+    four = [StageSchedule(count, 0) for count in (1, 2, 3, 4)]
+    joint, alone = StageSchedule(5, 0), StageSchedule(6, 0)
+    recipe = PAPER.with_schedules("alternating", four).with_schedules("joint", [joint])
+    assert recipe.schedules("alternating") == tuple(four)
+    assert recipe.schedules("joint") == (joint,)
+    assert recipe.schedules("fast-rcnn") == (four[1],)
+    recipe = recipe.with_schedules("fast-rcnn", [alone])
+    assert [stage.iterations for stage in recipe.stages] == [1, 6, 3, 4]
+
+
+def test_what_a_pass_of_each_stage_is():
+    """The paper's background rule gives no RoI without objects; PY's does."""
+    assert PAPER.passes("alternating") == ((1, False), (2, True), (1, False), (2, True))
+    assert PAPER.passes("fast-rcnn") == ((2, True),)
+    assert PY_FASTER_RCNN.passes("fast-rcnn") == ((2, False),)
+    assert PY_FASTER_RCNN.passes("joint") == ((2, False),)

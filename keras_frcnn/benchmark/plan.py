@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,6 +18,7 @@ from keras_frcnn.benchmark.setting import Setting, random_model
 from keras_frcnn.benchmark.testing import Part, parts_of_testing
 from keras_frcnn.benchmark.training import parts_of_training
 from keras_frcnn.recipes import PRECISIONS, Compression
+from keras_frcnn.runs.config import command_line, versions
 from keras_frcnn.system.timing import in_turns
 
 # Memory is that of the whole work, not of a part of it.
@@ -105,6 +108,17 @@ def _parts(plan: Plan) -> dict[str, Part]:
             found = parts_of_testing(model, ("fc", "bare", "whole"))
             parts |= {f"{precision}+{COMPRESSED}/{name}": part for name, part in found.items()}
     return parts
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the figures depend on beside the plan: the command, the machine, the versions."""
+    return {
+        "command": command_line(),
+        "device": device,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "versions": versions(),
+    }
 
 
 def processor() -> str:

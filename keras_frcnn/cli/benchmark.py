@@ -5,22 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 from collections.abc import Sequence
 
-from keras_frcnn.cli.common import (
-    HelpfulParser,
-    make_console,
-    output_file,
-    progress_bar,
-    some_of,
-    whole_number,
-)
-from keras_frcnn.cli.shared_flags import add_flags
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import output_file, progress_bar, start
 from keras_frcnn.errors import UserError, check_installed
 from keras_frcnn.recipes import PRECISIONS
-from keras_frcnn.runs.config import command_line, versions
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import write_text
 
 WORK = ("testing", "training")
@@ -41,7 +31,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with its defaults."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn benchmark",
         usage="python -m keras_frcnn benchmark [flags]",
         description="Time every part of testing and training on random images and weights.",
@@ -50,45 +40,34 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("what to time")
     group.add_argument(
         "--work",
-        type=some_of(WORK),
+        type=flags.some_of(WORK),
         default=WORK,
         metavar="KINDS",
         help="testing, training or both with a comma\ndefault: both",
     )
-    group.add_argument(
-        "--network",
-        choices=("vgg16", "zf", "resnet50", "tiny"),
+    flags.add(
+        group,
+        "network",
         default="vgg16",
-        metavar="NAME",
         help="vgg16, zf, resnet50, tiny\ndefault: vgg16",
     )
     group.add_argument(
         "--precision",
-        type=some_of(PRECISIONS),
+        type=flags.some_of(PRECISIONS),
         default=("float32",),
         metavar="TYPES",
         help="float32, bfloat16, float16, several with commas\ndefault: float32",
     )
-    group.add_argument(
-        "--short_side",
-        type=whole_number(32),
-        default=600,
-        metavar="PX",
-        help="height of the input\ndefault: 600",
-    )
+    flags.add(group, "short_side", default=600, help="height of the input\ndefault: 600")
     group.add_argument(
         "--long_side",
-        type=whole_number(32),
+        type=flags.whole_number(32),
         default=800,
         metavar="PX",
         help="its width\ndefault: 800",
     )
-    group.add_argument(
-        "--num_proposals",
-        type=whole_number(1),
-        default=300,
-        metavar="N",
-        help="proposals of an image in testing\ndefault: 300",
+    flags.add(
+        group, "num_proposals", default=300, help="proposals of an image in testing\ndefault: 300"
     )
     group.add_argument(
         "--roi_pooling",
@@ -97,15 +76,15 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KIND",
         help="crop, max, align\ndefault: crop",
     )
-    group.add_argument(
+    flags.add_switch(
+        group,
         "--compressed",
-        action="store_true",
-        help="testing with fc6 and fc7 as truncated SVD (1024, 256), too\ndefault: off",
+        "testing with fc6 and fc7 as truncated SVD (1024, 256), too\ndefault: off",
     )
-    group.add_argument(
+    flags.add_switch(
+        group,
         "--onnx",
-        action="store_true",
-        help="testing by onnxruntime, too: the network as an ONNX file, float32 and int8; needs "
+        "testing by onnxruntime, too: the network as an ONNX file, float32 and int8; needs "
         "the extra onnx\ndefault: off",
     )
     group.add_argument(
@@ -117,18 +96,18 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("how")
     group.add_argument(
         "--repetitions",
-        type=whole_number(1),
+        type=flags.whole_number(1),
         default=5,
         metavar="N",
         help="measured rounds, after two that are not\ndefault: 5",
     )
-    group.add_argument(
+    flags.add_switch(
+        group,
         "--memory",
-        action="store_true",
-        help="peak memory of testing and of the steps, each in a process of its own\ndefault: off",
+        "peak memory of testing and of the steps, each in a process of its own\ndefault: off",
     )
     group.add_argument("--out", metavar="FILE", help="write everything as JSON\ndefault: none")
-    add_flags(group, "gpu")
+    flags.add(group, "gpu")
     return parser
 
 
@@ -148,11 +127,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_installed("ONNX files", ["onnx", "onnxruntime", "tf2onnx"], "onnx")
     if arguments.compressed and "testing" not in arguments.work:
         raise UserError("--compressed is testing: let --work name it, or leave --compressed out.")
-    console = make_console()
-    quiet_tensorflow()
     # As training has it; on a GPU determinism refuses the gradient of the default RoI pooling.
-    device = choose_devices(arguments.gpu, deterministic=False)
-    from keras_frcnn.benchmark.plan import Plan, processor
+    console, device = start(arguments.gpu, deterministic=False)
+    from keras_frcnn.benchmark.plan import Plan, machine
     from keras_frcnn.benchmark.plan import measured as measure
     from keras_frcnn.benchmark.report import print_tables, record
     from keras_frcnn.benchmark.setting import Setting
@@ -178,17 +155,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         memory=arguments.memory,
     )
     measured = measure(plan, console.status, functools.partial(progress_bar, console))
+    about = machine(device)
     if out is not None:
-        about = {
-            "command": command_line(),
-            "device": device,
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "versions": versions(),
-        }
         write_text(out, json.dumps({**about, **record(measured)}, indent=2) + "\n")
-    versions_text = ", ".join(f"{name} {text}" for name, text in versions().items())
-    console.print(f"{device}; {processor()}; {versions_text}", soft_wrap=True)
+    versions = ", ".join(f"{name} {text}" for name, text in about["versions"].items())
+    console.print(f"{device}; {about['processor']}; {versions}", soft_wrap=True)
     print_tables(measured, console)
     if out is not None:
         console.print(f"written to {out}", soft_wrap=True)

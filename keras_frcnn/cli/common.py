@@ -1,17 +1,12 @@
-"""What the command lines share: errors, flags and their help, devices, TensorFlow's start."""
+"""How a command runs: its errors, signals, paths and screen, and the start of TensorFlow."""
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import errno
-import math
 import os
 import re
-import shutil
 import sys
 import tempfile
-import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +18,7 @@ from rich.text import Text
 
 from keras_frcnn.errors import UserError, reason_of, shown
 from keras_frcnn.recipes import PAPER
+from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import user_path
 from keras_frcnn.system.screen import lasting_screen
 from keras_frcnn.system.settings import flags_of
@@ -47,109 +43,9 @@ _FLAGS = {name: flag.option for name, flag in flags_of(PAPER)} | {
 _FIELD = re.compile(r"`([a-z_.]+)`")
 # Of every command: shows where an error came from.
 TRACEBACK_FLAG = "--traceback"
-_HELP_WIDTH = 100
-_HELP_COLUMN = 28
-
-# Where the lines of other people's code that the help of the flags cites are found.
-ORIGINS = """\
-origins of the defaults:
-  *.py, *.pt      rbgirshick/py-faster-rcnn @781a917, the Python code
-  *.m             ShaoqingRen/faster_rcnn @49ad099, the MATLAB code of the paper
-  section         of the paper, arXiv:1506.01497
-  lineage         yhenon/keras-frcnn and its forks
-  ours            a choice of this package, as defaults without an origin are
-"""
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Every flag with its value once, line breaks of the help text kept, at most 100 columns."""
-
-    def __init__(self, prog: str):
-        width = min(shutil.get_terminal_size().columns, _HELP_WIDTH) - 2
-        super().__init__(prog, max_help_position=_HELP_COLUMN, width=width)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        value = self._format_args(action, self._get_default_metavar_for_optional(action))
-        return f"{', '.join(action.option_strings)} {value}"
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return [line for part in text.splitlines() for line in textwrap.wrap(part, width)]
-
-
-class HelpfulParser(argparse.ArgumentParser):
-    """Suggests the nearest flag where one is misspelt; all errors are :class:`UserError`."""
-
-    def __init__(self, *args, **kwargs):
-        kwargs.setdefault("formatter_class", HelpFormatter)
-        for name in ("prog", "usage", "epilog"):
-            if name in kwargs:
-                kwargs[name] = as_called(kwargs[name])
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-        # Taken by run_main, which has to know it where the parser itself fails.
-        self.add_argument(
-            TRACEBACK_FLAG, action="store_true", help="show where an error came from, for a report"
-        )
-
-    def parse_args(self, args=None, namespace=None):
-        values, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unknown argument {unknown[0]!r}.{self._hint(unknown[0])}")
-        return values
-
-    def _hint(self, unknown: str) -> str:
-        known = [option for action in self._actions for option in action.option_strings]
-        near = difflib.get_close_matches(unknown.split("=")[0], known, n=1)
-        return f" Did you mean {near[0]}?" if near else " See --help."
-
-    def error(self, message: str):
-        """Raises.
-
-        Raises:
-            UserError: always, with the message of argparse.
-        """
-        raise UserError(f"{self.prog}: {message}")
-
-
-def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A type of flags: whole numbers from ``least`` to ``most``."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or value < least or (most is not None and value > most):
-            limits = f"from {least} up" if most is None else f"from {least} to {most}"
-            raise argparse.ArgumentTypeError(f"expected a whole number {limits}, not {text!r}")
-        return value
-
-    return parse
-
-
-def number(least: float, most: float | None = None, *, above: bool = False) -> Callable:
-    """A type of flags: finite numbers from ``least`` (or ``above`` it) to ``most``."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        low = value > least if above else value >= least
-        if not (low and math.isfinite(value) and (most is None or value <= most)):
-            limits = f"above {least:g}" if above else f"from {least:g}"
-            limits += " up" if most is None and not above else ""
-            limits += "" if most is None else f" to {most:g}"
-            raise argparse.ArgumentTypeError(f"expected a number {limits}, not {text!r}")
-        return value
-
-    return parse
-
-
-def run_main(
-    main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None
-) -> int:
+def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Runs a command: whatever happens is one sentence, never a traceback.
 
     Returns:
@@ -253,6 +149,23 @@ def check_outside(target: Path, data: Path, what: str) -> None:
         )
 
 
+def data_path(text: str, *targets: Path | None, what: str = "--out") -> Path:
+    """The path of the data; nothing will be written into them.
+
+    Args:
+        targets: what is to be written, where it is.
+        what: the flag of the targets, or what they are.
+
+    Raises:
+        UserError: it does not exist, or a target lies in it.
+    """
+    path = existing_path(text, "The data path")
+    for target in targets:
+        if target is not None:
+            check_outside(target, path, what)
+    return path
+
+
 def output_file(text: str, flag: str) -> Path:
     """A file that can be written later; asked before hours of work, nothing is written yet.
 
@@ -266,25 +179,6 @@ def output_file(text: str, flag: str) -> Path:
     if not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
         raise UserError(f"{flag} {text} cannot be written: check the permissions of {above}.")
     return path
-
-
-def numbers(text: str, kind: type, flag: str, count: int | None = None) -> tuple:
-    """Parses ``"1,2,3"``.
-
-    Raises:
-        UserError: not numbers, not positive and finite, or not as many as ``count``.
-    """
-    what = "whole numbers" if kind is int else "numbers"
-    try:
-        values = tuple(kind(part) for part in text.replace(" ", "").split(","))
-    except ValueError as error:
-        raise UserError(f"{flag} takes {what} separated by commas, not {text!r}.") from error
-    if count is not None and len(values) != count:
-        expected = "one number" if count == 1 else f"{count} {what} separated by commas"
-        raise UserError(f"{flag} takes {expected}, not {text!r}.")
-    if not all(0 < value < math.inf for value in values):
-        raise UserError(f"{flag} takes {what} above 0, not {text!r}.")
-    return values
 
 
 @contextmanager
@@ -311,19 +205,20 @@ def progress_bar(
         yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
 
-def some_of(known: Sequence[str], *, or_none: bool = False) -> Callable[[str], tuple[str, ...]]:
-    """A type of flags: some of the known words with commas, or ``none``."""
+def start(
+    gpu: str | None, *, deterministic: bool = False, jit: bool = False
+) -> tuple[Console, str]:
+    """Starts TensorFlow on the chosen devices, when all that is known without it is checked.
 
-    def parse(text: str) -> tuple[str, ...]:
-        chosen = tuple(dict.fromkeys(text.split(",")))
-        if or_none and chosen == ("none",):
-            return ()
-        if not set(chosen) <= set(known):
-            expected = f"{', '.join(known)}, several with commas{', or none' if or_none else ''}"
-            raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
-        return chosen
+    Returns:
+        The console of the command, and the description of the devices.
 
-    return parse
+    Raises:
+        UserError: as :func:`keras_frcnn.system.devices.choose_devices`.
+    """
+    console = make_console()
+    quiet_tensorflow()
+    return console, choose_devices(gpu, deterministic, jit=jit)
 
 
 class _PlainConsole(Console):

@@ -11,30 +11,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
-)
-from keras_frcnn.cli.data import first_images, load_test_data, passes_of
-from keras_frcnn.cli.fields import add_fields, with_flags
-from keras_frcnn.cli.shared_flags import DATA_PATH, add_flags, add_path_flags
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import data_path, start
+from keras_frcnn.cli.inputs import first_images, load_test_data, passes_of
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import Compression
 from keras_frcnn.runs.config import command_line
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.training_images import check_not_trained_on
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import write_text
 
 ROIS = 300
 DATA_FLAGS = ("set", "images", "allow_bad")
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn compress --run runs/vgg16 --fc6 1024 --fc7 256
   python -m keras_frcnn compress --run runs/vgg16 --out runs/vgg16-svd \\
@@ -44,27 +36,27 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn compress",
         usage="python -m keras_frcnn compress --run DIR [flags]",
         description="Split fc6 and fc7 of a run into two smaller layers each, by truncated SVD.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("from where to where")
-    group.add_argument("--run", required=True, metavar="DIR", help="run folder of train_frcnn.py")
+    flags.add(group, "run", required=True)
     group.add_argument(
         "--out", metavar="DIR", help="new run folder\ndefault: RUN-svd beside the run (ours)"
     )
-    add_fields(group, Compression)
+    flags.add_fields(group, Compression)
     group = parser.add_argument_group("what to compare both on")
-    add_path_flags(
+    flags.add_path(
         group,
         required=False,
-        help=f"{DATA_PATH}: mAP before and after\ndefault: only the times are compared",
+        help=f"{flags.DATA_PATH}: mAP before and after\ndefault: only the times are compared",
     )
-    add_flags(group, "set", "images")
+    flags.add(group, "set", "images")
     group = parser.add_argument_group("machine")
-    add_flags(group, "gpu")
+    flags.add(group, "gpu")
     return parser
 
 
@@ -75,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    ranks = with_flags(Compression(), arguments)
+    ranks = flags.with_flags(Compression(), arguments)
     run = RunFolder(arguments.run)
     if arguments.out is None:
         unnamed = run.path.name in ("", "..")  # the working folder, or one above it
@@ -83,10 +75,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = RunFolder(arguments.out)
     run.read_config()
     out.check_unused("give another --out")
-    console = make_console()
-    data = read_data(arguments, run, out, console)
-    quiet_tensorflow()
-    choose_devices(arguments.gpu, deterministic=False)
+    check_data_flags(arguments, run, out)
+    console, _ = start(arguments.gpu)
+    data = None
+    if arguments.path is not None:
+        # Both are evaluated on them after all work: a mistake in the data is told before it.
+        whole = load_test_data(arguments, run.read_config().class_names, console)
+        data = first_images(whole, arguments.images)
+        check_not_trained_on(run.training_images_file, data)
     from keras_frcnn.runs.compress import compress_run, head_parameters, region_seconds
 
     with console.status("singular value decomposition ..."):
@@ -110,16 +106,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.print(f"the compressed run is in {out.path}", soft_wrap=True)
 
 
-def read_data(
-    arguments: argparse.Namespace, run: RunFolder, out: RunFolder, console: Console
-) -> Dataset | None:
-    """Reads the data that both runs are compared on, so that a mistake is told before all work.
-
-    Returns:
-        The images; None without ``-p``.
+def check_data_flags(arguments: argparse.Namespace, run: RunFolder, out: RunFolder) -> None:
+    """Refuses data that both runs cannot be compared on, and flags of data without any.
 
     Raises:
-        UserError: as ``evaluate``, or flags of data without any.
+        UserError: see above.
     """
     if arguments.path is None:
         for flag in DATA_FLAGS:
@@ -127,19 +118,13 @@ def read_data(
                 raise UserError(f"--{flag} belongs to -p, the data to compare both runs on.")
         if arguments.parser != "pascal_voc":
             raise UserError("-o belongs to -p, the data to compare both runs on.")
-        return None
-    path = existing_path(arguments.path, "The data path")
-    check_outside(out.path, path, "--out")
-    config = run.read_config()
-    if config.mode == "fast-rcnn":
+        return
+    data_path(arguments.path, out.path)
+    if run.read_config().mode == "fast-rcnn":
         raise UserError(
             f"{run.path} was trained on given proposals: compress it without -p, and compare both "
             "runs by evaluate --proposals FILE."
         )
-    whole = load_test_data(arguments, config.class_names, console)
-    dataset = first_images(whole, arguments.images)
-    check_not_trained_on(run.training_images_file, dataset)
-    return dataset
 
 
 def mean_precisions(run: Path, dataset: Dataset, console: Console) -> dict[str, Any]:

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
-    number,
-    some_of,
-    whole_number,
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import data_path, existing_path, start
+from keras_frcnn.cli.inputs import (
+    first_images,
+    load_detector,
+    load_given,
+    load_test_data,
+    passes_of,
+    place_of,
 )
-from keras_frcnn.cli.data import first_images, load_test_data, passes_of
-from keras_frcnn.cli.detectors import add_detector_flags, load_detector, place_of
-from keras_frcnn.cli.given import given_source, load_given
-from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, short_sides
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.layouts import LAYOUTS, place_of_layout
 from keras_frcnn.detection.voc_files import check_names
 from keras_frcnn.errors import UserError, counted
 from keras_frcnn.evaluation.voc import print_table
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES
-from keras_frcnn.recipes import RECIPES, DetectionFilter
+from keras_frcnn.recipes import RECIPES
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
-from keras_frcnn.system.files import check_inside, user_path, write_text
+from keras_frcnn.system.files import check_inside, user_path
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.detector import Detector
@@ -43,10 +38,11 @@ if TYPE_CHECKING:
 
 
 SHOWN_SCORE = 0.5
-WRITABLE = ("json", "voc", "coco")
+# How a detector works, which detections in a file no longer depend on.
+OF_DETECTORS = ("stage", "num_proposals", "proposals", "scales", "filter", "precision")
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --report
   python -m keras_frcnn evaluate --run runs/vgg16 -p VOCdevkit --stage 2
@@ -61,7 +57,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn evaluate",
         usage="python -m keras_frcnn evaluate -p PATH --run DIR [flags]\n"
         "       python -m keras_frcnn evaluate -p PATH --saved_model DIR [flags]\n"
@@ -77,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_what(group) -> None:
-    add_detector_flags(group)
+    flags.add_detector(group)
     group.add_argument(
         "--detections",
         metavar="FILE",
@@ -98,8 +94,8 @@ def _add_what(group) -> None:
         help="run folder whose classes --detections has, where the data lack objects of some\n"
         "default: the classes of the data (ours)",
     )
-    add_path_flags(group)
-    add_flags(group, "set")
+    flags.add_path(group)
+    flags.add(group, "set")
     group.add_argument(
         "--out",
         metavar="DIR",
@@ -109,15 +105,14 @@ def _add_what(group) -> None:
 
 
 def _add_how(group) -> None:
-    add_flags(group, "stage", "proposals")
-    group.add_argument(
-        "--num_proposals",
-        type=whole_number(1),
-        metavar="N",
+    flags.add(group, "stage", "proposals")
+    flags.add(
+        group,
+        "num_proposals",
         help="proposals of an image\n"
         "default: 300 (config.py:162); the best 2000 of --proposals (section 4.1)",
     )
-    add_flags(group, "scales")
+    flags.add(group, "scales")
     group.add_argument(
         "--filter",
         choices=tuple(RECIPES),
@@ -129,25 +124,25 @@ def _add_how(group) -> None:
     )
     group.add_argument(
         "--iou",
-        type=number(0, 1, above=True),
+        type=flags.number(0, 1, above=True),
         default=0.5,
         metavar="IOU",
         help="least IoU of a true positive\ndefault: 0.5 (VOCevaldet.m of the devkit)",
     )
-    add_flags(group, "images", "strict", "precision", "gpu")
+    flags.add(group, "images", "strict", "precision", "gpu")
 
 
 def _add_outputs(group) -> None:
-    group.add_argument(
+    flags.add_switch(
+        group,
         "--report",
-        action="store_true",
-        help="report/: report.html (one file, opens anywhere) with precision-recall curves, "
+        "report/: report.html (one file, opens anywhere) with precision-recall curves, "
         "confusion matrix, the worst images of each class, and the figures as PNG and CSV\n"
         "default: off (ours)",
     )
     group.add_argument(
         "--score_thresh",
-        type=number(-math.inf),
+        type=flags.number(-math.inf),
         metavar="SCORE",
         help="lowest score in the confusion matrix and the pictures of the report\n"
         f"default: {SHOWN_SCORE}, above which no other class of a box has a higher one (ours)",
@@ -159,61 +154,18 @@ def _add_outputs(group) -> None:
         "many of those from score 0.3 have a partner among the evaluated, and the AP of all "
         "classes in one ranking, of both\ndefault: none (ours)",
     )
-    group.add_argument(
-        "--coco",
-        action="store_true",
-        help="COCO's AP and AR too; needs the extra paper\ndefault: off (ours)",
+    flags.add_switch(
+        group, "--coco", "COCO's AP and AR too; needs the extra paper\ndefault: off (ours)"
     )
     group.add_argument(
         "--write",
-        type=some_of(WRITABLE, or_none=True),
+        type=flags.some_of(LAYOUTS, or_none=True),
         metavar="KINDS",
         help="detections as json (detections.json), voc (voc_results/comp4_det_test_CLASS.txt), "
         "coco (coco_results/coco_results.json, and coco_annotations.json), such as voc,coco, or "
         "none\n"
         "default: json, to evaluate again without the network; none with --detections (ours)",
     )
-
-
-def check(arguments: argparse.Namespace) -> None:
-    """Refuses flags that contradict each other and files that are not there.
-
-    Raises:
-        UserError: see above.
-    """
-    if (place_of(arguments) is None) == (arguments.detections is None):
-        raise UserError(
-            "Give one of --run DIR, --saved_model DIR, --onnx FILE and --detections FILE."
-        )
-    if arguments.detections is None:
-        if arguments.coco_annotations is not None:
-            raise UserError("--coco_annotations belongs to --detections, whose ids it explains.")
-        if arguments.classes is not None:
-            raise UserError("--classes belongs to --detections: a detector knows its own.")
-    else:
-        file = existing_path(arguments.detections, "--detections")
-        if arguments.coco_annotations is not None:
-            existing_path(arguments.coco_annotations, "--coco_annotations")
-        for flag in ("stage", "num_proposals", "proposals", "scales", "filter", "precision"):
-            if getattr(arguments, flag) is not None:
-                raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
-        for name in ("detections.json", "voc_results", "coco_results/coco_results.json"):
-            ours = user_path(arguments.out or ".") / name
-            if arguments.write and ours.exists() and ours.samefile(file):
-                raise UserError(f"--write would replace --detections {file}: choose another --out.")
-    if arguments.filter is not None and not (arguments.run or arguments.detections):
-        raise UserError("--filter belongs to --run: an export has its own inside.")
-    short_sides(arguments.scales)
-    if arguments.against is not None:
-        existing_path(arguments.against, "--against")
-    if arguments.out is not None and user_path(arguments.out).is_file():
-        raise UserError(f"--out {arguments.out} is a file; give a folder.")
-    if arguments.score_thresh is not None and not arguments.report:
-        raise UserError("--score_thresh is for the report: add --report or leave it out.")
-    if arguments.coco:
-        from keras_frcnn.evaluation.coco import check_available
-
-        check_available()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -223,28 +175,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    check(arguments)
-    path = existing_path(arguments.path, "The data path")
-    console = make_console()
-    quiet_tensorflow()
-    choose_devices(arguments.gpu, deterministic=False)
-    out, suffix = target_of(arguments)
-    check_outside(out, path, "The output folder")
-    check_stays(arguments, out, suffix)
-    for name in ("report", "voc_results", "coco_results"):
-        check_inside(out / f"{name}{suffix}", out)
+    place = checked_place(arguments)
+    suffix = "-stage2" if arguments.stage == 2 else ""
+    suffix += "-proposals" if arguments.proposals else ""
+    out = user_path(arguments.out or arguments.run or ".")
+    path = data_path(arguments.path, out, what="The output folder")
+    check_outputs(arguments, out, suffix)
+    console, _ = start(arguments.gpu)
     detector = None
-    if arguments.detections is None:
-        detector = load_detector(arguments, filter_of(arguments), console)
+    if place is not None:
+        own_filter = RECIPES[arguments.filter].evaluation_filter if arguments.filter else None
+        detector = load_detector(arguments, place, own_filter, console)
     whole = load_test_data(arguments, class_names_of(arguments, detector, path), console)
     dataset = first_images(whole, arguments.images)
     # Before hours of detection: what cannot be compared or written is told now.
     references = None
     if arguments.against is not None:
         references = read_file(arguments.against, whole, dataset, arguments, console)
-    if "voc" in kinds_of_detections(arguments):
+    if "voc" in layouts_of(arguments):
         check_names(dataset)
-    from keras_frcnn.evaluation.evaluate import evaluate_detections, with_report
+    from keras_frcnn.evaluation.evaluate import evaluate_detections
+    from keras_frcnn.evaluation.outputs import write_evaluation
 
     if detector is None:
         detections = read_file(arguments.detections, whole, dataset, arguments, console)
@@ -258,23 +209,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         part = out / f"detections{suffix}-part.json"
         evaluated = run_detector(arguments, detector, dataset, part, console)
-    record = evaluated.to_json()
+    about: dict[str, Any] = {}
     compared: list[str] = []
     if references is not None:
         from keras_frcnn.evaluation.agreement import compare
 
-        record["against"], compared = compare(evaluated, references, arguments.against)
-    target = out / f"evaluation{suffix}.json"
-    write_text(target, json.dumps(record, indent=2) + "\n")
-    written = [target, *write_detections(arguments, evaluated, out, suffix)]
-    if arguments.report:
-        score = SHOWN_SCORE if arguments.score_thresh is None else arguments.score_thresh
-        written.append(with_report(evaluated, out / f"report{suffix}", score).report)
-    if whole.problems:
-        from keras_frcnn.data.checks import report_text
-
-        written.append(out / f"evaluation_data{suffix}.txt")
-        write_text(written[-1], report_text(whole.problems))
+        about["against"], compared = compare(evaluated, references, arguments.against)
+    score = SHOWN_SCORE if arguments.score_thresh is None else arguments.score_thresh
+    written = write_evaluation(
+        evaluated,
+        out,
+        suffix=suffix,
+        layouts=layouts_of(arguments),
+        report_score=score if arguments.report else None,
+        problems=whole.problems,
+        about=about,
+    )
     # Last: a terminal may be gone, and all that can be kept is.
     print_table(evaluated.voc, console)
     for sentence in compared:
@@ -287,9 +237,65 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(f"written to {file}", soft_wrap=True)
 
 
-def filter_of(arguments: argparse.Namespace) -> DetectionFilter | None:
-    """The filter of ``--filter``; None: the recipe's own."""
-    return RECIPES[arguments.filter].evaluation_filter if arguments.filter else None
+def checked_place(arguments: argparse.Namespace) -> str | None:
+    """Where the detector lies, None with ``--detections``; refuses flags at odds with each other.
+
+    Raises:
+        UserError: see above, or a file is not there.
+    """
+    place = place_of(arguments)
+    if (place is None) == (arguments.detections is None):
+        raise UserError(
+            "Give one of --run DIR, --saved_model DIR, --onnx FILE and --detections FILE."
+        )
+    if arguments.detections is None:
+        if arguments.coco_annotations is not None:
+            raise UserError("--coco_annotations belongs to --detections, whose ids it explains.")
+        if arguments.classes is not None:
+            raise UserError("--classes belongs to --detections: a detector knows its own.")
+    for flag in OF_DETECTORS if place is None else ():
+        if getattr(arguments, flag) is not None:
+            raise UserError(f"--{flag} belongs to --run; detections in a file are made.")
+    for flag in ("detections", "coco_annotations", "against"):
+        if getattr(arguments, flag) is not None:
+            existing_path(getattr(arguments, flag), f"--{flag}")
+    if arguments.filter is not None and arguments.run is None:
+        raise UserError("--filter belongs to --run: an export has its own inside.")
+    flags.short_sides(arguments.scales)
+    if arguments.score_thresh is not None and not arguments.report:
+        raise UserError("--score_thresh is for the report: add --report or leave it out.")
+    if arguments.coco:
+        from keras_frcnn.evaluation.coco import check_available
+
+        check_available()
+    return place
+
+
+def check_outputs(arguments: argparse.Namespace, out: Path, suffix: str) -> None:
+    """Makes sure that all can be written, and not over what is read.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if out.is_file():
+        raise UserError(f"--out {arguments.out} is a file; give a folder.")
+    for flag in ("detections", "against"):
+        text = getattr(arguments, flag)
+        for layout in layouts_of(arguments) if text is not None else ():
+            ours = place_of_layout(layout, out, suffix)
+            if ours.exists() and ours.samefile(user_path(text)):
+                raise UserError(
+                    f"--write would replace --{flag} {text}: choose another --out, or --write none."
+                )
+    for name in ("report", "voc_results", "coco_results"):
+        check_inside(out / f"{name}{suffix}", out)
+
+
+def layouts_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """In which layouts detections are written: those of a file are there already."""
+    if arguments.write is not None:
+        return arguments.write
+    return ("json",) if arguments.detections is None else ()
 
 
 def class_names_of(
@@ -319,16 +325,19 @@ def run_detector(
     Args:
         part: where that is.
     """
+    from keras_frcnn.detection.json_files import dataset_records, write_json
     from keras_frcnn.evaluation.evaluate import evaluate
+    from keras_frcnn.proposals.files import source_of_given
 
-    given = load_given(arguments.proposals, dataset)
-    most = arguments.num_proposals or NUMBER_OF_BOXES
-    if given is not None:
-        given = given.best(most)
+    about: dict[str, Any] = {}
+    given = None
+    if arguments.proposals is not None:
+        whole, most = load_given(arguments.proposals, dataset), arguments.num_proposals
+        given = whole.best(most or NUMBER_OF_BOXES)
+        about["given"] = dataclasses.asdict(source_of_given(arguments.proposals, whole))
+        about["proposals"] = most or NUMBER_OF_BOXES
 
     def keep(finished: Dataset, found: dict[str, ImageDetections]) -> None:
-        from keras_frcnn.detection.json_files import dataset_records, write_json
-
         write_json(part, dataset_records(finished, found))
         classes = f" --classes {arguments.run}" if arguments.run else ""
         console.print(
@@ -348,10 +357,7 @@ def run_detector(
     )
     seconds = evaluated.about["seconds_per_image"]
     console.print(f"{counted(len(dataset), 'image')}, {seconds:.2f} s an image")
-    about = dict(evaluated.about)
-    if given is not None:
-        about["given"] = dataclasses.asdict(given_source(arguments.proposals, given))
-        about["proposals"] = most
+    about = {**evaluated.about, **about}
     if arguments.run:
         about["filter"] = arguments.filter or about["recipe"]
     variant = " after stage 2" if arguments.stage == 2 else ""
@@ -378,63 +384,3 @@ def read_file(
         console.print(note)
     keys = {example.key for example in dataset.examples}
     return {key: found for key, found in detections.items() if key in keys}
-
-
-def target_of(arguments: argparse.Namespace) -> tuple[Path, str]:
-    """The folder that is written to, and what the names of the files end in."""
-    suffix = "-stage2" if arguments.stage == 2 else ""
-    suffix += "-proposals" if arguments.proposals else ""
-    return user_path(arguments.out or arguments.run or "."), suffix
-
-
-def check_stays(arguments: argparse.Namespace, out: Path, suffix: str) -> None:
-    """Makes sure that the detections are not written over those they are compared with.
-
-    Raises:
-        UserError: they would be.
-    """
-    if arguments.against is None:
-        return
-    against = user_path(arguments.against)
-    names = {
-        "json": f"detections{suffix}.json",
-        "voc": f"voc_results{suffix}",
-        "coco": f"coco_results{suffix}/coco_results.json",
-    }
-    for kind in kinds_of_detections(arguments):
-        ours = out / names[kind]
-        if ours.exists() and ours.samefile(against):
-            raise UserError(
-                f"The detections would replace --against {against}: choose another --out, or "
-                "--write none."
-            )
-
-
-def kinds_of_detections(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """In which layouts detections are written: those of a file are there already."""
-    if arguments.write is not None:
-        return arguments.write
-    return ("json",) if arguments.detections is None else ()
-
-
-def write_detections(
-    arguments: argparse.Namespace, evaluated: Evaluation, out: Path, suffix: str
-) -> list[Path]:
-    """Writes the detections in the layouts of ``--write``; returns what to tell of them."""
-    from keras_frcnn.detection.coco_files import write_coco
-    from keras_frcnn.detection.json_files import dataset_records, write_json
-    from keras_frcnn.detection.voc_files import write_voc
-
-    dataset, detections = evaluated.dataset, evaluated.detections
-    kinds = kinds_of_detections(arguments)
-    written: list[Path] = []
-    if "json" in kinds:
-        written.append(out / f"detections{suffix}.json")
-        write_json(written[-1], dataset_records(dataset, detections))
-    if "voc" in kinds:
-        folder = out / f"voc_results{suffix}"
-        write_voc(folder, dataset, detections)
-        written.append(folder)
-    if "coco" in kinds:
-        written.extend(write_coco(out / f"coco_results{suffix}", dataset, detections))
-    return written

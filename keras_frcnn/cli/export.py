@@ -11,41 +11,26 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
-    output_file,
-    whole_number,
-)
-from keras_frcnn.cli.fields import with_flags
-from keras_frcnn.cli.shared_flags import (
-    DATA_PATH,
-    add_filter_flags,
-    add_flags,
-    add_path_flags,
-    add_training_set_flag,
-    usable_precision,
-)
-from keras_frcnn.data.dataset import Example
-from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import data_path, existing_path, output_file, start
+from keras_frcnn.cli.inputs import load_dataset, usable_precision
+from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError, check_installed
-from keras_frcnn.evaluation.agreement import ROUGH, agreement, paired
+from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import user_path
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.network_detector import NetworkDetector
+    from keras_frcnn.evaluation.agreement import Agreement
+    from keras_frcnn.export.comparison import Comparison
 
 
 ONNX = ".onnx"
 CALIBRATION_IMAGES = 100
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn export --run runs/vgg16 --out exported
   python -m keras_frcnn export --run runs/vgg16 --out exported --image photo.jpg
@@ -57,7 +42,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn export",
         usage="python -m keras_frcnn export --run DIR --out DIR|FILE.onnx [flags]",
         description="Export a run to a SavedModel, or to an ONNX file: both take pixels, give\n"
@@ -65,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     group = parser.add_argument_group("from where to where")
-    group.add_argument("--run", required=True, metavar="DIR", help="run folder of train_frcnn.py")
+    flags.add(group, "run", required=True)
     group.add_argument(
         "--out",
         required=True,
@@ -81,29 +66,29 @@ def build_parser() -> argparse.ArgumentParser:
         "default: a training sample of the run folder, else a generated image (ours)",
     )
     group = parser.add_argument_group("what the export does, for good")
-    add_filter_flags(group)
+    flags.add_filter(group)
     _add_int8_flags(parser.add_argument_group("int8, of an ONNX file"))
     group = parser.add_argument_group("machine")
-    add_flags(group, "precision", "gpu")
+    flags.add(group, "precision", "gpu")
     return parser
 
 
 def _add_int8_flags(group) -> None:
-    group.add_argument(
+    flags.add_switch(
+        group,
         "--int8",
-        action="store_true",
-        help="base and fully connected layers in 8-bit integers, the RPN and the output layers in "
+        "base and fully connected layers in 8-bit integers, the RPN and the output layers in "
         "float32: faster on CPUs with VNNI, slightly other detections\ndefault: float32 (ours)",
     )
-    add_path_flags(
+    flags.add_path(
         group,
         required=False,
-        help=f"{DATA_PATH}: training images to calibrate --int8 on, which needs them",
+        help=f"{flags.DATA_PATH}: training images to calibrate --int8 on, which needs them",
     )
-    add_training_set_flag(group, "--set")
+    flags.add_training_set(group, "--set")
     group.add_argument(
         "--calibration_images",
-        type=whole_number(1),
+        type=flags.whole_number(1),
         metavar="N",
         help="images to calibrate on, evenly spread over the sets\n"
         f"default: {CALIBRATION_IMAGES} (ours)",
@@ -129,11 +114,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, out = RunFolder(arguments.run), user_path(arguments.out)
     run.check_makes_proposals()
     check(arguments, out)
-    console = make_console()
-    quiet_tensorflow()
     # An ONNX file is made from the graph of a machine without GPU.
-    choose_devices("-1" if out.suffix == ONNX else arguments.gpu, deterministic=False)
-    image = image_to_compare(given, run)
+    console, _ = start("-1" if out.suffix == ONNX else arguments.gpu)
+    from keras_frcnn.export.comparison import image_to_compare
+
+    image = image_to_compare(run, given)
     if out.suffix == ONNX:
         export_onnx(arguments, out, image, console)
     else:
@@ -163,7 +148,7 @@ def check(arguments: argparse.Namespace, out: Path) -> None:
     if arguments.int8:
         if arguments.path is None:
             raise UserError("--int8 needs images of the training set to calibrate on: add -p PATH.")
-        check_outside(out, existing_path(arguments.path, "The data path"), "--out")
+        data_path(arguments.path, out)
     elif arguments.parser != "pascal_voc":
         raise UserError("-o belongs to --int8: add it, or leave -o out.")
 
@@ -179,32 +164,23 @@ def export_saved_model(
     Raises:
         UserError: ``out`` is used already, the run does not fit, or the export differs from it.
     """
-    from keras_frcnn.detection.saved_model import check_operations
-    from keras_frcnn.export.saved_model import (
-        check_unused,
-        detect_as_served,
-        export,
-        largest_difference,
-    )
+    from keras_frcnn.export.comparison import compare_served
+    from keras_frcnn.export.saved_model import check_unused, export
 
     check_unused(out)
     detector = detector_of(arguments, usable_precision(arguments.precision, console))
     with console.status("exporting ..."):
         export(detector, out)
     pixels, name = image
-    (expected,) = detector.find([pixels])
-    check_operations(out)
-    found = detect_as_served(out, pixels, len(detector.class_names))
-    differences = [largest_difference(expected, each) for each in found.values()]
-    box_difference, score_difference = np.max(differences, axis=0)  # NaN where there is one
+    compared = compare_served(out, pixels, detector)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     console.print(f"exported to {out} ({size / 2**20:.0f} MiB)", soft_wrap=True)
     console.print(
-        f"loaded as by TensorFlow Serving and compared on {name}, {len(expected)} detections: "
-        f"boxes differ by at most {box_difference:.2g} px, scores by {score_difference:.2g}",
+        f"loaded as by TensorFlow Serving and compared on {name}, {compared.detections} "
+        f"detections: {differences(compared)}",
         soft_wrap=True,
     )
-    if not (box_difference <= 0.01 and score_difference <= 1e-4):
+    if not compared.equal:
         raise UserError(f"The exported model differs from the run; do not use {out}.")
     console.print(
         f"serve it with TensorFlow Serving, or: test_frcnn.py -p IMAGES --saved_model {out}",
@@ -219,36 +195,13 @@ def detector_of(arguments: argparse.Namespace, precision: str | None) -> Network
         UserError: as :func:`keras_frcnn.detection.network_detector.load_run`.
     """
     from keras_frcnn.detection.network_detector import load_run
-    from keras_frcnn.recipes import DetectionFilter
 
     return load_run(
         arguments.run,
-        with_flags(DetectionFilter(), arguments),
+        flags.with_flags(DetectionFilter(), arguments),
         number_of_proposals=arguments.num_proposals,
         precision=precision,
     )
-
-
-def image_to_compare(given: Path | None, run: RunFolder) -> tuple[np.ndarray, str]:
-    """(H, W, 3) uint8 pixels to compare on, and what they are.
-
-    A training sample comes first because something is detected on it, noise only without one.
-
-    Raises:
-        UserError: the image that was given cannot be read.
-    """
-    from keras_frcnn.data.images import read_image
-
-    files = [given] if given is not None else sorted((run.path / "samples").glob("*.png"))
-    if files:
-        return read_image(files[0]), str(files[0])
-    return np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8), "a generated image"
-
-
-COMPARED = 20
-# Of what has a partner; a RoI that ties with another may have none.
-LEAST_SHARE, MOST_PIXELS, MOST_SCORE = 0.9, 0.5, 1e-3
-LEAST_INT8 = 0.95
 
 
 def export_onnx(
@@ -263,9 +216,14 @@ def export_onnx(
         UserError: the run does not fit, or the export differs from it.
     """
     from keras_frcnn.detection.onnx_detector import OnnxDetector
+    from keras_frcnn.export.comparison import compare_int8, compare_onnx, spread
     from keras_frcnn.export.onnx.convert import to_onnx, write_onnx
 
-    examples, others = int8_examples(arguments, console) if arguments.int8 else ((), ())
+    calibration: Sequence[Example] = ()
+    others: Sequence[Example] = ()
+    if arguments.int8:
+        asked = arguments.calibration_images or CALIBRATION_IMAGES
+        calibration, others = spread(calibration_data(arguments, asked, console).examples, asked)
     detector = detector_of(arguments, precision="float32")
     with console.status("converting ..."):
         model = to_onnx(detector)
@@ -273,49 +231,44 @@ def export_onnx(
     pixels, name = image
     expected, found = (each.find([pixels])[0] for each in (detector, float32))
     del detector
-    text, equal = comparison(expected, found)
     form = "in float32, before int8, " if arguments.int8 else ""
-    console.print(f"{form}run by onnxruntime and compared on {name}, {text}", soft_wrap=True)
-    if not equal:
+    compared = compare_onnx(expected, found)
+    console.print(
+        f"{form}run by onnxruntime and compared on {name}, {compared.kept} of "
+        f"{compared.detections} detections are there: {differences(compared)}",
+        soft_wrap=True,
+    )
+    if not compared.equal:
         raise UserError(f"The exported model differs from the run; {out} was not written.")
     if arguments.int8:
-        model = quantised(arguments, model, examples, console)
+        model = quantised(arguments, model, calibration, console)
     write_onnx(model, out)
     console.print(f"exported to {out} ({out.stat().st_size / 2**20:.0f} MiB)", soft_wrap=True)
     if arguments.int8:
-        compare_int8(float32, OnnxDetector(out), others or examples, console, calibrated=not others)
+        images = others or calibration
+        kept = compare_int8(float32, OnnxDetector(out), images)
+        print_int8(kept, len(images), console, calibrated=not others)
     console.print(f"use it: test_frcnn.py -p IMAGES --onnx {out}", soft_wrap=True)
 
 
-def int8_examples(
-    arguments: argparse.Namespace, console: Console
-) -> tuple[Sequence[Example], Sequence[Example]]:
-    """The images to calibrate on, evenly spread over the sets, and all others.
+def differences(compared: Comparison) -> str:
+    """The end of a sentence."""
+    return f"boxes differ by at most {compared.pixels:.2g} px, scores by {compared.score:.2g}"
+
+
+def calibration_data(arguments: argparse.Namespace, asked: int, console: Console) -> Dataset:
+    """The images of which some are calibrated on.
 
     Raises:
-        UserError: as :func:`keras_frcnn.cli.data.load_dataset`.
+        UserError: as :func:`keras_frcnn.cli.inputs.load_dataset`.
     """
-    from keras_frcnn.cli.data import load_dataset
-
     config = RunFolder(arguments.run).read_config()
     dataset = load_dataset(arguments, console, class_names=config.class_names)
-    dataset = dataset.with_bits(config.data.bits)
-    asked = arguments.calibration_images or CALIBRATION_IMAGES
     if len(dataset) < asked:
         console.print(
             f"there are {len(dataset)} images to calibrate on, not {asked}", style="yellow"
         )
-    chosen = set(spread(len(dataset), asked))
-    examples = tuple(enumerate(dataset.examples))
-    return (
-        [example for place, example in examples if place in chosen],
-        [example for place, example in examples if place not in chosen],
-    )
-
-
-def spread(number: int, asked: int) -> list[int]:
-    """So many places among a number of them, or all, evenly spread from the first on."""
-    return np.linspace(0, number, min(asked, number), endpoint=False).astype(int).tolist()
+    return dataset.with_bits(config.data.bits)
 
 
 def quantised(arguments: argparse.Namespace, model, examples: Sequence[Example], console: Console):
@@ -330,46 +283,22 @@ def quantised(arguments: argparse.Namespace, model, examples: Sequence[Example],
     return quantise(model, images, seven_bit_weights=bits == 7)
 
 
-def compare_int8(
-    float32, int8, examples: Sequence[Example], console: Console, *, calibrated: bool
-) -> None:
-    """Says how many detections of some images int8 kept.
+def print_int8(kept: Agreement, images: int, console: Console, *, calibrated: bool) -> None:
+    """Says how many detections int8 kept.
 
     Args:
-        examples: at most :data:`COMPARED` of them are taken, evenly spread.
+        images: how many could be compared on.
         calibrated: whether they are those that int8 was calibrated on, which flatters it.
     """
-    taken = [examples[place] for place in spread(len(examples), COMPARED)]
-    images = {example.key: example.pixels() for example in taken}
-    kept = agreement(
-        *(
-            {key: detector.find([image])[0] for key, image in images.items()}
-            for detector in (float32, int8)
-        ),
-        ROUGH,
-    )
+    from keras_frcnn.export.comparison import COMPARED, LEAST_INT8
+
     which = "it was calibrated on (there are no others)" if calibrated else "not calibrated on"
-    console.print(f"int8 beside float32 on {len(images)} images {which}: {kept}", soft_wrap=True)
+    console.print(
+        f"int8 beside float32 on {min(images, COMPARED)} images {which}: {kept}", soft_wrap=True
+    )
     if kept.share is not None and kept.share < LEAST_INT8:
         console.print(
             f"that is less than {100 * LEAST_INT8:.0f} %: evaluate the file before you use it",
             style="yellow",
             soft_wrap=True,
         )
-
-
-def comparison(expected: ImageDetections, found: ImageDetections) -> tuple[str, bool]:
-    """What to say of two sets of detections that should be equal, and whether they are.
-
-    Not every detection need have its partner: under ``max`` pooling RoIs that cover the same cells
-    have equal scores, and rounding decides which of them suppression keeps.
-    """
-    pixels, scores = paired(expected, found)
-    share = len(pixels) / len(expected) if len(expected) else 1.0
-    worst_pixels, worst_score = (float(values.max(initial=0)) for values in (pixels, scores))
-    text = (
-        f"{len(pixels)} of {len(expected)} detections are there: boxes differ by at most "
-        f"{worst_pixels:.2g} px, scores by {worst_score:.2g}"
-    )
-    equal = share >= LEAST_SHARE and worst_pixels <= MOST_PIXELS and worst_score <= MOST_SCORE
-    return text, equal

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import difflib
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
-    number,
-    whole_number,
-)
-from keras_frcnn.cli.fields import add_fields, with_flags
-from keras_frcnn.cli.shared_flags import add_flags
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import data_path, existing_path, make_console, start
 from keras_frcnn.errors import UserError
 from keras_frcnn.paper.budget import Budget
-from keras_frcnn.paper.catalogue import EXPERIMENTS
-from keras_frcnn.recipes import NETWORKS, PAPER, PRECISIONS, AnchorConfig, DetectorConfig
+from keras_frcnn.paper.catalogue import EXPERIMENTS, make_sheets, named
+from keras_frcnn.recipes import NETWORKS, PAPER, AnchorConfig, DetectorConfig
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import user_path
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   python -m keras_frcnn paper --list
   python -m keras_frcnn paper table2 -p VOCdevkit --out paper
@@ -40,7 +28,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn paper",
         usage="python -m keras_frcnn paper NAME -p VOCDEVKIT --out DIR [flags]\n"
         "       python -m keras_frcnn paper --list",
@@ -56,9 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_experiment(group) -> None:
     group.add_argument("name", nargs="?", metavar="NAME", help="of --list, or all")
-    group.add_argument("--list", action="store_true", help="name the experiments and stop")
+    flags.add_switch(group, "--list", "name the experiments and stop")
     group.add_argument("-p", "--path", metavar="PATH", help="VOCdevkit folder with VOC2007")
-    add_flags(group, "allow_bad")
+    flags.add(group, "allow_bad")
     group.add_argument("--out", metavar="DIR", help="where results, runs and proposals are kept")
     group.add_argument(
         "--run",
@@ -72,70 +60,18 @@ def _add_experiment(group) -> None:
 
 
 def _add_budget(group) -> None:
-    group.add_argument(
-        "--budget",
-        type=number(0, above=True),
-        default=1.0,
-        metavar="FRACTION",
-        help="of the iterations of every training\ndefault: 1, the paper's schedules",
-    )
-    group.add_argument(
-        "--images",
-        type=whole_number(1),
-        metavar="N",
-        help="the first N images of every training and test set\ndefault: all",
-    )
-    group.add_argument(
-        "--detect_images",
-        type=whole_number(1),
-        metavar="N",
-        help="of the test images, the first N that detectors are run on, for mAP and figures 1 "
-        "and 3; recall takes all\ndefault: all",
-    )
-    group.add_argument(
-        "--seeds",
-        type=whole_number(1, 100),
-        default=1,
-        metavar="N",
-        help="runs of every system of tables 1 to 3; mean and deviation are shown\n"
-        "default: 1 (the paper has six of one system)",
-    )
-    group.add_argument(
-        "--network",
-        choices=NETWORKS,
-        metavar="NAME",
-        help=f"in place of the paper's: {', '.join(NETWORKS)}\ndefault: zf and vgg16 as published",
-    )
-    group.add_argument(
-        "--short_side",
-        type=whole_number(32),
-        metavar="PX",
-        help="of the input, the long side in proportion\ndefault: 600 (config.py:38)",
-    )
-    add_fields(group, AnchorConfig)
-    group.add_argument(
-        "--learning_rate",
-        type=number(0, above=True),
-        metavar="LR",
-        help="default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
-    )
-    add_fields(group, DetectorConfig, "dropout")
-    group.add_argument(
-        "--precision", choices=PRECISIONS, metavar="KIND", help="default: float32 (ours)"
-    )
-    group.add_argument(
-        "--window_stride",
-        type=whole_number(1),
-        default=1,
-        metavar="N",
-        help="dense windows of table 5 at every Nth position\ndefault: 1 (table 5)",
-    )
+    flags.add_fields(group, Budget, "fraction", "images", "detect_images", "seeds", "network")
+    flags.add_fields(group, Budget, "short_side")
+    flags.add_fields(group, AnchorConfig)
+    flags.add_fields(group, Budget, "learning_rate")
+    flags.add_fields(group, DetectorConfig, "dropout")
+    flags.add_fields(group, Budget, "precision", "window_stride")
 
 
 def _add_rest(group) -> None:
-    group.add_argument(
-        "--input_weight_path",
-        metavar="FILE",
+    flags.add(
+        group,
+        "input_weight_path",
         help="ImageNet weights of --network, or of vgg16\ndefault: fetched (vgg16, resnet50)",
     )
     group.add_argument(
@@ -150,19 +86,18 @@ def _add_rest(group) -> None:
         metavar="random",
         help="start every network from random weights\ndefault: ImageNet's (section 3.2)",
     )
-    group.add_argument(
-        "--edge_model",
-        metavar="FILE",
+    flags.add(
+        group,
+        "edge_model",
         help="structured forest for EdgeBoxes\ndefault: edges are gradients (ours)",
     )
-    group.add_argument(
-        "--workers",
-        type=whole_number(1, 256),
+    flags.add(
+        group,
+        "workers",
         default=2,
-        metavar="N",
         help="processes and threads for images\ndefault: 2 (ours)",
     )
-    add_flags(group, "gpu")
+    flags.add(group, "gpu")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -172,38 +107,43 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    console = make_console()
     if arguments.list:
         for name, (_, title) in EXPERIMENTS.items():
-            console.print(f"{name:9s} {title}", soft_wrap=True)
+            make_console().print(f"{name:9s} {title}", soft_wrap=True)
         return
-    names = chosen(arguments.name)
+    names = named(arguments.name)
     for flag in ("path", "out"):
         if getattr(arguments, flag) is None:
             raise UserError(f"--{flag} is needed; python -m keras_frcnn paper --help tells more.")
-    path = existing_path(arguments.path, "The data path")
-    check_outside(user_path(arguments.out), path, "--out")
+    path = data_path(arguments.path, user_path(arguments.out))
     runs = tuple(RunFolder(existing_path(run, "--run")) for run in arguments.run)
+    files = {
+        network: existing_path(getattr(arguments, flag), f"--{flag}")
+        for flag, network in (
+            ("input_weight_path", arguments.network or "vgg16"),
+            ("zf_weight_path", "zf"),
+        )
+        if getattr(arguments, flag) is not None
+    }
     budget = budget_of(arguments, runs)
-    quiet_tensorflow()
-    choose_devices(arguments.gpu, deterministic=False)
-    make_all(names, arguments, path, budget, runs, console)
+    console, _ = start(arguments.gpu)
+    from keras_frcnn.paper.workshop import Workshop, devkit_of, initial_weights
 
-
-def chosen(name: str | None) -> tuple[str, ...]:
-    """The experiments that a name stands for.
-
-    Raises:
-        UserError: it stands for none.
-    """
-    if name == "all":
-        return tuple(EXPERIMENTS)
-    if name in EXPERIMENTS:
-        return (name,)
-    near = difflib.get_close_matches(name or "", EXPERIMENTS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    known = ", ".join((*EXPERIMENTS, "all"))
-    raise UserError(f"Name an experiment of {known}, not {name!r}{hint}")
+    workshop = Workshop(
+        devkit=devkit_of(path),
+        folder=user_path(arguments.out),
+        budget=budget,
+        weights=dict.fromkeys(NETWORKS),
+        runs=runs,
+        console=console,
+        workers=arguments.workers,
+        edge_model=arguments.edge_model,
+        allow_bad=arguments.allow_bad,
+    )
+    if arguments.weights != "random":
+        workshop.weights = initial_weights(workshop, files)
+    workshop.check()
+    make_sheets(names, workshop)
 
 
 def budget_of(arguments: argparse.Namespace, runs: Sequence[RunFolder]) -> Budget:
@@ -213,100 +153,11 @@ def budget_of(arguments: argparse.Namespace, runs: Sequence[RunFolder]) -> Budge
         UserError: flags that are out of range, or no run lies in a folder.
     """
     configs = [run.read_config() for run in runs]
-    base, precision = PAPER, "float32"
+    own: dict[str, Any] = {"dropout": arguments.dropout}
     if configs:
-        base, precision = configs[0].recipe, configs[0].precision
-    anchors = None
-    if arguments.anchor_scales or arguments.anchor_ratios:
-        own = base.anchors if base.anchors.shapes is None else PAPER.anchors
-        anchors = with_flags(own, arguments)
-    return Budget(
-        fraction=arguments.budget,
-        images=arguments.images,
-        detect_images=arguments.detect_images,
-        seeds=arguments.seeds,
-        network=arguments.network,
-        short_side=arguments.short_side,
-        anchors=anchors,
-        learning_rate=arguments.learning_rate,
-        dropout=arguments.dropout,
-        base=base,
-        precision=arguments.precision or precision,
-        window_stride=arguments.window_stride,
-    )
-
-
-def make_all(
-    names: Sequence[str],
-    arguments: argparse.Namespace,
-    path: Path,
-    budget: Budget,
-    runs: tuple[RunFolder, ...],
-    console: Console,
-) -> None:
-    """Makes the experiments one by one and says where each is."""
-    from keras_frcnn.paper.catalogue import experiment
-    from keras_frcnn.paper.sheet import write_index
-    from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of
-
-    workshop = Workshop(
-        devkit=devkit_of(path),
-        folder=user_path(arguments.out),
-        budget=budget,
-        weights=initial_weights(arguments, budget, runs, console),
-        runs=runs,
-        console=console,
-        workers=arguments.workers,
-        edge_model=arguments.edge_model,
-        allow_bad=arguments.allow_bad,
-    )
-    workshop.check()
-    left_out = []
-    for name in names:
-        console.rule(name)
-        try:
-            sheet = experiment(name)(workshop)
-        except Absent as reason:
-            left_out.append(f"{name}: {reason}")
-            console.print(f"{name} is left out: {reason}.", soft_wrap=True)
-            continue
-        written = sheet.write(workshop.folder)
-        for line in sheet.markdown().splitlines():
-            console.print(line, soft_wrap=True)
-        console.print(f"written to {written}", soft_wrap=True)
-        write_index(workshop.folder, EXPERIMENTS)
-    if left_out and len(left_out) == len(names):
-        raise UserError(f"Nothing could be made: {left_out[0]}.")
-
-
-def initial_weights(
-    arguments: argparse.Namespace, budget: Budget, runs: Sequence[RunFolder], console: Console
-) -> dict[str, Path | None]:
-    """The file that each network's trainings start from; networks without any are missing.
-
-    Raises:
-        UserError: a file does not exist, or the weights of vgg16 or resnet50 cannot be fetched
-            and no run was given, which may do without.
-    """
-    from keras_frcnn.network.weights import imagenet_file
-
-    network = budget.network or "vgg16"
-    if arguments.weights == "random":
-        return dict.fromkeys(NETWORKS)
-    found: dict[str, Path | None] = {}
-    if arguments.input_weight_path is not None:
-        found[network] = existing_path(arguments.input_weight_path, "--input_weight_path")
-    elif network in ("vgg16", "resnet50"):
-        try:
-            found[network] = imagenet_file(network)
-        except UserError as error:
-            if not runs:
-                raise
-            console.print(
-                f"{error} Experiments that the given runs do not serve are left out.",
-                markup=False,
-                soft_wrap=True,
-            )
-    if arguments.zf_weight_path is not None:
-        found["zf"] = existing_path(arguments.zf_weight_path, "--zf_weight_path")
-    return found
+        own |= {"base": configs[0].recipe, "precision": configs[0].precision}
+    budget = Budget(**{**own, **flags.given_fields(Budget, arguments)})
+    if not (arguments.anchor_scales or arguments.anchor_ratios):
+        return budget
+    anchors = budget.base.anchors if budget.base.anchors.shapes is None else PAPER.anchors
+    return dataclasses.replace(budget, anchors=flags.with_flags(anchors, arguments))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,25 +10,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
-    output_file,
-    progress_bar,
-    whole_number,
-)
-from keras_frcnn.cli.fields import add_fields, with_flags
-from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import data_path, output_file, progress_bar, start
+from keras_frcnn.cli.inputs import load_dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 The file (HDF5, described in keras_frcnn/proposals/files.py) is what
 train_frcnn.py, test_frcnn.py, evaluate and recall take as --proposals.
 An interrupted command goes on where it stopped.
@@ -48,42 +37,40 @@ _RPN_FLAGS = ("run", "stage", "before_nms", "nms_iou", "min_size", "seed", "gpu"
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn proposals",
         usage="python -m keras_frcnn proposals -p PATH --method NAME --out FILE [flags]",
         description="Compute proposals of all images of some image sets.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("of what, how, where to")
-    add_path_flags(group)
-    add_training_set_flag(group, "--set")
+    flags.add_path(group)
+    flags.add_training_set(group, "--set")
     group.add_argument(
         "--method", required=True, metavar="NAME", choices=METHODS, help=", ".join(METHODS)
     )
     group.add_argument("--out", required=True, metavar="FILE", help="the file to write")
-    group.add_argument(
-        "--num_proposals",
-        type=whole_number(1),
+    flags.add(
+        group,
+        "num_proposals",
         default=2000,
-        metavar="N",
         help="most of an image, the best\ndefault: 2000 (section 4.1)",
     )
-    group.add_argument(
+    flags.add_switch(
+        group,
         "--flips",
-        action="store_true",
-        help="compute those of the mirror images, too (imdb_from_voc.m:49-64 does)\n"
+        "compute those of the mirror images, too (imdb_from_voc.m:49-64 does)\n"
         "default: off; training mirrors the boxes (imdb.py:102-117)",
     )
     group = parser.add_argument_group("selective-search, edge-boxes")
-    group.add_argument(
-        "--workers",
-        type=whole_number(1, 256),
-        metavar="N",
+    flags.add(
+        group,
+        "workers",
         help="processes; the result does not depend on it\ndefault: the number of cores (ours)",
     )
-    group.add_argument(
-        "--edge_model",
-        metavar="FILE",
+    flags.add(
+        group,
+        "edge_model",
         help="structured forest of OpenCV (model.yml.gz) for the edges of edge-boxes\n"
         "default: none, edges from gradients, which is not the published method (ours)",
     )
@@ -92,42 +79,34 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_rpn(group) -> None:
-    group.add_argument("--run", metavar="DIR", help="run folder of train_frcnn.py")
-    group.add_argument(
-        "--stage",
-        type=int,
+    flags.add(group, "run")
+    flags.add(
+        group,
+        "stage",
         choices=(1, 3),
         metavar="1|3",
         help="whose RPN\ndefault: 3, or 1 where the run stopped before (section 3.2)",
     )
     group.add_argument(
         "--before_nms",
-        type=whole_number(0),
+        type=flags.whole_number(0),
         metavar="N",
         help="boxes that go into the suppression, 0: all\n"
         "default: 6000 (config.py:160), or --num_proposals where that is more",
     )
-    add_fields(group, ProposalConfig)
-    group.add_argument(
-        "--no-nms",
-        action="store_true",
-        help="no suppression: the best N by score (table 1)",
+    flags.add_fields(group, ProposalConfig)
+    flags.add_switch(group, "--no-nms", "no suppression: the best N by score (table 1)")
+    flags.add_switch(
+        group, "--no-cls", "no scores: N drawn from all boxes, no suppression (table 1)"
     )
-    group.add_argument(
-        "--no-cls",
-        action="store_true",
-        help="no scores: N drawn from all boxes, no suppression (table 1)",
-    )
-    group.add_argument(
-        "--no-reg", action="store_true", help="the anchors, clipped, instead of boxes (table 1)"
-    )
-    group.add_argument(
-        "--seed",
-        type=whole_number(0, 2**31 - 1),
-        metavar="N",
+    flags.add_switch(group, "--no-reg", "the anchors, clipped, instead of boxes (table 1)")
+    flags.add(
+        group,
+        "seed",
+        type=flags.whole_number(0, 2**31 - 1),
         help="of the draw of --no-cls\ndefault: 0 (ours)",
     )
-    add_flags(group, "gpu")
+    flags.add(group, "gpu")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -138,17 +117,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     check(arguments)
-    path = existing_path(arguments.path, "The data path")
     out = output_file(arguments.out, "--out")
-    check_outside(out, path, "--out")
+    data_path(arguments.path, out)
     if out.exists():
         raise UserError(f"--out {out} exists; give another file, or delete it.")
-    console = make_console()
-    quiet_tensorflow()
     is_rpn = arguments.method == "rpn"
-    choose_devices(arguments.gpu if is_rpn else "-1", deterministic=False)
-    from keras_frcnn.cli.data import load_dataset
-
+    console, _ = start(arguments.gpu if is_rpn else "-1")
     method = make_method(arguments)
     method.settings()  # an edge model that cannot be used is known before the data is read
     dataset = load_dataset(arguments, console)
@@ -188,14 +162,13 @@ def make_method(arguments: argparse.Namespace):
     Raises:
         UserError: OpenCV is missing, or the run is not finished so far.
     """
-    if arguments.method == "selective-search":
-        from keras_frcnn.proposals.methods import SelectiveSearch
+    most = arguments.num_proposals
+    if arguments.method != "rpn":
+        from keras_frcnn.proposals.methods import EdgeBoxes, SelectiveSearch
 
-        return SelectiveSearch(most=arguments.num_proposals)
-    if arguments.method == "edge-boxes":
-        from keras_frcnn.proposals.methods import EdgeBoxes
-
-        return EdgeBoxes(most=arguments.num_proposals, edge_model=arguments.edge_model)
+        if arguments.method == "edge-boxes":
+            return EdgeBoxes(most=most, edge_model=arguments.edge_model)
+        return SelectiveSearch(most=most)
     from keras_frcnn.proposals.region_proposal_network import (
         Ablation,
         RegionProposalNetwork,
@@ -203,15 +176,8 @@ def make_method(arguments: argparse.Namespace):
     )
 
     model, about = load_rpn(RunFolder(arguments.run), arguments.stage)
-    config = model.recipe.test_proposals
-    before = config.before_nms
-    if arguments.before_nms is not None:
-        before = arguments.before_nms or None
-    elif before is not None:
-        before = max(before, arguments.num_proposals)
-    config = dataclasses.replace(
-        with_flags(config, arguments), before_nms=before, after_nms=arguments.num_proposals
-    )
+    config = flags.with_flags(model.recipe.test_proposals, arguments)
+    config = config.at_most(most, arguments.before_nms)
     ablation = Ablation(
         not arguments.no_nms, not arguments.no_cls, not arguments.no_reg, arguments.seed or 0
     )

@@ -15,26 +15,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    check_outside,
-    existing_path,
-    make_console,
-    numbers,
-    output_file,
-)
-from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.shared_flags import add_flags, add_path_flags
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import data_path, output_file, start
+from keras_frcnn.cli.inputs import load_dataset, load_given
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.system.devices import quiet_tensorflow
 from keras_frcnn.system.files import write_text
 
 IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 NUMBERS = "50,100,300,1000,2000"
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 One proposal covers one object, difficult objects are left out; the average
 recall is over IoU 0.5 to 1. After each value stand the ends of its 95 %
 interval, by bootstrap over the images.
@@ -47,20 +38,19 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="python -m keras_frcnn recall",
         usage="python -m keras_frcnn recall -p PATH --proposals FILE [FILE ...] [flags]",
         description="Recall of the best N proposals of each image at several IoU thresholds.",
         epilog=EPILOG,
     )
     group = parser.add_argument_group("of what on what")
-    add_path_flags(group)
-    add_flags(group, "set")
-    group.add_argument(
-        "--proposals",
-        nargs="+",
+    flags.add_path(group)
+    flags.add(group, "set")
+    flags.add(
+        group,
+        "proposals",
         required=True,
-        metavar="FILE",
         help="files of python -m keras_frcnn proposals, or .mat files of Selective Search; each is "
         "a table of its own",
     )
@@ -84,14 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: for anything that the user can mend.
     """
     arguments = build_parser().parse_args(argv)
-    counts = numbers(arguments.numbers, int, "--numbers")
-    path = existing_path(arguments.path, "The data path")
+    counts = flags.numbers(arguments.numbers, int, "--numbers")
     out = None if arguments.out is None else output_file(arguments.out, "--out")
-    if out is not None:
-        check_outside(out, path, "--out")
-    console = make_console()
-    quiet_tensorflow()
-    from keras_frcnn.cli.data import load_dataset
+    data_path(arguments.path, out)
+    console, _ = start("-1")
     from keras_frcnn.evaluation.recall import recall_rows
 
     dataset = load_dataset(arguments, console, default_split="test")

@@ -1,39 +1,22 @@
-"""``test_frcnn.py``: detections on a folder of images, drawn and written.
-
-Shapes and names
-----------------
-boxes_image  (D, 4) half-open (y1, x1, y2, x2) in pixels of the image, EXIF orientation applied.
-"""
+"""``test_frcnn.py``: detections on a folder of images, drawn and written."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from keras_frcnn.cli.common import (
-    ORIGINS,
-    HelpfulParser,
-    existing_path,
-    make_console,
-    number,
-    run_main,
-    whole_number,
-)
-from keras_frcnn.cli.detectors import add_detector_flags, load_detector, place_of
-from keras_frcnn.cli.fields import with_flags
-from keras_frcnn.cli.given import load_given
-from keras_frcnn.cli.shared_flags import add_filter_flags, add_flags, short_sides
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import existing_path, start
+from keras_frcnn.cli.inputs import load_detector, load_given, place_of
+from keras_frcnn.data.images import find_images
 from keras_frcnn.errors import UserError
-from keras_frcnn.proposals.given import NUMBER_OF_BOXES, fit_to_image
+from keras_frcnn.proposals.given import NUMBER_OF_BOXES
 from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import user_path
 
 EPILOG = f"""\
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   test_frcnn.py -p photos --run runs/vgg16
   test_frcnn.py -p photo.jpg --saved_model exported --draw_thresh 0.8
@@ -42,14 +25,9 @@ examples:
 """
 
 
-def entry_point() -> int:
-    """What ``test_frcnn.py`` calls; returns the exit code."""
-    return run_main(main)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The parser; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="test_frcnn.py",
         usage="test_frcnn.py -p PATH --run DIR [flags]\n"
         "       test_frcnn.py -p PATH (--saved_model DIR | --onnx FILE) [flags]",
@@ -60,14 +38,14 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "-p", "--path", required=True, metavar="PATH", help="image or folder, read recursively"
     )
-    add_detector_flags(group)
+    flags.add_detector(group)
     group.add_argument(
         "--config_filename",
         metavar="FILE",
         help="config.json of a run, or the copy that train_frcnn.py --config_filename wrote, "
         "instead of --run (lineage)",
     )
-    add_flags(group, "stage", "proposals")
+    flags.add(group, "stage", "proposals")
     group.add_argument(
         "--out",
         metavar="DIR",
@@ -77,35 +55,35 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("filters")
     group.add_argument(
         "--draw_thresh",
-        type=number(0, 1),
+        type=flags.number(0, 1),
         default=0.6,
         metavar="SCORE",
         help="lowest score that is drawn\n"
         "default: 0.6 (script_faster_rcnn_demo.m:106; 0.8 in the lineage)",
     )
-    filters = add_filter_flags(group)
-    filters["score_threshold"].help += ", or an export's own where that is higher (ours)"
+    of_score = flags.add_filter(group)["score_threshold"]
+    of_score.help = f"{of_score.help}, or an export's own where that is higher (ours)"
     group = parser.add_argument_group("scales")
-    add_flags(group, "scales")
+    flags.add(group, "scales")
     group = parser.add_argument_group("machine")
     group.add_argument(
         "-n",
         "--num_rois",
-        type=whole_number(1),
+        type=flags.whole_number(1),
         metavar="N",
         help="RoIs that go through the head at once: less memory, the same detections\n"
         "default: all (ours; 32 in the lineage)",
     )
     group.add_argument(
         "--batch",
-        type=whole_number(1),
+        type=flags.whole_number(1),
         default=1,
         metavar="N",
         help="images that go through the network at once, if they are rescaled to the same size "
         "(with --saved_model or --scales: are of the same size): faster on GPUs, more memory; "
         "--onnx and --proposals go one by one\ndefault: 1 (ours)",
     )
-    add_flags(group, "precision", "jit", "gpu")
+    flags.add(group, "precision", "jit", "gpu")
     group.add_argument(
         "--network", metavar="NAME", help="ignored (lineage): the run knows its network"
     )
@@ -120,14 +98,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     path = existing_path(arguments.path, "The image path")
-    check(arguments, path)
-    console = make_console()
-    quiet_tensorflow()
-    choose_devices(arguments.gpu, deterministic=False, jit=arguments.jit)
-    detector = load_detector(arguments, filter_of(arguments), console)
+    place = checked_place(arguments, path)
+    console, _ = start(arguments.gpu, jit=arguments.jit)
+    detector = load_detector(arguments, place, filter_of(arguments), console)
     if arguments.score_thresh is None:
         own = detector.score_threshold or 0.0
         arguments.score_thresh = max(DetectionFilter().score_threshold, own)
+    boxes_of = None
+    if arguments.proposals is not None:
+        given = load_given(arguments.proposals).best(arguments.num_proposals or NUMBER_OF_BOXES)
+        boxes_of = given.boxes_of_files(find_images(path)[0])
     from keras_frcnn.detection.folder import Thresholds, detect_folder
 
     detect_folder(
@@ -137,22 +117,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         Thresholds(arguments.score_thresh, arguments.draw_thresh),
         console,
         batch=arguments.batch,
-        boxes_of=given_boxes(arguments),
+        boxes_of=boxes_of,
     )
 
 
-def check(arguments: argparse.Namespace, path: Path) -> None:
-    """Refuses flags that contradict each other; ``--config_filename`` becomes ``--run``.
+def checked_place(arguments: argparse.Namespace, path: Path) -> str:
+    """Where the detector lies; refuses flags that contradict each other.
 
     Raises:
         UserError: see above.
     """
-    if place_of(arguments) is None:
+    place = place_of(arguments)
+    if place is None:
         raise UserError(
             "Give one of --run DIR (made by train_frcnn.py), --saved_model DIR and --onnx FILE "
             "(made by export) and --config_filename FILE (of a run)."
         )
-    short_sides(arguments.scales)
+    flags.short_sides(arguments.scales)
     exported = arguments.saved_model is not None or arguments.onnx is not None
     if exported and arguments.nms_thresh is not None:
         raise UserError("--nms_thresh is fixed in an exported model; give it to export.")
@@ -171,31 +152,11 @@ def check(arguments: argparse.Namespace, path: Path) -> None:
             f"--out {arguments.out} lies inside the image folder {arguments.path}: its pictures "
             "would be taken for images next time. Give a folder elsewhere."
         )
+    return place
 
 
 def filter_of(arguments: argparse.Namespace) -> DetectionFilter | None:
     """What ``--score_thresh`` and ``--nms_thresh`` ask for; None: the detector's own."""
     if arguments.score_thresh is None and arguments.nms_thresh is None:
         return None
-    return with_flags(DetectionFilter(), arguments)
-
-
-def given_boxes(arguments: argparse.Namespace) -> Callable[[Path, np.ndarray], np.ndarray] | None:
-    """File and pixels of an image to its boxes of ``--proposals``; None without the flag.
-
-    Raises:
-        UserError: the files cannot be read, or lack an image.
-    """
-    given = load_given(arguments.proposals, None)
-    if given is None:
-        return None
-    from keras_frcnn.data.images import find_images
-
-    most = arguments.num_proposals or NUMBER_OF_BOXES
-    boxes_of = given.of_files(find_images(user_path(arguments.path))[0])
-
-    def boxes(file: Path, image: np.ndarray) -> np.ndarray:
-        best = boxes_of[file].best(most).boxes_image
-        return fit_to_image(best, *image.shape[:2], f"{file.name} in {given.source}")
-
-    return boxes
+    return flags.with_flags(DetectionFilter(), arguments)

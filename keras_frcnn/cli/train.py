@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from keras_frcnn.cli.common import check_outside, existing_path, make_console, run_main
-from keras_frcnn.cli.given import given_source, load_given
-from keras_frcnn.cli.shared_flags import usable_precision
-from keras_frcnn.cli.train_flags import build_parser
-from keras_frcnn.cli.train_recipe import check_flags, mode_from, recipe_from, stages_of
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import check_outside, data_path, existing_path, start
+from keras_frcnn.cli.inputs import load_dataset, load_given, usable_precision
+from keras_frcnn.cli.train_flags import (
+    build_parser,
+    check_flags,
+    mode_from,
+    recipe_from,
+    stages_of,
+)
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.errors import UserError, counted, shown
+from keras_frcnn.errors import counted
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.runs.config import RunConfig, command_line, source_of, versions
 from keras_frcnn.runs.folder import RunFolder, latest_run_folder, new_run_folder
-from keras_frcnn.runs.stage_table import FINAL, INITIAL, STAGES, stage_name
+from keras_frcnn.runs.stage_table import FINAL, stage_name
 from keras_frcnn.runs.training_images import copies_in_test_lists
-from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
-from keras_frcnn.system.files import user_path, written_whole
+from keras_frcnn.system.files import user_path
+from keras_frcnn.training.options import TrainingOptions
 
-
-def entry_point() -> int:
-    """What ``train_frcnn.py`` calls; returns the exit code."""
-    return run_main(main)
+RUNS = Path("runs")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,55 +44,73 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.mode = mode_from(arguments)
     # First what takes no time: nobody should wait for the data's checks to learn of a wrong flag.
     check_flags(arguments)
-    path = existing_path(arguments.path, "The data path")
-    run = existing_run(arguments) if arguments.resume else new_run(arguments)
-    check_outside(run.path, path, "The run folder")
+    run = run_of(arguments)
+    path = data_path(arguments.path, run.path, what="The run folder")
     for flag in ("output_weight_path", "config_filename"):
         if getattr(arguments, flag) is not None:
             check_outside(user_path(getattr(arguments, flag)), path, f"--{flag}")
-    console = make_console()
+    for text in arguments.proposals or ():
+        existing_path(text, "--proposals")
+    weights = weights_of(arguments, run)
     if arguments.resume:  # nobody should wait for the data's checks to learn that it is in use
         with run.claimed():
             pass
-    quiet_tensorflow()
-    device = choose_devices(arguments.gpu, arguments.deterministic, jit=arguments.jit)
-    arguments.roi_pooling = pooling_from(arguments)
-    arguments.precision = chosen_precision(arguments.precision, run, console)
-    initial = initial_weights(arguments, run)
-    dataset = load_data(arguments, path, console)
-    given = load_given(arguments.proposals, dataset)
-    config = run_config(arguments, dataset, given)
-    train(arguments, dataset, given, config, run, initial, device, console)
+    console, device = start(arguments.gpu, deterministic=arguments.deterministic, jit=arguments.jit)
+    if arguments.deterministic:
+        from keras_frcnn.network.roi_pooling import repeatable_rule
+
+        arguments.roi_pooling = repeatable_rule(arguments.roi_pooling)
+    if arguments.precision == "auto" and run.config_file.is_file():
+        arguments.precision = run.read_config().precision
+    arguments.precision = usable_precision(arguments.precision, console)
+    dataset = load_training_data(arguments, path, console)
+    given = None
+    if arguments.proposals is not None:
+        given = load_given(arguments.proposals, dataset)
+    from keras_frcnn.runs.initial_weights import weights_file
+
+    # Last: they may have to be fetched.
+    initial = weights_file(weights, arguments.network)
+    train(arguments, dataset, given, run, initial, device, console)
 
 
-def pooling_from(arguments: argparse.Namespace) -> str | None:
-    """``--roi_pooling``; on a GPU ``--deterministic`` chooses the one it can be had with.
-
-    The gradient of ``crop_and_resize`` adds in any order there, and TensorFlow refuses it.
+def run_of(arguments: argparse.Namespace) -> RunFolder:
+    """The run's folder: ``--out``, or under the command's name the next number, or the newest.
 
     Raises:
-        UserError: another one was asked for.
+        UserError: there is none to go on with, or a new run cannot be there.
     """
-    import tensorflow as tf
+    if arguments.out:
+        run = RunFolder(arguments.out)
+    else:
+        numbered = latest_run_folder if arguments.resume else new_run_folder
+        run = numbered(RUNS, arguments.name or arguments.network)
+    if arguments.resume:
+        run.check_trainable()
+    else:
+        run.check_unused()
+    return run
 
-    if not arguments.deterministic or not tf.config.get_visible_devices("GPU"):
-        return arguments.roi_pooling
-    if arguments.roi_pooling not in (None, "max"):
-        raise UserError(
-            f"--deterministic cannot be had with --roi_pooling {arguments.roi_pooling} on a GPU: "
-            "its gradient is not repeatable there. Leave --roi_pooling out (max is taken), or "
-            "train with --gpu -1."
-        )
-    return "max"
+
+def weights_of(arguments: argparse.Namespace, run: RunFolder) -> Path | str:
+    """What training starts from; ``random`` where a run that goes on needs nothing any more.
+
+    Raises:
+        UserError: the file does not exist.
+    """
+    if arguments.resume and not run.needs_initial_weights(arguments.mode):
+        return "random"
+    if arguments.input_weight_path is not None:
+        return existing_path(arguments.input_weight_path, "--input_weight_path")
+    return arguments.weights or "imagenet"
 
 
-def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Dataset:
+def load_training_data(arguments: argparse.Namespace, path: Path, console: Console) -> Dataset:
     """The checked training images.
 
     Raises:
         UserError: as :func:`load_dataset`, or an image is in the test list, too.
     """
-    from keras_frcnn.cli.data import load_dataset
     from keras_frcnn.data.voc import check_test_lists
 
     dataset = load_dataset(arguments, console)
@@ -98,25 +118,19 @@ def load_data(arguments: argparse.Namespace, path: Path, console: Console) -> Da
         check_test_lists(path, dataset)
         copies = copies_in_test_lists(path, dataset)
         if copies:
-            note(
+            console.print(
                 f"{counted(len(copies), 'image')} of the test list are byte copies of training "
                 f"images ({', '.join(copies[:3])}): leave them out before you evaluate.",
-                console,
+                style="yellow",
+                soft_wrap=True,
             )
     return dataset
-
-
-def note(sentence: str | None, console: Console) -> None:
-    """Prints what the user should know, if there is anything."""
-    if sentence is not None:
-        console.print(shown(sentence), style="yellow", soft_wrap=True)
 
 
 def train(
     arguments: argparse.Namespace,
     dataset: Dataset,
     given: GivenProposals | None,
-    config: RunConfig,
     run: RunFolder,
     initial: Path | None,
     device: str,
@@ -124,7 +138,6 @@ def train(
 ) -> None:
     """Shows the start screen, trains, says where the result is."""
     from keras_frcnn.data.bad_images import number_left_out
-    from keras_frcnn.training.options import TrainingOptions
     from keras_frcnn.training.session import Origin, display_of, train_run
 
     def on_start(config: RunConfig, shares: tuple[float, float]) -> None:
@@ -132,32 +145,26 @@ def train(
             run.copy_config(user_path(arguments.config_filename))
         show_start(console, config, dataset, run, initial, device, shares)
 
-    options = TrainingOptions(
-        initial_weights=initial,
-        feature_cache=arguments.feature_cache,
-        image_cache=arguments.cache,
-        cache_budget=arguments.cache_budget,
-        checkpoint_seconds=60 * arguments.checkpoint_minutes,
-        workers=arguments.workers,
-    )
+    config = run_config(arguments, dataset, given)
+    name = None if arguments.out else arguments.name or arguments.network
     train_run(
         run,
         config,
         dataset,
-        options,
+        TrainingOptions(
+            initial_weights=initial,
+            checkpoint_seconds=60 * arguments.checkpoint_minutes,
+            **flags.given_fields(TrainingOptions, arguments),
+        ),
         display_of(config, dataset, console),
         given=given,
-        origin=Origin(command_line(), run_name(arguments)),
+        origin=Origin(command_line(), name),
         on_start=on_start,
     )
-    bad = number_left_out(dataset)
-    final = run.weights_file(FINAL)
     if arguments.output_weight_path is not None:
-        target = user_path(arguments.output_weight_path)
-        if not (target.exists() and target.samefile(final)):
-            with written_whole(target) as partial:
-                shutil.copyfile(final, partial)
+        run.copy_final(user_path(arguments.output_weight_path))
     console.print(f"Done. The run is in {run.path}", soft_wrap=True)
+    bad = number_left_out(dataset)
     if bad:
         console.print(
             f"{bad} of the {len(dataset) + bad} images were left out, see "
@@ -165,40 +172,25 @@ def train(
             style="yellow",
             soft_wrap=True,
         )
-    if final.exists() or run.weights_file("stage2").exists():
-        given = " --proposals FILE" if config.mode == "fast-rcnn" else ""
+    if any(run.weights_file(weights).exists() for weights in (FINAL, "stage2")):
+        boxes = " --proposals FILE" if config.mode == "fast-rcnn" else ""
         console.print(
-            f"Try it: python test_frcnn.py -p IMAGES --run {run.path}{given}", soft_wrap=True
+            f"Try it: python test_frcnn.py -p IMAGES --run {run.path}{boxes}", soft_wrap=True
         )
-
-
-RUNS = Path("runs")
-
-
-def chosen_precision(asked: str, run: RunFolder, console: Console) -> str:
-    """What ``--precision`` means: ``auto`` that of a run that goes on, else what is measured.
-
-    Raises:
-        UserError: this machine does not compute in it.
-    """
-    if asked == "auto" and run.config_file.is_file():
-        asked = run.read_config().precision
-    return usable_precision(asked, console)
 
 
 def run_config(
     arguments: argparse.Namespace, dataset: Dataset, given: GivenProposals | None = None
 ) -> RunConfig:
     """Everything that makes the run."""
-    from keras_frcnn.training.units import steps_per_epoch
+    from keras_frcnn.proposals.files import source_of_given
+    from keras_frcnn.training.units import steps_of_pass
 
-    with_objects = sum(len(e.without_difficult().classes) > 0 for e in dataset.examples)
+    source = None if given is None else source_of_given(arguments.proposals, given)
 
-    def passes_of(images_per_step: int, only_with_objects: bool) -> int:
-        images = with_objects if only_with_objects else len(dataset)
-        return steps_per_epoch(images * (2 if arguments.flips else 1), images_per_step)
+    def passes_of(images_per_step: int, needs_objects: bool) -> int:
+        return steps_of_pass(dataset.examples, arguments.flips, images_per_step, needs_objects)
 
-    recipe = recipe_from(arguments, passes_of, dataset.sets)
     return RunConfig(
         network=arguments.network,
         precision=arguments.precision,
@@ -208,58 +200,9 @@ def run_config(
         class_names=dataset.class_names,
         initial_weights=arguments.input_weight_path or arguments.weights or "imagenet",
         stages=stages_of(arguments),
-        data=source_of(dataset, given_source(arguments.proposals, given)),
-        recipe=recipe,
+        data=source_of(dataset, source),
+        recipe=recipe_from(arguments, passes_of, dataset.sets),
     )
-
-
-def initial_weights(arguments: argparse.Namespace, run: RunFolder) -> Path | None:
-    """The file that training starts from; ``None`` for random weights, or none is needed any more.
-
-    Raises:
-        UserError: it does not exist or cannot be fetched.
-    """
-    from_initial = [
-        stage.weights for stage in STAGES[arguments.mode] if INITIAL in stage.starts.values()
-    ]
-    if arguments.resume and all(run.weights_file(name).exists() for name in from_initial):
-        return None
-    weights = arguments.weights or "imagenet"
-    if arguments.input_weight_path is not None:
-        weights = existing_path(arguments.input_weight_path, "--input_weight_path")
-    from keras_frcnn.runs.initial_weights import weights_file
-
-    return weights_file(weights, arguments.network)
-
-
-def run_name(arguments: argparse.Namespace) -> str | None:
-    """What runs in :data:`RUNS` are numbered under; ``None`` with ``--out``."""
-    return None if arguments.out else arguments.name or arguments.network
-
-
-def existing_run(arguments: argparse.Namespace) -> RunFolder:
-    """The run that ``--resume`` goes on with: the newest of the command's name, or ``--out``."""
-    if arguments.out:
-        run = RunFolder(arguments.out)
-    else:
-        run = latest_run_folder(RUNS, run_name(arguments))
-    run.check_trainable()
-    return run
-
-
-def new_run(arguments: argparse.Namespace) -> RunFolder:
-    """The folder of a new run: ``--out``, or the next number of the command's name."""
-    run = RunFolder(arguments.out) if arguments.out else new_run_folder(RUNS, run_name(arguments))
-    try:
-        str(run.path).encode()
-    except UnicodeEncodeError as error:
-        shown = str(run.path).encode(errors="replace").decode()
-        raise UserError(
-            f"The run folder {shown} has a name that is not UTF-8, which the files of a run do not "
-            "take; give another --out or --name."
-        ) from error
-    run.check_unused()
-    return run
 
 
 def show_start(
@@ -288,8 +231,7 @@ def show_start(
         f"short side {recipe.image.short_side}, long side up to {recipe.image.long_side}"
         + (f"; {recipe.anchors.per_position} anchors a position" if has_rpn else ""),
     )
-    counts = summary(dataset)
-    kinds = counts["problems"]
+    counts: dict[str, Any] = summary(dataset)
     table.add_row(
         "data",
         f"{config.data.path}, {' + '.join(dataset.sets)}: {counts['images']} images "
@@ -297,7 +239,8 @@ def show_start(
         f"({counts['difficult']} difficult, left out), "
         f"{len(dataset.class_names)} classes; mirrored images {'on' if config.flips else 'off'}",
     )
-    problems = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "none"
+    kinds = (f"{count} x {kind}" for kind, count in counts["problems"].items())
+    problems = ", ".join(kinds) or "none"
     table.add_row("problems", f"{problems}; see {run.path / 'data_report.txt'}")
     given = config.data.proposals
     if given is not None:

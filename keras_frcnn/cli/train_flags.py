@@ -1,22 +1,35 @@
-"""The flags of ``train_frcnn.py``; :mod:`keras_frcnn.cli.train_recipe` tells what they change."""
+"""The flags of ``train_frcnn.py``, what they change in a recipe, which do not go together."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
 
-from keras_frcnn.cli.common import ORIGINS, HelpfulParser, number, whole_number
-from keras_frcnn.cli.fields import add_fields
-from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
+from keras_frcnn.cli import flags
+from keras_frcnn.cli.common import output_file
+from keras_frcnn.data.anchor_files import read_anchors
+from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import (
+    BOX_WEIGHTS,
+    PY_FASTER_RCNN,
     RECIPES,
     AnchorConfig,
     DetectorConfig,
     ImageConfig,
     OptimizerConfig,
     ProposalConfig,
+    Recipe,
     RpnConfig,
+    stages_on,
 )
 from keras_frcnn.runs.config import LARGEST_SEED
+from keras_frcnn.training.options import TrainingOptions
+
+MOST_ITERATIONS = 10**9
+StageNumber = Literal[1, 2, 3, 4]
 
 EPILOG = f"""\
 the two recipes (all numbers with their sources: keras_frcnn/recipes.py):
@@ -24,7 +37,7 @@ the two recipes (all numbers with their sources: keras_frcnn/recipes.py):
   py-faster-rcnn  backgrounds at IoU 0 to 0.5, RPN smooth L1 with sigma 3,
                   also as --mode joint
 
-{ORIGINS}
+{flags.ORIGINS}
 examples:
   train_frcnn.py -p VOCdevkit
   train_frcnn.py -p VOCdevkit --train_set 07+12 --name voc0712
@@ -36,7 +49,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with its groups; every default is named with its origin."""
-    parser = HelpfulParser(
+    parser = flags.HelpfulParser(
         prog="train_frcnn.py",
         usage="train_frcnn.py -p PATH [flags]",
         description="Train Faster R-CNN by the paper's four alternating steps, or jointly.",
@@ -51,11 +64,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(group) -> None:
-    add_path_flags(
+    flags.add_path(
         group,
         help="VOCdevkit folder (with VOC2007 and/or VOC2012), or the text file of -o simple",
     )
-    add_training_set_flag(group)
+    flags.add_training_set(group)
     group.add_argument(
         "--hf",
         dest="flips",
@@ -69,15 +82,15 @@ def _add_data(group) -> None:
         action="store_false",
         help="see images only as they are\ndefault: off (imdb.py:102-117)",
     )
-    add_fields(group, ImageConfig)
-    add_flags(group, "strict")
+    flags.add_fields(group, ImageConfig)
+    flags.add(group, "strict")
 
 
 def _add_model(group) -> None:
-    group.add_argument(
-        "--network",
+    flags.add(
+        group,
+        "network",
         default="vgg16",
-        metavar="NAME",
         choices=("vgg16", "vgg", "zf", "resnet50", "tiny"),
         help="vgg16 (or vgg), zf, resnet50; tiny is for demos and tests\n"
         "default: vgg16 (section 4.1; resnet50 in the lineage)",
@@ -89,9 +102,9 @@ def _add_model(group) -> None:
         help="imagenet or random: what to start from without --input_weight_path\n"
         "default: imagenet (section 3.1)",
     )
-    group.add_argument(
-        "--input_weight_path",
-        metavar="FILE",
+    flags.add(
+        group,
+        "input_weight_path",
         help="start from a Keras HDF5 file, a .weights.h5 of this package or a run folder\n"
         "default: none, see --weights",
     )
@@ -101,15 +114,14 @@ def _add_model(group) -> None:
         help="copy the final weights there too, any suffix\n"
         "default: only in the run folder (ours; ./model_frcnn.hdf5 in the lineage)",
     )
-    group.add_argument(
-        "--precision",
+    flags.add(
+        group,
+        "precision",
         default="float32",
-        metavar="TYPE",
-        choices=("float32", "bfloat16", "float16", "auto"),
         help="of convolutions and fc layers: float32, bfloat16, float16, or auto: what is measured "
         "fastest here; losses and boxes are always float32\ndefault: float32 (Caffe's)",
     )
-    add_fields(group, DetectorConfig, "roi_pooling")
+    flags.add_fields(group, DetectorConfig, "roi_pooling")
 
 
 def _add_schedule(group) -> None:
@@ -152,7 +164,7 @@ def _add_schedule(group) -> None:
     )
     group.add_argument(
         "--num_epochs",
-        type=number(0, above=True),
+        type=flags.number(0, above=True),
         metavar="E",
         help="scale every stage to E passes instead; a pass is every image that the stage sees "
         "once in each orientation\n"
@@ -165,19 +177,19 @@ def _add_schedule(group) -> None:
         "on 07+12: half, on 07++12: 3/5)\n"
         "default: 0.001 (stage1_rpn_solver60k80k.pt:3-10)",
     )
-    add_fields(group, OptimizerConfig)
+    flags.add_fields(group, OptimizerConfig)
 
 
 def _add_rules(group) -> None:
-    add_fields(group, AnchorConfig)
+    flags.add_fields(group, AnchorConfig)
     group.add_argument(
         "--anchors",
         metavar="FILE",
         help="anchor shapes (JSON) of python -m keras_frcnn anchors, instead of scales and ratios\n"
         "default: none, see --anchor_scales",
     )
-    add_fields(group, RpnConfig)
-    add_fields(group, DetectorConfig, "foreground_iou")
+    flags.add_fields(group, RpnConfig)
+    flags.add_fields(group, DetectorConfig, "foreground_iou")
     group.add_argument(
         "--background_iou",
         metavar="LOW,HIGH",
@@ -185,8 +197,8 @@ def _add_rules(group) -> None:
         "default: 0.1,0.5 (fast_rcnn_config.m:31-32); 0,0.5 with py-faster-rcnn "
         "(faster_rcnn_alt_opt.yml)",
     )
-    add_fields(group, DetectorConfig, "rois_per_step", "dropout")
-    add_fields(group, ProposalConfig, "min_size_image")
+    flags.add_fields(group, DetectorConfig, "rois_per_step", "dropout")
+    flags.add_fields(group, ProposalConfig, "min_size_image")
 
 
 def _add_run(group) -> None:
@@ -204,61 +216,204 @@ def _add_run(group) -> None:
         help="write the configuration (JSON) there too; test_frcnn.py takes it\n"
         "default: only in the run folder (ours; config.pickle in the lineage)",
     )
-    group.add_argument(
+    flags.add_switch(
+        group,
         "--resume",
-        action="store_true",
-        help="go on where the same command stopped\ndefault: off, a new run (ours)",
+        "go on where the same command stopped\ndefault: off, a new run (ours)",
     )
-    group.add_argument(
-        "--seed",
-        type=whole_number(0, LARGEST_SEED),
+    flags.add(
+        group,
+        "seed",
+        type=flags.whole_number(0, LARGEST_SEED),
         default=0,
-        metavar="N",
         help="of everything random\ndefault: 0 (ours; config.py:184 has 3)",
     )
-    add_flags(group, "jit", "gpu")
-    group.add_argument(
+    flags.add(group, "jit", "gpu")
+    flags.add_switch(
+        group,
         "--deterministic",
-        action="store_true",
-        help="repeatable kernels on GPUs too, with --roi_pooling max, as crop's gradient has none "
+        "repeatable kernels on GPUs too, with --roi_pooling max, as crop's gradient has none "
         "there; same seed, data and machine: same weights, bit for bit. On the CPU it is always "
         "so\n"
         "default: off, they are slower and max takes several times crop's time (ours)",
     )
-    group.add_argument(
-        "--feature_cache",
-        metavar="PLACE",
-        choices=("auto", "memory", "disk", "off"),
-        default="auto",
-        help="where stages 3 and 4 keep the frozen base's features: memory, disk, off\n"
-        "default: auto, memory, else disk, else computed at each step (ours)",
-    )
-    group.add_argument(
-        "--cache",
-        metavar="PLACE",
-        choices=("auto", "memory", "disk", "off"),
-        default="auto",
-        help="where the decoded images are kept, in 8 bits: memory, disk, off\n"
-        "default: auto, memory, else disk, else read at each step (ours)",
-    )
-    group.add_argument(
-        "--cache_budget",
-        type=number(0),
-        metavar="GIB",
-        help="most for each of the two\n"
-        "default: half of the free memory, 80%% of the disk that training leaves free (ours)",
-    )
+    flags.add_fields(group, TrainingOptions, "feature_cache", "image_cache", "cache_budget")
     group.add_argument(
         "--checkpoint_minutes",
-        type=number(0, above=True),
+        type=flags.number(0, above=True),
         default=10.0,
         metavar="MIN",
         help="between checkpoints\ndefault: 10 (ours)",
     )
-    group.add_argument(
-        "--workers",
-        type=whole_number(1, 256),
-        default=2,
-        metavar="N",
-        help="decoding threads\ndefault: 2 (ours)",
+    flags.add_fields(group, TrainingOptions, "workers")
+
+
+def recipe_from(
+    arguments: argparse.Namespace, passes_of: Callable[[int, bool], int], sets: Iterable[str] = ()
+) -> Recipe:
+    """The recipe that the flags ask for.
+
+    Args:
+        passes_of: ``(images_per_step, with_objects) -> iterations of one pass``, over all images or
+            those with objects; used by ``--num_epochs``.
+        sets: image sets to train on; some have schedules of their own.
+
+    Raises:
+        UserError: flags that contradict each other or are out of range.
+    """
+    joint = arguments.mode == "joint"
+    if joint and arguments.recipe == "paper":
+        raise UserError(
+            "--mode joint exists in the py-faster-rcnn recipe only; leave --recipe out."
+        )
+    base = RECIPES[arguments.recipe or (PY_FASTER_RCNN.name if joint else "paper")]
+    image = image_from(base.image, arguments)
+    recipe = flags.with_flags(dataclasses.replace(base, image=image), arguments)
+    rpn, detector = recipe.rpn, recipe.detector
+    if arguments.rpn_box_normaliser is not None:
+        rpn = dataclasses.replace(rpn, box_weight=BOX_WEIGHTS[rpn.box_normaliser])
+    if arguments.background_iou is not None:
+        low, high = _interval(arguments.background_iou, "--background_iou")
+        detector = dataclasses.replace(detector, background_iou_low=low, background_iou_high=high)
+    if arguments.num_rois is not None:
+        detector.check_rois(arguments.num_rois, 1 if joint else detector.images_per_step)
+    recipe = dataclasses.replace(
+        recipe,
+        stages=stages_on(recipe, sets),
+        anchors=_anchors(recipe.anchors, image, arguments),
+        rpn=rpn,
+        detector=detector,
+        joint_rois_per_image=arguments.num_rois or recipe.joint_rois_per_image,
     )
+    return _scheduled(recipe, arguments, passes_of)
+
+
+def image_from(image: ImageConfig, arguments: argparse.Namespace) -> ImageConfig:
+    """Another size of the input; without a long side of its own it keeps the proportion."""
+    if arguments.short_side is not None:
+        image = image.with_short_side(arguments.short_side)
+    return flags.with_flags(image, arguments)
+
+
+def _anchors(
+    anchors: AnchorConfig, image: ImageConfig, arguments: argparse.Namespace
+) -> AnchorConfig:
+    if arguments.anchors is None:
+        return anchors
+    for name in ("anchor_scales", "anchor_ratios"):
+        if getattr(arguments, name) is not None:
+            raise UserError(
+                f"--anchors and --{name} exclude each other: the file holds whole shapes."
+            )
+    shapes = read_anchors(arguments.anchors, image)
+    return AnchorConfig(scales=(), ratios=(), shapes=shapes)
+
+
+def _interval(text: str, flag: str) -> tuple[float, float]:
+    """``"0.1,0.5"`` to two numbers in 0 to 1, the first below the second."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{flag} takes LOW,HIGH such as 0.1,0.5, not {text!r}.") from error
+    if not 0 <= low < high <= 1:
+        raise UserError(f"{flag} takes LOW,HIGH with 0 <= LOW < HIGH <= 1, not {text!r}.")
+    return low, high
+
+
+def _scheduled(recipe: Recipe, arguments: argparse.Namespace, passes_of) -> Recipe:
+    """With the lengths and rates of the flags."""
+    schedules, passes = recipe.schedules(arguments.mode), recipe.passes(arguments.mode)
+    lengths = [schedule.iterations for schedule in schedules]
+    rates = [schedule.learning_rate for schedule in schedules]
+    if arguments.iterations is not None and arguments.num_epochs is not None:
+        raise UserError("--iterations and --num_epochs exclude each other; give one of them.")
+    if arguments.iterations is not None:
+        lengths = list(flags.numbers(arguments.iterations, int, "--iterations", len(schedules)))
+    elif arguments.num_epochs is not None:
+        lengths = [max(1, round(arguments.num_epochs * passes_of(*each))) for each in passes]
+    if arguments.learning_rate is not None:
+        rates = list(flags.numbers(arguments.learning_rate, float, "--learning_rate"))
+        if len(rates) not in (1, len(schedules)):
+            raise UserError(
+                f"--learning_rate takes 1 or {len(schedules)} numbers, not {len(rates)}."
+            )
+        rates *= len(schedules) // len(rates)
+    if max(lengths) > MOST_ITERATIONS:
+        flag = "--iterations" if arguments.num_epochs is None else "--num_epochs"
+        raise UserError(f"{flag} asks for more than {MOST_ITERATIONS:,} iterations of a stage.")
+    scaled = [
+        dataclasses.replace(schedule.scaled_to(length), learning_rate=rate)
+        for schedule, length, rate in zip(schedules, lengths, rates, strict=True)
+    ]
+    return recipe.with_schedules(arguments.mode, scaled)
+
+
+def stages_from(text: str | None) -> tuple[StageNumber, ...]:
+    """``"1,2"`` to ``(1, 2)``; ``None`` to all four.
+
+    Raises:
+        UserError: anything but the first stages in order.
+    """
+    if text is None:
+        return (1, 2, 3, 4)
+    stages = flags.numbers(text, int, "--stages")
+    if stages != tuple(range(1, len(stages) + 1)) or len(stages) > 4:
+        raise UserError(f"--stages takes 1, 1,2, 1,2,3 or 1,2,3,4, not {text!r}.")
+    return stages
+
+
+def stages_of(arguments: argparse.Namespace) -> tuple[StageNumber, ...]:
+    """Stages of a run: none of joint training, the second of Fast R-CNN alone."""
+    if arguments.mode == "alternating":
+        return stages_from(arguments.stages)
+    return (2,) if arguments.mode == "fast-rcnn" else ()
+
+
+def mode_from(arguments: argparse.Namespace) -> str:
+    """``alternating``, ``joint``, or, with ``--proposals``, ``fast-rcnn``.
+
+    Raises:
+        UserError: ``--proposals`` with what trains an RPN.
+    """
+    if arguments.proposals is None:
+        return arguments.mode
+    if arguments.mode == "joint" or arguments.stages is not None:
+        flag = "--stages" if arguments.stages is not None else "--mode joint"
+        raise UserError(
+            f"--proposals trains Fast R-CNN alone, on boxes that are given, and {flag} trains an "
+            "RPN, too; give one of them."
+        )
+    return "fast-rcnn"
+
+
+def check_flags(arguments: argparse.Namespace) -> None:
+    """Refuses what can be seen to be wrong without the data.
+
+    Raises:
+        UserError: flags that contradict each other, are out of range, or name files that cannot be
+            written.
+    """
+    recipe_from(arguments, lambda images, with_objects: 1)
+    stages = stages_from(arguments.stages)
+    if arguments.mode == "joint" and arguments.stages is not None:
+        raise UserError("--stages belongs to --mode alternating; --mode joint has one stage.")
+    for one, other in (("weights", "input_weight_path"), ("name", "out")):
+        if None not in (getattr(arguments, one), getattr(arguments, other)):
+            raise UserError(f"--{one} and --{other} exclude each other; give one of them.")
+    name = arguments.name
+    if name is not None and (Path(name).name != name or name in ("", ".", "..")):
+        raise UserError(f"--name {name} is no plain name; a folder elsewhere is --out.")
+    if arguments.output_weight_path is not None:
+        output_file(arguments.output_weight_path, "--output_weight_path")
+        if arguments.mode == "fast-rcnn":
+            raise UserError(
+                "--output_weight_path takes the weights of RPN and detector, and --proposals "
+                "trains the detector alone: weights/stage2.weights.h5 of the run folder."
+            )
+        if 4 not in stages:
+            raise UserError(
+                "--output_weight_path takes the final weights, which come after stage 4; leave it "
+                "or --stages out."
+            )
+    if arguments.config_filename is not None:
+        output_file(arguments.config_filename, "--config_filename")

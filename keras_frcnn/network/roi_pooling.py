@@ -136,6 +136,25 @@ def _max(
 RULES = {"crop": _crop, "max": _max, "align": _align}
 
 
+def repeatable_rule(asked: str | None) -> str | None:
+    """The rule of a training that must be repeatable; ``None`` is the recipe's own.
+
+    On a GPU the gradient of ``crop_and_resize`` adds in any order, and TensorFlow refuses it.
+
+    Raises:
+        UserError: another rule than ``max`` was asked for there.
+    """
+    if not tf.config.get_visible_devices("GPU"):
+        return asked
+    if asked not in (None, "max"):
+        raise UserError(
+            f"`deterministic` cannot be had with `detector.roi_pooling` {asked} on a GPU: its "
+            "gradient is not repeatable there. Leave `detector.roi_pooling` out (max is taken), or "
+            "train with `gpu` -1."
+        )
+    return "max"
+
+
 def _positive(name: str, value: int) -> int:
     if int(value) != value or value < 1:
         raise UserError(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from keras_frcnn.errors import UserError
 
 if TYPE_CHECKING:  # they bring TensorFlow, which naming the experiments need not wait for
     from keras_frcnn.paper.sheet import Sheet
@@ -38,3 +41,46 @@ def experiment(name: str) -> Callable[[Workshop], Sheet]:
     module, _ = EXPERIMENTS[name]
     make = import_module(f"keras_frcnn.paper.{module}").make
     return partial(make, name=name) if module in _SHARED else make
+
+
+def named(name: str | None) -> tuple[str, ...]:
+    """The experiments that a name stands for: one, or all of them.
+
+    Raises:
+        UserError: it stands for none.
+    """
+    if name == "all":
+        return tuple(EXPERIMENTS)
+    if name in EXPERIMENTS:
+        return (name,)
+    near = difflib.get_close_matches(name or "", EXPERIMENTS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    known = ", ".join((*EXPERIMENTS, "all"))
+    raise UserError(f"Name an experiment of {known}, not {name!r}{hint}")
+
+
+def make_sheets(names: Sequence[str], workshop: Workshop) -> None:
+    """Makes experiments one by one, shows each and says where it is.
+
+    Raises:
+        UserError: what every one of them needs is not there.
+    """
+    from keras_frcnn.paper.sheet import write_index
+    from keras_frcnn.paper.workshop import Absent
+
+    left_out = []
+    for name in names:
+        workshop.console.rule(name)
+        try:
+            sheet = experiment(name)(workshop)
+        except Absent as reason:
+            left_out.append(f"{name}: {reason}")
+            workshop.say(f"{name} is left out: {reason}.")
+            continue
+        written = sheet.write(workshop.folder)
+        for line in sheet.markdown().splitlines():
+            workshop.say(line)
+        workshop.say(f"written to {written}")
+        write_index(workshop.folder, EXPERIMENTS)
+    if left_out and len(left_out) == len(names):
+        raise UserError(f"Nothing could be made: {left_out[0]}.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from keras_frcnn.data.bad_images import about_problems, check_share_of_bad
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
+from keras_frcnn.network.weights import IMAGENET_FILES, imagenet_file
 from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.voc_server import has_annotations, load_unannotated
 from keras_frcnn.runs.config import differences
@@ -221,6 +223,30 @@ class Workshop:
             "runs": {str(run.path): digest_of([run.weights_file(FINAL)]) for run in self.runs},
             "edge_model": self.edge_model and digest_of([Path(self.edge_model)]),
         }
+
+
+def initial_weights(workshop: Workshop, files: Mapping[str, Path]) -> dict[str, Path | None]:
+    """The file that each network's trainings start from; networks without any are missing.
+
+    Args:
+        files: those that were given, by network; ImageNet's are fetched for another one.
+
+    Raises:
+        UserError: they cannot be fetched, and there is no run, which may do without.
+    """
+    network = workshop.budget.network_or("vgg16")
+    found: dict[str, Path | None] = {}
+    if network in files:
+        found[network] = files[network]
+    elif network in IMAGENET_FILES:
+        workshop.data(TRAINING_SETS["07"])  # what is wrong with it is told before a download
+        try:
+            found[network] = imagenet_file(network)
+        except UserError as error:
+            if not workshop.runs:
+                raise
+            workshop.say(f"{error} Experiments that the given runs do not serve are left out.")
+    return {**found, **files}
 
 
 def countable_objects(dataset: Dataset) -> int:

@@ -22,7 +22,8 @@ from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes, merge, ranked
 from keras_frcnn.proposals.mat_files import read_mat
-from keras_frcnn.system.files import parse_json, written_whole
+from keras_frcnn.runs.config import GivenSource
+from keras_frcnn.system.files import digest_of, parse_json, user_path, written_whole
 from keras_frcnn.system.hdf5 import find_array, new_hdf5, opened
 
 FORMAT = "keras_frcnn given proposals 1"
@@ -54,6 +55,17 @@ def read_proposals(paths: Path | Sequence[Path]) -> GivenProposals:
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
     return merge([_read_one(path) for path in paths])
+
+
+def source_of_given(paths: Sequence[Path | str], given: GivenProposals) -> GivenSource:
+    """Where proposals that were read come from, by which a run knows them again."""
+    files = [user_path(path) for path in paths]
+    return GivenSource(
+        files=tuple(map(str, files)),
+        method=given.method,
+        settings=dict(given.settings),
+        digest=digest_of(files),
+    )
 
 
 def _read_one(path: Path) -> GivenProposals:

@@ -11,7 +11,7 @@ name  what an entry is found by: ``VOC2007/000005``, the bare ``000005``, and ei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -121,6 +121,19 @@ class GivenProposals:
                     "folders one at a time."
                 )
         return {file: self.entries[found[0]] for file, found in names.items()}
+
+    def boxes_of_files(
+        self, files: Sequence[PurePath]
+    ) -> Callable[[PurePath, np.ndarray], np.ndarray]:
+        """File and (H, W, 3) pixels of an image to its boxes, within it; see :meth:`of_files`."""
+        found = self.of_files(files)
+
+        def boxes(file: PurePath, image: np.ndarray) -> np.ndarray:
+            height, width = image.shape[:2]
+            name = f"{file.name} in {self.source}"
+            return fit_to_image(found[file].boxes_image, height, width, name)
+
+        return boxes
 
     def check_covers(self, examples: Sequence[Example]) -> None:
         """Makes sure that every image has its own proposals.

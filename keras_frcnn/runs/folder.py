@@ -17,13 +17,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.system.files import is_partial, parse_json, read_text_bounded, user_path, write_text
+from keras_frcnn.system.files import (
+    is_partial,
+    parse_json,
+    read_text_bounded,
+    user_path,
+    write_text,
+    written_whole,
+)
 from keras_frcnn.runs.config import (
     FORMAT_VERSION,
     RunConfig,
@@ -34,6 +42,7 @@ from keras_frcnn.runs.config import (
     plain,
     versions,
 )
+from keras_frcnn.runs.stage_table import FINAL, INITIAL, STAGES
 from keras_frcnn.system.lock import LOCK_FILE, claimed_folder
 
 # That of a run of 10,000 classes has less.
@@ -110,8 +119,17 @@ class RunFolder:
             advice: what to do where it cannot.
 
         Raises:
-            UserError: the folder already holds a run or other files, or is a file.
+            UserError: the folder already holds a run or other files, is a file, or has a name that
+                no file of a run could have in it.
         """
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            name = str(self.path).encode(errors="replace").decode()
+            raise UserError(
+                f"The run folder {name} has a name that is not UTF-8, which the files of a run do "
+                "not take; give another --out or --name."
+            ) from error
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"The run folder {self.path} is a file; {advice.split(',')[0]}.")
         # A training that was killed at once leaves its lock and half a configuration.
@@ -149,6 +167,18 @@ class RunFolder:
         values = _read_json(self.config_file)
         values["run"] = str(self.path.resolve())
         write_text(target, json.dumps(values, indent=2) + "\n")
+
+    def copy_final(self, target: Path) -> None:
+        """Copies the weights of the result to another file, which may be themselves."""
+        final = self.weights_file(FINAL)
+        if not (target.exists() and target.samefile(final)):
+            with written_whole(target) as partial:
+                shutil.copyfile(final, partial)
+
+    def needs_initial_weights(self, mode: str) -> bool:
+        """Whether anything that starts from the initial weights is yet to be trained."""
+        names = [each.weights for each in STAGES[mode] if INITIAL in each.starts.values()]
+        return not all(self.weights_file(name).exists() for name in names)
 
     def read_config(self) -> RunConfig:
         """The configuration, every field checked.

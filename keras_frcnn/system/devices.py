@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.system.signals import held_back
 
 # Any of them is there where an NVIDIA driver is: Linux, Linux, Windows' subsystem for Linux.
 _NVIDIA_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
@@ -23,7 +24,15 @@ def quiet_tensorflow() -> None:
     the lines that TensorFlow logs as errors are hidden too: a driver that is not there, attributes
     that its own optimizer does not know. True errors come as exceptions. With a device, what is
     logged about it is shown if TensorFlow does not find it. ``TF_CPP_MIN_LOG_LEVEL=0`` shows all.
+
+    A signal is answered when TensorFlow is there: some of its imports would take the exception for
+    a library that is missing, and go on.
     """
+    with held_back():
+        _start_quietly()
+
+
+def _start_quietly() -> None:
     has_device = any(Path(file).exists() for file in _NVIDIA_FILES)
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_device else "3") in ("0", "1"):
         _start_tensorflow()

@@ -65,6 +65,20 @@ def steps_per_epoch(units: int, images_per_step: int) -> int:
     return -(-units // images_per_step)
 
 
+def steps_of_pass(
+    examples: Sequence[Example], flips: bool, images_per_step: int, needs_objects: bool
+) -> int:
+    """Iterations in which a stage sees every image that gives it something in each orientation.
+
+    Args:
+        needs_objects: whether images without objects, difficult ones aside, give nothing.
+    """
+    images = len(examples)
+    if needs_objects:
+        images = sum(len(each.without_difficult().classes) > 0 for each in examples)
+    return steps_per_epoch(images * (2 if flips else 1), images_per_step)
+
+
 def epoch_batches(
     landscape: np.ndarray, images_per_step: int, *, seed: int, stage: int, epoch: int
 ) -> np.ndarray:

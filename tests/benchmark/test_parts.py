@@ -195,7 +195,7 @@ def test_no_determinism_is_asked_for(monkeypatch):
     def chosen(gpu, deterministic, *, jit=False):
         raise Asked(deterministic)
 
-    monkeypatch.setattr(command, "choose_devices", chosen)
+    monkeypatch.setattr("keras_frcnn.cli.common.choose_devices", chosen)
     with pytest.raises(Asked) as asked:
         command.main(["--network", "tiny"])
     assert asked.value.args == (False,)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from keras_frcnn.cli import anchors, evaluate, export, train
 from keras_frcnn.cli import test as test_command
-from keras_frcnn.cli.train_flags import build_parser
-from keras_frcnn.cli.train_recipe import check_flags, recipe_from
+from keras_frcnn.cli.train_flags import build_parser, check_flags, recipe_from
 from keras_frcnn.data.anchor_clustering import shape_iou
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError

@@ -54,87 +54,6 @@ def refusal(action, *arguments) -> str:
     return str(caught.value)
 
 
-# --- flags -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("--num_epoch", "--num_epochs"),
-        ("--iteration=3", "--iterations"),
-        ("--shortside", "--short_side"),
-        ("--no_hf", "--no-hf"),
-    ],
-)
-def test_a_misspelt_flag_names_the_nearest(typed, meant):
-    message = refusal(parser_of("train").parse_args, ["-p", "data", typed, "2"])
-    assert f"{typed!r}" in message
-    assert message.endswith(f"Did you mean {meant}?")
-
-
-def test_an_unknown_flag_without_a_near_one_points_to_the_help():
-    message = refusal(parser_of("train").parse_args, ["-p", "data", "--xyzzy"])
-    assert message.endswith("unknown argument '--xyzzy'. See --help.")
-
-
-def test_flags_are_never_completed():
-    # argparse would take --stage for --stages: a typing error that means something else.
-    assert "--stages" in refusal(parser_of("train").parse_args, ["-p", "x", "--stage", "1"])
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "ten", "", "nan"])
-def test_whole_number_refuses(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="a whole number from 1 up, not"):
-        common.whole_number(1)(text)
-
-
-def test_whole_number_and_number_take_their_limits():
-    assert common.whole_number(1, 5)("5") == 5
-    assert common.number(0, 1)("0") == 0.0
-    assert common.number(0, 1)("1") == 1.0
-    assert common.number(0, above=True)("1e-9") == 1e-9
-
-
-@pytest.mark.parametrize("text", ["nan", "inf", "-0.1", "1.01", "x"])
-def test_number_refuses_what_is_not_finite_or_outside(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="a number from 0 to 1, not"):
-        common.number(0, 1)(text)
-
-
-def test_number_above_refuses_the_limit_itself():
-    with pytest.raises(argparse.ArgumentTypeError, match="a number above 0, not '0'"):
-        common.number(0, above=True)("0")
-
-
-def test_numbers():
-    assert common.numbers("8, 16,32", float, "--anchor_scales") == (8.0, 16.0, 32.0)
-    assert common.numbers("1,2", int, "--stages", 2) == (1, 2)
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "count", "words"),
-    [
-        ("1,2", int, 4, "--flag takes 4 whole numbers separated by commas, not '1,2'"),
-        ("1,,2", int, None, "whole numbers separated by commas"),
-        ("1.5", int, None, "whole numbers separated by commas"),
-        ("0,1", float, None, "--flag takes numbers above 0"),
-        ("inf", float, None, "numbers above 0"),
-        ("nan", float, None, "numbers above 0"),
-        ("", float, None, "numbers separated by commas, not ''"),
-    ],
-)
-def test_numbers_refuses(text, kind, count, words):
-    assert words in refusal(common.numbers, text, kind, "--flag", count)
-
-
-def test_some_of_a_few_words():
-    assert common.some_of(("json", "voc"))("voc,json,voc") == ("voc", "json")
-    assert common.some_of(("json",), or_none=True)("none") == ()
-    for text in ("none", "", "voc,x"):
-        with pytest.raises(argparse.ArgumentTypeError, match="expected json, voc, several with"):
-            common.some_of(("json", "voc"))(text)
-
-
 # --- files -------------------------------------------------------------------------------------
 
 
@@ -356,6 +275,24 @@ def test_flags_are_understood_without_starting_tensorflow():
         "print('tensorflow' in sys.modules)"
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+@pytest.mark.parametrize("module", ["rich.console", "numpy", "tensorflow", "keras.src"])
+def test_ctrl_c_during_any_import_is_one_line(module):
+    done = python(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Stop:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            sys.meta_path.remove(Stop)\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stop)\n"
+        "sys.argv = ['frcnn', 'benchmark', '--network', 'tiny', '--gpu', '-1']\n"
+        "from keras_frcnn.__main__ import main\n"
+        "raise SystemExit(main())"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "SIGINT received: stopped.\n")
 
 
 def test_brackets_in_names_are_shown_as_they_are(capsys):

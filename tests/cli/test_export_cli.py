@@ -140,7 +140,7 @@ def test_mistakes_are_refused(trained, command, tmp_path, monkeypatch):
 
 def test_a_difference_that_is_no_number_is_refused(trained, command, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "keras_frcnn.export.saved_model.largest_difference", lambda *both: (0.0, np.nan)
+        "keras_frcnn.export.comparison.largest_difference", lambda *both: (0.0, np.nan)
     )
     outcome = command(export.main, "--run", trained.path, "--out", tmp_path / "model")
     assert outcome.refused("differs from the run")

@@ -5,36 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from keras_frcnn import errors
-from keras_frcnn.cli import benchmark, data, export
+from keras_frcnn.cli import benchmark, export
 from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli.common import make_console
-from keras_frcnn.detection.detections import NO_DETECTIONS
+from keras_frcnn.evaluation.agreement import ROUGH, Agreement
 
 needs_onnx = pytest.mark.skipif(
     any(errors.find_spec(name) is None for name in ("onnx", "onnxruntime", "tf2onnx")),
     reason="needs the extra onnx",
 )
-
-
-RUN_CONFIG = SimpleNamespace(class_names=(), data=SimpleNamespace(bits=0))
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A dataset, as far as images are chosen from it."""
-
-    examples: list
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def with_bits(self, bits: int) -> Examples:
-        return self
 
 
 @dataclass(frozen=True)
@@ -80,44 +63,20 @@ def test_int8_says_what_it_was_calibrated_on_and_what_it_kept(int8):
     assert [file.name for file in int8.path.parent.iterdir()] == ["int8.onnx"]
 
 
-class Watched:
-    """A detector that finds nothing and remembers the pixels it was shown."""
-
-    def __init__(self):
-        self.seen = []
-
-    def find(self, images):
-        self.seen += images
-        return [NO_DETECTIONS for _ in images]
-
-
 @pytest.mark.parametrize(
-    ("images", "asked", "calibrated", "compared", "words"),
+    ("kept", "images", "calibrated", "words"),
     [
-        (6, 3, [0, 2, 4], [1, 3, 5], "on 3 images not calibrated on: "),
-        (9, 3, [0, 3, 6], [1, 5], "on 2 images not calibrated on: "),
-        (3, 5, [0, 1, 2], [0, 1], "on 2 images it was calibrated on (there are no others): "),
+        (19, 3, False, ("on 3 images not calibrated on: 95.0 % of 20 detections",)),
+        (20, 9, True, ("on 9 images it was calibrated on (there are no others): 100.0 %",)),
+        (18, 50, False, ("on 20 images not", "less than 95 %: evaluate the file before")),
     ],
 )
-def test_int8_is_compared_on_images_that_were_not_calibrated_on(
-    images, asked, calibrated, compared, words, monkeypatch, capsys
-):
-    examples = [
-        SimpleNamespace(key=str(place), path=place, pixels=lambda place=place: place)
-        for place in range(images)
-    ]
-    monkeypatch.setattr(export, "COMPARED", 3 if images == 6 else 2)
-    monkeypatch.setattr(data, "load_dataset", lambda *_, **__: Examples(examples))
-    monkeypatch.setattr(export.RunFolder, "read_config", lambda self: RUN_CONFIG)
-    arguments = export.build_parser().parse_args(
-        ["--run", "r", "--out", "o.onnx", "--int8", "-p", "p", "--calibration_images", str(asked)]
-    )
-    found = export.int8_examples(arguments, make_console())
-    assert [example.path for example in found[0]] == calibrated
-    detectors = Watched(), Watched()
-    export.compare_int8(*detectors, found[1] or found[0], make_console(), calibrated=not found[1])
-    assert [detector.seen for detector in detectors] == [compared, compared]
-    assert words in capsys.readouterr().out
+def test_what_is_said_of_int8(kept, images, calibrated, words, capsys):
+    console = make_console()
+    export.print_int8(Agreement(20, kept, ROUGH), images, console, calibrated=calibrated)
+    text = capsys.readouterr().out
+    assert all(word in text for word in words)
+    assert text.count("\n") == len(words)
 
 
 @needs_onnx

@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 from keras_frcnn.cli import train
+from keras_frcnn.cli.common import make_console
 from keras_frcnn.cli.train_flags import build_parser
-from keras_frcnn.cli.train_recipe import recipe_from
-from keras_frcnn.errors import UserError
 from keras_frcnn.runs.folder import RunFolder, find_run
 
 
@@ -27,7 +26,7 @@ def test_the_simple_layout_is_read(devkit, tmp_path):
     text = tmp_path / "boxes.txt"
     text.write_text(f"path,x1,y1,x2,y2,class\n{image},10,10,60,50,disc\n{image},1,2,30,40,square\n")
     arguments = build_parser().parse_args(["-p", str(text), "-o", "simple"])
-    dataset = train.load_data(arguments, text, train.make_console())
+    dataset = train.load_training_data(arguments, text, make_console())
     assert dataset.class_names == ("disc", "square")
     assert dataset.examples[0].boxes_image.tolist() == [[10, 10, 50, 60], [2, 1, 40, 30]]
 
@@ -174,12 +173,12 @@ def test_initial_weights_are_needed_until_no_stage_starts_from_them(
 
 def test_runs_are_numbered_and_never_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert train.new_run(parse()).path == Path("runs/vgg16")
+    assert train.run_of(parse()).path == Path("runs/vgg16")
     for name in ("vgg16", "vgg16-2", "vgg16-old"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert train.new_run(parse()).path == Path("runs/vgg16-3")
-    assert train.new_run(parse("--name", "mine")).path == Path("runs/mine")
-    assert train.new_run(parse("--out", "elsewhere")).path == Path("elsewhere")
+    assert train.run_of(parse()).path == Path("runs/vgg16-3")
+    assert train.run_of(parse("--name", "mine")).path == Path("runs/mine")
+    assert train.run_of(parse("--out", "elsewhere")).path == Path("elsewhere")
 
 
 @pytest.mark.slow
@@ -208,21 +207,3 @@ def evaluate_main():
     from keras_frcnn.cli.evaluate import main
 
     return main
-
-
-@pytest.mark.parametrize("gpus", [0, 1])
-@pytest.mark.parametrize("kind", [None, "max", "crop", "align"])
-def test_deterministic_takes_the_pooling_that_can_be_so_on_a_gpu(kind, gpus, monkeypatch):
-    flags = ("--roi_pooling", kind) if kind else ()
-    visible = ["GPU:0"] * gpus
-    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: visible)
-    assert train.pooling_from(parse(*flags)) == kind
-    arguments = parse(*flags, "--deterministic")
-    if gpus == 0:
-        assert train.pooling_from(arguments) == kind
-    elif kind in (None, "max"):
-        arguments.roi_pooling = train.pooling_from(arguments)
-        assert recipe_from(arguments, lambda images, with_objects: 1).detector.roi_pooling == "max"
-    else:
-        with pytest.raises(UserError, match=f"--deterministic cannot .* --roi_pooling {kind} on a"):
-            train.pooling_from(arguments)

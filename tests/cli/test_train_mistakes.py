@@ -11,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from keras_frcnn.cli import train
+from keras_frcnn.proposals.files import write_proposals
+from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.system import precision
 
 ROOT = Path(__file__).parents[2]
@@ -217,6 +219,26 @@ def test_offline_without_a_file_names_the_ways_out(command, tmp_path, devkit, mo
     outcome = command(train.main, "-p", devkit, "--network", "zf", "--out", out)
     assert outcome.refused("no ImageNet weights of zf", "--weights random")
     assert not out.exists()
+
+
+def test_paths_and_data_are_looked_at_before_weights_are_fetched(
+    command, tmp_path, devkit, monkeypatch
+):
+    def fetch(weights, network):
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr("keras_frcnn.runs.initial_weights.weights_file", fetch)
+    few = GivenProposals({"VOC2007/000000": ranked([(1, 1, 9, 9)])}, "by hand", {}, "few.h5")
+    write_proposals(tmp_path / "few.h5", few)
+    flags = ("-p", devkit, "--out", tmp_path / "run", "--gpu", "-1")
+    for more, words in (
+        (("--proposals", "nowhere.h5"), "--proposals nowhere.h5 does not exist"),
+        (("--proposals", tmp_path / "few.h5"), "none for 8 of the 9 images"),
+        (("--train_set", "2012:trainval"), "VOC2012/ImageSets/Main/trainval.txt"),
+    ):
+        outcome = command(train.main, *flags, *more)
+        assert outcome.refused(words), outcome
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network import bilinear_samples
-from keras_frcnn.network.roi_pooling import RoiPooling
+from keras_frcnn.network.roi_pooling import RoiPooling, repeatable_rule
 
 KINDS = ("crop", "max", "align")
 HAND_BOX = [0.0, 0.0, 64.0, 64.0]
@@ -365,6 +365,20 @@ def test_stride_scales_the_boxes(kind):
     else:
         rois = rois * 2
     np.testing.assert_allclose(at_8, RoiPooling(kind, 7)([features, rois, roi_image]), 1e-5)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_what_is_repeatable_on_a_gpu(kind, gpus, monkeypatch):
+    visible = ["GPU:0"] * gpus
+    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: visible)
+    if gpus == 0:
+        assert repeatable_rule(kind) == kind
+    elif kind in (None, "max"):
+        assert repeatable_rule(kind) == "max"
+    else:
+        with pytest.raises(UserError, match=f"`deterministic` cannot .*pooling` {kind} on a GPU"):
+            repeatable_rule(kind)
 
 
 def test_mistakes_are_named():

@@ -28,7 +28,7 @@ from keras_frcnn.paper.budget import Budget
 from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals
 from keras_frcnn.paper.systems import Length, System, detect_all, evaluate, kept_detections
 from keras_frcnn.paper.trainings import four_steps, rpn_alone
-from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of
+from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of, initial_weights
 from keras_frcnn.proposals.region_proposal_network import Ablation
 from keras_frcnn.recipes import AnchorConfig
 from keras_frcnn.runs.folder import RunFolder
@@ -321,3 +321,34 @@ def test_a_devkit_needs_both_lists(devkit, tmp_path):
     assert devkit_of(devkit) == devkit
     with pytest.raises(UserError, match=r"has no VOC2007/ImageSets/Main/trainval\.txt"):
         devkit_of(tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["--input_weight_path", "--zf_weight_path"])
+def test_given_files_are_looked_for_before_weights_are_fetched(flag, devkit, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_frcnn.paper.workshop.imagenet_file", None)
+    flags = ["table2", "-p", str(devkit), "--out", str(tmp_path / "out"), flag, "none.h5"]
+    with pytest.raises(UserError, match=f"{flag} none.h5 does not exist"):
+        paper.main(flags)
+
+
+def test_the_weights_that_trainings_start_from(make, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(network):
+        asked.append(network)
+        if network == "resnet50":
+            raise UserError("There is no network.")
+        return tmp_path / f"{network}.h5"
+
+    monkeypatch.setattr("keras_frcnn.paper.workshop.imagenet_file", fetch)
+    given = {"zf": tmp_path / "zf.h5"}
+    own = make(network=None)
+    assert list(initial_weights(own, given)) == ["vgg16", "zf"]
+    assert initial_weights(own, {"vgg16": tmp_path / "own.h5"}) == {"vgg16": tmp_path / "own.h5"}
+    assert initial_weights(make(network="tiny"), {}) == {}
+    assert asked == ["vgg16"]
+    with pytest.raises(UserError, match="no network"):
+        initial_weights(make(network="resnet50"), {})
+    with_run = make(network="resnet50", runs=[RunFolder(tmp_path)])
+    assert initial_weights(with_run, given) == given
+    assert "that the given runs do not serve are left out" in with_run.console.file.getvalue()

@@ -119,3 +119,11 @@ def test_the_best_come_first():
     boxes = ScoredBoxes(np.arange(12, dtype="f").reshape(3, 4), np.array([3, 2, 1], "f"))
     assert boxes.best(2).scores.tolist() == [3, 2]
     assert boxes.best(None).scores.tolist() == [3, 2, 1]
+
+
+def test_boxes_of_files_lie_within_their_images():
+    boxes_of = given(a=[[10.4, 5, 100.5, 25]]).boxes_of_files([PurePath("p/a.jpg")])
+    pixels = np.zeros((100, 60, 3), np.uint8)
+    np.testing.assert_allclose(boxes_of(PurePath("p/a.jpg"), pixels), [[10.4, 5, 100, 25]])
+    with pytest.raises(UserError, match=r"of a\.jpg in ss\.mat lies beyond the image, 50 pixels"):
+        boxes_of(PurePath("p/a.jpg"), pixels[:50])

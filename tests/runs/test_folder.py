@@ -292,3 +292,38 @@ def test_another_word_is_not_taken_for_one_of_them(run, content):
     run.features_file.write_bytes(content)
     with pytest.raises(UserError, match="features.txt"):
         run.features_kept()
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"run\? has a name that is not UTF-8"):
+        RunFolder(f"{tmp_path}/run\udcff").check_unused()
+
+
+@pytest.mark.parametrize(
+    ("mode", "finished", "needed"),
+    [
+        ("alternating", (), True),
+        ("alternating", ("stage1",), True),
+        ("alternating", ("stage1", "stage2"), False),
+        ("joint", ("stage1", "stage2"), True),
+        ("joint", ("final",), False),
+        ("fast-rcnn", ("stage2",), False),
+    ],
+)
+def test_initial_weights_are_needed_until_all_that_starts_from_them_is_trained(
+    run, mode, finished, needed
+):
+    for name in finished:
+        run.weights_file(name).touch()
+    assert run.needs_initial_weights(mode) is needed
+
+
+def test_the_final_weights_are_copied_unless_they_are_there(run, tmp_path):
+    final = run.weights_file("final")
+    final.write_bytes(b"weights")
+    run.copy_final(tmp_path / "new" / "copy.h5")
+    assert (tmp_path / "new" / "copy.h5").read_bytes() == b"weights"
+    (tmp_path / "link.h5").symlink_to(final)
+    for same in (final, tmp_path / "link.h5"):
+        run.copy_final(same)
+    assert (tmp_path / "link.h5").is_symlink() and final.read_bytes() == b"weights"

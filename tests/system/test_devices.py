@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ import pytest
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.system import devices
+from keras_frcnn.system.signals import signal_of, signals_raise
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +71,27 @@ def test_what_is_held_back_is_shown_when_the_start_fails(capfd, monkeypatch, fai
     assert capfd.readouterr().err == ("the reason\n" if fails else "")
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_answered_when_tensorflow_is_there(number, capfd, monkeypatch):
+    """Its imports take an exception for a library that is missing, and go on without it."""
+    started = []
+
+    def start():
+        os.write(2, b"a note\n")
+        signal.raise_signal(number)
+        started.append(True)
+        return []
+
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setattr(devices, "_start_tensorflow", start)
+    monkeypatch.setattr(devices, "_NVIDIA_FILES", ())
+    with pytest.raises(KeyboardInterrupt) as stop, signals_raise():
+        devices.quiet_tensorflow()
+    assert signal_of(stop.value) == number
+    assert started == [True]
+    assert capfd.readouterr().err == ""
 
 
 def test_of_a_device_that_is_not_found_it_is_said_why(capfd, monkeypatch):

@@ -20,7 +20,7 @@ import sys
 import matplotlib.pyplot  # noqa: F401
 import tensorflow  # noqa: F401
 
-import keras_frcnn.cli.data  # noqa: F401
+import keras_frcnn.cli.inputs  # noqa: F401
 import keras_frcnn.training.pictures  # noqa: F401
 import keras_frcnn.training.stages  # noqa: F401
 from keras_frcnn.cli import train

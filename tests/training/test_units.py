@@ -16,6 +16,7 @@ import pytest
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.training.units import (
     epoch_batches,
+    steps_of_pass,
     steps_per_epoch,
     training_units,
     unit_order,
@@ -68,6 +69,13 @@ def test_difficult_objects_are_left_out_and_boxes_mirrored():
 @pytest.mark.parametrize(("units", "images", "steps"), [(10, 1, 10), (10, 2, 5), (11, 2, 6)])
 def test_steps_of_an_epoch(units, images, steps):
     assert steps_per_epoch(units, images) == steps
+
+
+def test_a_pass_leaves_out_what_gives_nothing():
+    examples = [*map(example, range(5)), example(5, difficult=(True,)), example(6, difficult=())]
+    assert steps_of_pass(examples, True, 1, needs_objects=False) == 14
+    assert steps_of_pass(examples, True, 2, needs_objects=True) == 5
+    assert steps_of_pass(examples, False, 2, needs_objects=True) == 3
 
 
 @pytest.mark.parametrize("images_per_step", [1, 2, 3])

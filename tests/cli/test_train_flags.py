@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from keras_frcnn.cli import train
-from keras_frcnn.cli.train_flags import build_parser
-from keras_frcnn.cli.train_recipe import check_flags, recipe_from, stages_from
+from keras_frcnn.cli.train_flags import build_parser, check_flags, recipe_from, stages_from
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 
