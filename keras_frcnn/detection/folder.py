@@ -22,8 +22,8 @@ from keras_frcnn.data.images import about_bits, about_skipped, bits_used, find_i
 from keras_frcnn.data.pipeline import in_parallel
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector
-from keras_frcnn.detection.json_files import detection_records, write_csv, write_json
 from keras_frcnn.detection.loops import in_batches
+from keras_frcnn.detection.write_detections import detection_records, write_csv, write_json
 from keras_frcnn.errors import UserError, counted, doing, shown
 from keras_frcnn.system.files import check_inside, written_whole
 from keras_frcnn.system.signals import held_back

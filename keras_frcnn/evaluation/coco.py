@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.detection.coco_files import DIFFICULT_RULE, coco_annotations, coco_results
 from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.write_detections import DIFFICULT_RULE, coco_annotations, coco_results
 from keras_frcnn.errors import check_installed
 from keras_frcnn.evaluation.voc import decimal
 

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.detection.coco_files import (
+from keras_frcnn.detection.write_detections import (
     OUTSIDE_EVERY_RANGE,
     coco_annotations,
     image_numbers,
-    with_names,
     write_coco,
 )
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.read_detections import read_detections
+from keras_frcnn.evaluation.read_detections import read_detections, with_names
 
 BOX, FAR = (10, 20, 40, 80.5), (50, 50, 60, 60)
 NAMES = ("cat", "dog")
