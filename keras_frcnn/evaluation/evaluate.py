@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,28 @@ class Evaluation:
     """Detections and what they amount to.
 
     Attributes:
-        dataset: the images.
-        detections: by ``Example.key``.
-        voc: the VOC metric; ``coco``: COCO's, where it was asked for.
+        voc: the VOC metric, with the data set and the detections.
         about: what was evaluated and how.
         subject: the same in a few words.
+        coco: COCO's metrics, where they were asked for.
         report: the page that was written, if any.
     """
 
-    dataset: Dataset
-    detections: dict[str, ImageDetections]
     voc: VocEvaluation
     about: dict[str, Any]
     subject: str
     coco: CocoEvaluation | None = None
     report: Path | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        """The images."""
+        return self.voc.dataset
+
+    @property
+    def detections(self) -> Mapping[str, ImageDetections]:
+        """What was found, by ``Example.key``."""
+        return self.voc.detections
 
     @property
     def mean_average_precision(self) -> float | None:
@@ -143,20 +150,14 @@ def evaluate_detections(
     voc = evaluate_voc(
         data, detections, iou_threshold=iou_threshold, strictly_greater=strictly_greater
     )
-    return Evaluation(
-        data,
-        detections,
-        voc,
-        {"detections": source},
-        source,
-        evaluate_coco(data, detections) if coco else None,
-    )
+    metrics = evaluate_coco(data, detections) if coco else None
+    return Evaluation(voc, {"detections": source}, source, metrics)
 
 
 def with_report(
     evaluation: Evaluation, folder: Path | str, score_threshold: float = 0.5
 ) -> Evaluation:
-    """Writes the page of an evaluation, see :func:`write_report`; returns it with the page.
+    """Writes the page of an evaluation, see :func:`write_report`; returns the evaluation with it.
 
     Args:
         score_threshold: from which detections are shown; above 0.5 no other class of a box has a
@@ -164,8 +165,6 @@ def with_report(
     """
     page = write_report(
         folder,
-        evaluation.dataset,
-        evaluation.detections,
         evaluation.voc,
         subject=evaluation.subject,
         score_threshold=score_threshold,

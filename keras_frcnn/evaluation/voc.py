@@ -75,7 +75,7 @@ class VocEvaluation:
         per_class: by class name, in the order of ``class_names``.
         iou_threshold: least overlap of a true positive.
         strictly_greater: whether the overlap must exceed it (PY) or may equal it (devkit, ML).
-        dataset: the images.
+        dataset, detections: what was evaluated; detections by ``Example.key``.
         matches: what became of every detection and object.
     """
 
@@ -85,6 +85,7 @@ class VocEvaluation:
     iou_threshold: float
     strictly_greater: bool
     dataset: Dataset
+    detections: Mapping[str, ImageDetections]
     matches: Matches
 
     def to_json(self) -> dict[str, Any]:
@@ -157,6 +158,7 @@ def evaluate_voc(
         iou_threshold=iou_threshold,
         strictly_greater=strictly_greater,
         dataset=dataset,
+        detections=detections,
         matches=matches,
     )
 
@@ -236,6 +238,36 @@ def decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def class_rows(evaluation: VocEvaluation) -> list[dict[str, str]]:
+    """A row of each class, and the means last: what is known, by heading."""
+    rows = []
+    results = evaluation.per_class.values()
+    for name, result in evaluation.per_class.items():
+        best = {} if result.best is None else dataclasses.asdict(result.best)
+        rows.append(
+            {
+                "class": name,
+                "objects": str(result.ground_truth),
+                "detections": str(result.detections),
+                "recall": decimal(result.final_recall),
+                "AP 11-point": decimal(result.ap_11point),
+                "AP area": decimal(result.ap_area),
+                "best F1": decimal(best.get("f1")),
+                "at score": decimal(best.get("score_threshold")),
+                "precision there": decimal(best.get("precision")),
+                "recall there": decimal(best.get("recall")),
+            }
+        )
+    means = {
+        "class": "mean",
+        "objects": str(sum(result.ground_truth for result in results)),
+        "detections": str(sum(result.detections for result in results)),
+        "AP 11-point": decimal(evaluation.map_11point),
+        "AP area": decimal(evaluation.map_area),
+    }
+    return [*rows, means]
+
+
 def print_table(evaluation: VocEvaluation, console: Console) -> None:
     """Prints one row a class and the means."""
     rule = ">" if evaluation.strictly_greater else ">="
@@ -249,29 +281,11 @@ def print_table(evaluation: VocEvaluation, console: Console) -> None:
     headings = ("objects", "detections", "recall", "AP 11-point", "AP area", "best F1", "at score")
     for heading in headings:
         table.add_column(heading, justify="right")
-    for name, result in evaluation.per_class.items():
-        best = result.best
-        table.add_row(
-            name,
-            str(result.ground_truth),
-            str(result.detections),
-            *map(decimal, (result.final_recall, result.ap_11point, result.ap_area)),
-            decimal(best and best.f1),
-            decimal(best and best.score_threshold),
-        )
+    *rows, means = class_rows(evaluation)
+    for row in rows:
+        table.add_row(*(row[heading] for heading in ("class", *headings)))
     table.add_section()
-    results = evaluation.per_class.values()
-    table.add_row(
-        "mean",
-        str(sum(result.ground_truth for result in results)),
-        str(sum(result.detections for result in results)),
-        "",
-        decimal(evaluation.map_11point),
-        decimal(evaluation.map_area),
-        "",
-        "",
-        style="bold",
-    )
+    table.add_row(*(means.get(heading, "") for heading in ("class", *headings)), style="bold")
     console.print(table)
 
 
