@@ -69,17 +69,11 @@ def proposal_recall(
     Raises:
         UserError: there is no object that counts, or proposals of an image that is not in the set.
     """
-    thresholds = np.asarray(iou_thresholds, np.float64)
-    of_images = _overlaps_of_images(dataset, proposals, number)
-    counts = np.array([len(overlaps) for overlaps in of_images])
-    sums = np.zeros((len(dataset), len(thresholds) + 1))
-    for index, overlaps in enumerate(of_images):
-        sums[index, :-1] = (overlaps[:, None] >= thresholds).sum(axis=0)
-        sums[index, -1] = 2 * np.maximum(overlaps - 0.5, 0).sum()
+    counts, sums = _sums(dataset, proposals, number, iou_thresholds)
     values = sums.sum(axis=0) / counts.sum()
     low, high = _bootstrap(counts, sums, confidence, resamples, seed)
     return ProposalRecall(
-        iou_thresholds=thresholds,
+        iou_thresholds=np.asarray(iou_thresholds, np.float64),
         recall=values[:-1],
         recall_low=low[:-1],
         recall_high=high[:-1],
@@ -100,21 +94,15 @@ def recall_rows(
     rows = []
     for count in counts:
         found = proposal_recall(dataset, proposals, count, iou_thresholds=iou_thresholds)
-        intervals = zip(found.recall, found.recall_low, found.recall_high, strict=True)
-        mean = sum(min(len(boxes), count) for boxes in proposals.values()) / len(proposals)
+        intervals = np.stack((found.recall, found.recall_low, found.recall_high), axis=1).tolist()
+        average = (found.average_recall, found.average_recall_low, found.average_recall_high)
+        kept = sum(min(len(boxes), count) for boxes in proposals.values())
         rows.append(
             {
                 "proposals": count,
-                "mean_proposals": mean,
-                "recall": {
-                    f"{iou:g}": [float(value) for value in values]
-                    for iou, values in zip(iou_thresholds, intervals, strict=True)
-                },
-                "average_recall": [
-                    found.average_recall,
-                    found.average_recall_low,
-                    found.average_recall_high,
-                ],
+                "mean_proposals": kept / len(proposals),
+                "recall": dict(zip((f"{iou:g}" for iou in iou_thresholds), intervals, strict=True)),
+                "average_recall": list(average),
                 "objects": found.objects,
             }
         )
@@ -159,9 +147,8 @@ def recall_contrast(
     """
     sums = np.zeros((len(dataset), 1))
     for sign, proposals, number in terms:
-        of_images = _overlaps_of_images(dataset, proposals, number)
-        counts = np.array([len(overlaps) for overlaps in of_images])
-        sums[:, 0] += [sign * np.count_nonzero(o >= iou_threshold) for o in of_images]
+        counts, of_term = _sums(dataset, proposals, number, (iou_threshold,))
+        sums += sign * of_term[:, :1]
     low, high = _bootstrap(counts, sums)
     return RecallContrast(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
 
@@ -191,10 +178,18 @@ def matched_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
     return result
 
 
-def _overlaps_of_images(
-    dataset: Dataset, proposals: Mapping[str, np.ndarray], number: int
-) -> list[np.ndarray]:
-    """:func:`matched_overlaps` of each image's objects with its best ``number`` proposals."""
+def _sums(
+    dataset: Dataset,
+    proposals: Mapping[str, np.ndarray],
+    number: int,
+    iou_thresholds: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What recall is the quotient of, for each of the I images.
+
+    Returns:
+        (I,) objects; (I, T + 1) how many of them reach each threshold, and their share in the
+        average recall.
+    """
     where = " + ".join(dataset.sets)
     unknown = proposals.keys() - {example.key for example in dataset.examples}
     if unknown:
@@ -207,13 +202,15 @@ def _overlaps_of_images(
             f"Recall needs objects, and the {len(dataset)} images of {where} have none that is not "
             "difficult: evaluate on images with objects."
         )
-    return [
-        matched_overlaps(
-            example.without_difficult().boxes_image,
-            proposals.get(example.key, np.zeros((0, 4)))[:number],
-        )
-        for example in dataset.examples
-    ]
+    counts = np.zeros(len(dataset), np.int64)
+    sums = np.zeros((len(dataset), len(iou_thresholds) + 1))
+    for index, example in enumerate(dataset.examples):
+        best = proposals.get(example.key, np.zeros((0, 4)))[:number]
+        overlaps = matched_overlaps(example.without_difficult().boxes_image, best)
+        counts[index] = len(overlaps)
+        sums[index, :-1] = (overlaps[:, None] >= np.asarray(iou_thresholds)).sum(axis=0)
+        sums[index, -1] = 2 * np.maximum(overlaps - 0.5, 0).sum()
+    return counts, sums
 
 
 def _bootstrap(
