@@ -152,7 +152,7 @@ def check_names(dataset: Dataset) -> None:
         if image_id in ids:
             raise UserError(
                 f"{ids[image_id]} and {example.key} have one id, by which VOC text files "
-                "name images: choose one image set (--set), or use JSON."
+                "name images: choose one image set (`set`), or use JSON."
             )
         ids[image_id] = example.key
         if not image_id or any(character.isspace() for character in image_id):

@@ -262,7 +262,7 @@ class ImageIndex:
         raise UserError(
             f"{where} ({received}) is about an image that is not in the set: evaluate on the set "
             "that the detections were made on, or leave the record out; ids of a COCO annotations "
-            "file need that file (--coco_annotations)."
+            "file need that file (`coco_annotations`)."
         )
 
 

@@ -81,7 +81,7 @@ def test_ids_without_digits_and_equal_stems_need_the_annotations(
     found = make_detections(("b/1.png", BOX, 0.9, 2))
     results, annotations = write_coco(tmp_path, data, found)
     assert list(read_detections(results, data, annotations)[0]) == ["VOC2007/b/1.png"]
-    with pytest.raises(UserError, match="--coco_annotations"):
+    with pytest.raises(UserError, match="`coco_annotations`"):
         read_detections(results, data)
 
 
