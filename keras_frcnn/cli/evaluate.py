@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         references = read_file(arguments.against, whole, dataset, arguments, console)
     if "voc" in kinds_of_detections(arguments):
         check_names(dataset)
-    from keras_frcnn.evaluation.evaluate import evaluate_detections, with_report
+    from keras_frcnn.evaluation.evaluate import evaluate_detections
 
     if detector is None:
         detections = read_file(arguments.detections, whole, dataset, arguments, console)
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     written = [target, *write_detections(arguments, evaluated, out, suffix)]
     if arguments.report:
         score = SHOWN_SCORE if arguments.score_thresh is None else arguments.score_thresh
-        written.append(with_report(evaluated, out / f"report{suffix}", score).report)
+        written.append(evaluated.write_report(out / f"report{suffix}", score))
     if whole.problems:
         from keras_frcnn.data.checks import report_text
 

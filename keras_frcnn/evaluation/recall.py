@@ -4,7 +4,6 @@ Shapes and names
 ----------------
 G  objects of one image that are not difficult; P  its proposals, best first.
 T  IoU thresholds.
-boxes  half-open (y1, x1, y2, x2) in pixels of the original image.
 """
 
 from __future__ import annotations
@@ -25,14 +24,12 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
 
 @dataclass(frozen=True, eq=False)
 class ProposalRecall:
-    """Recall of the best proposals of each image, with a confidence interval over images.
+    """Recall of the best proposals of each image, with the ends of an interval over images.
 
     Attributes:
         iou_thresholds: (T,) float64.
-        recall, recall_low, recall_high: (T,) float64, the share of objects whose proposal reaches
-            the threshold, and the ends of its interval.
-        average_recall, average_recall_low, average_recall_high: twice the area under the recall
-            for IoU 0.5 to 1.
+        recall: (T,) float64, the share of objects whose proposal reaches the threshold.
+        average_recall: twice the area under the recall for IoU 0.5 to 1.
         objects: how many there are, difficult ones left out.
     """
 
@@ -111,11 +108,7 @@ def recall_rows(
 
 @dataclass(frozen=True)
 class RecallContrast:
-    """A sum of recalls with signs, and the ends of its interval over images.
-
-    Attributes:
-        value, low, high: shares, such as 0.12 for 12 points.
-    """
+    """A sum of recalls with signs, and the ends of its interval over images, as shares."""
 
     value: float
     low: float
@@ -133,14 +126,12 @@ def recall_contrast(
     *,
     iou_threshold: float = 0.5,
 ) -> RecallContrast:
-    """``sum(sign * recall)``, each term drawn with the same images: a paired comparison.
+    """``sum(sign * recall)``, all terms over the same draws of images: a paired comparison.
 
-    With ``[(1, boxes, 2000), (-1, boxes, 300)]`` it is what recall loses from 2000 to 300
-    proposals.
+    ``[(1, boxes, 2000), (-1, boxes, 300)]`` gives what recall loses from 2000 to 300 proposals.
 
     Args:
-        terms: at least one of sign, proposals by ``Example.key`` best first, how many of each image
-            count.
+        terms: sign, proposals by ``Example.key`` best first, and how many of each image count.
 
     Raises:
         UserError: as :func:`proposal_recall`.
@@ -154,14 +145,11 @@ def recall_contrast(
 
 
 def matched_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
-    """IoU of each object with its own proposal: one proposal covers one object.
+    """IoU of each of (G, 4) objects with its own of (P, 4) proposals: one covers one object.
 
     Of all pairs the one with the highest IoU is taken, then the highest of what is left, and so on
     (PY imdb.py, evaluate_recall). An image without proposals has all its objects missed; PY leaves
     such objects out of the count.
-
-    Args:
-        objects: (G, 4); proposals: (P, 4).
 
     Returns:
         (G,) float64, 0 for an object that no proposal is left for.

@@ -13,7 +13,6 @@ from keras_frcnn.detection.detections import NO_DETECTIONS
 from keras_frcnn.evaluation import markup
 from keras_frcnn.evaluation.coco import METRICS, CocoEvaluation
 from keras_frcnn.evaluation.confusion import (
-    ConfusionMatrix,
     confusion_matrix,
     save_confusion,
     write_confusion_csv,
@@ -71,8 +70,19 @@ def write_report(
     body = [
         *_head(title, evaluation),
         *_class_table(evaluation),
-        *_curves(curves_png),
-        *_confusion(confusion, confusion_png),
+        *_figure(
+            curves_png,
+            "Precision and recall",
+            "precision over recall of every class",
+            "Line: precision among the best detections as their number grows. Shade: what the area "
+            "AP sums, the best precision at that recall or a higher one. Dot: the best F1.",
+        ),
+        *_figure(
+            confusion_png,
+            "Confusion",
+            "objects by class over detections by class",
+            confusion.rule,
+        ),
         *(_coco(coco) if coco is not None else ()),
         *_worst(evaluation, score_threshold),
     ]
@@ -120,23 +130,9 @@ def _class_table(evaluation: VocEvaluation) -> list[str]:
     ]
 
 
-def _curves(png: Path) -> list[str]:
-    return [
-        markup.element("h2", "Precision and recall"),
-        markup.picture(png.read_bytes(), "png", "precision over recall of every class"),
-        markup.note(
-            "Line: precision among the best detections as their number grows. Shade: what the area "
-            "AP sums, the best precision at that recall or a higher one. Dot: the best F1."
-        ),
-    ]
-
-
-def _confusion(confusion: ConfusionMatrix, png: Path) -> list[str]:
-    return [
-        markup.element("h2", "Confusion"),
-        markup.picture(png.read_bytes(), "png", "objects by class over detections by class"),
-        markup.note(confusion.rule),
-    ]
+def _figure(png: Path, title: str, description: str, note: str) -> list[str]:
+    picture = markup.picture(png.read_bytes(), "png", description)
+    return [markup.element("h2", title), picture, markup.note(note)]
 
 
 def _coco(coco: CocoEvaluation) -> list[str]:
@@ -177,14 +173,14 @@ def _worst(evaluation: VocEvaluation, score_threshold: float) -> list[str]:
         worst = worst_images(
             evaluation.matches, index, score_threshold=score_threshold, limit=WORST_OF_A_KIND
         )
-        for images, title, nothing in (
-            (worst.missed, "Most missed objects", "No object is missed."),
-            (
-                worst.false_positives,
-                "Most confident false detections",
+        kinds = {
+            "Most missed objects": ("No object is missed.", worst.missed),
+            "Most confident false detections": (
                 "No detection with such a score is false.",
+                worst.false_positives,
             ),
-        ):
+        }
+        for title, (nothing, images) in kinds.items():
             parts.append(markup.element("p", title if images else nothing))
             figures = "\n".join(figure(image, index) for image in images)
             parts.append(markup.wrap("div", figures, class_="pictures"))

@@ -43,10 +43,10 @@ class ClassEvaluation:
     Attributes:
         ap_11point, ap_area: average precision, None without ground truth.
         ground_truth: objects that are not difficult.
-        detections: all detections, those of difficult objects included.
-        scores, precision, recall: (D,) in order of falling score, without the detections of
-            difficult objects, which count for nothing; recall is 0 without ground truth.
-        best: the score threshold of the highest F1; None where no object is found.
+        detections: how many, those of difficult objects included.
+        scores, precision, recall: (D,) by falling score, without the detections of difficult
+            objects, which count for nothing; recall is 0 without ground truth.
+        best: the highest F1; None where no object is found.
     """
 
     ap_11point: float | None
@@ -71,7 +71,7 @@ class VocEvaluation:
     """The VOC metric of one set of detections.
 
     Attributes:
-        map_11point, map_area: means over the classes with ground truth, None if there is no such.
+        map_11point, map_area: means over the classes with ground truth, None without any.
         per_class: by class name, in the order of ``class_names``.
         iou_threshold: least overlap of a true positive.
         strictly_greater: whether the overlap must exceed it (PY) or may equal it (devkit, ML).
@@ -89,7 +89,7 @@ class VocEvaluation:
     matches: Matches
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the curves and matches, for ``evaluation.json``; a missing AP is null."""
+        """Everything but detections, curves and matches, for ``evaluation.json``."""
         per_class = {
             name: {
                 "ap_11point": result.ap_11point,
@@ -123,12 +123,7 @@ def evaluate_voc(
 ) -> VocEvaluation:
     """Average precision of every class, 11-point and area, and the means.
 
-    Detections are matched by :func:`keras_frcnn.evaluation.matching.match_detections`. The
-    overlap must reach the threshold (VOCevaldet.m, which ML calls) or exceed it with
-    ``strictly_greater`` (PY voc_eval.py:168-181).
-
-    Args:
-        detections: by ``Example.key``; an image that is missing has none.
+    Arguments are those of :func:`keras_frcnn.evaluation.matching.match_detections`.
 
     Raises:
         UserError: detections of an image that is not in the set, of a class that is not in
@@ -168,12 +163,10 @@ def best_f1(
 ) -> OperatingPoint | None:
     """The threshold of the highest F1; of equal ones the highest threshold.
 
-    Detections of one score are kept or dropped together, as a threshold does it.
+    A threshold keeps or drops all detections of one score together.
 
     Args:
         scores: (D,) in falling order.
-        true_positives: (D,) int, counts among the first 1 .. D detections.
-        ground_truth: objects that are not difficult.
 
     Returns:
         None where there are no objects or none of them is found.
