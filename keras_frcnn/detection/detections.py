@@ -23,10 +23,10 @@ class ImageDetections:
     Attributes:
         boxes_image: (D, 4) float32; float64 where a file was read, so that nothing is rounded.
         scores: (D,) float32; float64 where a file was read, so that no new ties arise.
-        classes: (D,) int32, 1-based positions in the class list; 0 is background, never stored.
+        classes: (D,) int32, 1-based positions in the class list; background is never stored.
 
     Raises:
-        ValueError: the three do not have the same length, or boxes are not (D, 4).
+        ValueError: the shapes are others.
     """
 
     boxes_image: np.ndarray
@@ -68,9 +68,7 @@ NO_DETECTIONS = ImageDetections(
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What :meth:`Detector.detect` found in one image, best first.
-
-    In a notebook it shows itself as a picture.
+    """What :meth:`Detector.detect` found in one image, best first; a picture in a notebook.
 
     Attributes:
         boxes: (D, 4) float32 (y1, x1, y2, x2) in pixels of the image, half-open.

@@ -67,7 +67,7 @@ class Detector:
         return found
 
     def key(self, height: int, width: int) -> Key:
-        """Images whose keys are equal can be given to :meth:`find` together."""
+        """What images need in common to go into :meth:`find` together."""
         return height, width
 
     def find(
@@ -77,7 +77,7 @@ class Detector:
 
         Args:
             images: (H, W, 3) uint8 RGB.
-            boxes: of each (R, 4) in pixels of the image, R may be 0; None: the network's own.
+            boxes: (R, 4) of each, in pixels of the image, R may be 0; None: the network's own.
         """
         raise NotImplementedError
 
@@ -94,7 +94,7 @@ class Detector:
         return data
 
     def for_evaluation(self) -> Detector:
-        """The detector with the filter by which its recipe is evaluated; an export has just one."""
+        """The detector with its recipe's filter for evaluation; an export has just one filter."""
         return self
 
 
@@ -107,13 +107,3 @@ def _boxes_of(boxes: Any, pixels: np.ndarray) -> np.ndarray:
             raise ValueError(f"finite numbers of shape (R, 4) were expected, not {array.shape}")
     height, width = pixels.shape[:2]
     return fit_to_image(array, height, width, "an image")
-
-
-def check_no_boxes(boxes: Sequence[np.ndarray] | None, source: str) -> None:
-    """For detectors that make their own proposals.
-
-    Raises:
-        UserError: there are boxes.
-    """
-    if boxes is not None:
-        raise UserError(f"{source} makes its own proposals; boxes need a run folder.")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.detector import Detector, check_no_boxes
+from keras_frcnn.detection.detector import Detector
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.runs.config import checked_class_names
 from keras_frcnn.system.files import digest_of, parse_json
@@ -43,9 +43,9 @@ class ExportedModel(Detector):
 
     Args:
         path: its folder or file.
-        outputs: ``images -> outputs``, these by name.
+        outputs: from (N, H, W, 3) images to the arrays of :data:`OUTPUTS`, by name.
         about: the contents of its ``ASSETS``.
-        most: images that it takes at once.
+        most: images that it takes at once; None: any number.
 
     Raises:
         ValueError: what it says of itself is damaged.
@@ -54,7 +54,7 @@ class ExportedModel(Detector):
     def __init__(
         self,
         path: Path | str,
-        outputs: Callable,
+        outputs: Callable[[np.ndarray], Mapping[str, np.ndarray]],
         about: Sequence[str],
         most: int | None = None,
     ):
@@ -73,7 +73,8 @@ class ExportedModel(Detector):
         Raises:
             UserError: the model fails on the images, or there are boxes.
         """
-        check_no_boxes(boxes, self.source)
+        if boxes is not None:
+            raise UserError(f"{self.source} makes its own proposals; boxes need a run folder.")
         size = self._most or max(len(images), 1)
         found: list[ImageDetections] = []
         for start in range(0, len(images), size):
@@ -89,12 +90,12 @@ def found_in_outputs(
     """What the outputs of an export say of each image, in pixels.
 
     Args:
-        outputs: by name.
+        outputs: by the names of :data:`OUTPUTS`.
         shape: N, H, W, 3 of the images.
         number_of_classes: without background.
 
     Raises:
-        KeyError, ValueError: they are not as an export gives them; names the output.
+        KeyError, ValueError: naming an output that is not as an export gives it.
     """
 
     def checked(name: str, least: int, most: int, real=...) -> np.ndarray:
@@ -126,7 +127,7 @@ def found_in_outputs(
 
 
 def digest_of_export(folder: Path) -> str:
-    """Of the files that belong together; the index of the weights holds their checksums."""
+    """Digest of the files that belong together; the weights' index holds their checksums."""
     names = (MODEL_FILE, "variables/variables.index", *(f"assets/{name}" for name in ASSETS))
     return digest_of([folder / name for name in names])
 
@@ -135,7 +136,7 @@ def check_path(folder: Path) -> None:
     """Makes sure that TensorFlow can read weights in a folder.
 
     Raises:
-        UserError: naming the letter of its path that prevents it.
+        UserError: naming the letter in its path that prevents it.
     """
     if letter := _NO_PATH.search(folder.as_posix()):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Detection on an image or a folder of them: read ahead, grouped, drawn and written in order."""
+"""Detection on an image or a folder of images: pictures, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -237,11 +237,11 @@ def report(
     unreadable: list[str],
     thresholds: Thresholds,
 ) -> None:
-    """What was done, on the screen.
+    """Says on the screen what was done.
 
     Args:
         found: in each image.
-        skipped: sentences about files that were not read.
+        skipped, unreadable: sentences about files that are no images, and about damaged ones.
 
     Raises:
         UserError: not one image could be read.

@@ -18,7 +18,7 @@ _MOST_BYTES = 1 << 31  # of the format
 
 
 class OnnxDetector(ExportedModel):
-    """A file of :mod:`keras_frcnn.export.onnx.convert`, run on the CPU by onnxruntime.
+    """An export to ONNX, run on the CPU by onnxruntime.
 
     Args:
         model: the file, or its contents.

@@ -4,9 +4,9 @@ Two cell arrays: ``images``, the ids, and ``boxes``, for each an (P, 4) array of
 (y1, x1, y2, x2) (fast-rcnn lib/datasets/pascal_voc.py reads ``boxes[:, (1, 0, 3, 2)] - 1`` as
 0-based inclusive x1, y1, x2, y2).
 
-Of MATLAB's format 5 (versions 5 to 7.2) cell arrays of numbers and of texts are read, no more.
-Nothing is believed before it is compared with the bytes that are there: SciPy's reader, which
-takes every kind of variable, ends the whole program on some damaged files.
+Of MATLAB's format 5 (versions 5 to 7.2) only cell arrays of numbers and of texts are read. All
+sizes are compared with the bytes that are there: SciPy's reader ends the whole program on some
+damaged files.
 
 The format ("MAT-File Format", MathWorks): a header of 128 bytes, then elements of a tag (type and
 number of bytes, 32 bits each) and data padded to 8 bytes; a tag whose upper 16 bits are not zero
@@ -53,7 +53,7 @@ _NOTHING = (0, memoryview(b""))
 
 
 def read_mat(path: Path) -> GivenProposals:
-    """Reads such a file; entries go by the bare id.
+    """Reads such a file; entries are named by the bare id.
 
     Raises:
         UserError: the file cannot be read, is of MATLAB 7.3, or holds anything else.

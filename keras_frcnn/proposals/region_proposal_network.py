@@ -1,4 +1,4 @@
-"""Proposals of a trained RPN, whole or with a part of it taken away (table 1 of the paper)."""
+"""Proposals of a trained RPN, whole or without one of its parts (table 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from keras_frcnn.system.files import digest_of
 
 @dataclass(frozen=True)
 class Ablation:
-    """What of the RPN is left out (section 4.1, "Ablation Experiments on RPN").
+    """Which parts of the RPN are there (section 4.1, "Ablation Experiments on RPN").
 
     Attributes:
         nms: without it, the best N boxes by score.
@@ -50,8 +50,7 @@ class RegionProposalNetwork(tf.Module):
     Args:
         model: its base and RPN head are used.
         config: how many, the suppression, the smallest side.
-        ablation: what is left out.
-        about: settings to tell beside these.
+        about: more for :meth:`settings`.
     """
 
     def __init__(
