@@ -262,7 +262,7 @@ def export_onnx(
     Raises:
         UserError: the run does not fit, or the export differs from it.
     """
-    from keras_frcnn.detection.onnx_detector import OnnxDetector
+    from keras_frcnn.detection.exported_model import OnnxDetector
     from keras_frcnn.export.onnx.convert import to_onnx, write_onnx
 
     examples, others = int8_examples(arguments, console) if arguments.int8 else ((), ())

@@ -86,7 +86,7 @@ class Detector:
         return {"detector": self.source}
 
     def prepared(self, data: Dataset) -> Dataset:
-        """Test images as it was trained to see them.
+        """Prepares test images as those of its training were.
 
         Raises:
             UserError: it was trained on one of them.

@@ -1,10 +1,11 @@
-"""A detector that was exported, read again: what SavedModels and ONNX files have in common.
+"""A detector that was exported, read again: ONNX files, and what SavedModels share with them.
 
 :mod:`keras_frcnn.export.saved_model` says what an export gives. Nothing here needs TensorFlow.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector
-from keras_frcnn.errors import UserError, reading
+from keras_frcnn.errors import UserError, check_installed, reading
 from keras_frcnn.runs.config import checked_class_names
-from keras_frcnn.system.files import digest_of, parse_json
+from keras_frcnn.system.files import check_bounded, digest_of, parse_json
 
 MODEL_FILE = "saved_model.pb"
 ASSETS = ("class_names.json", "score_threshold.json")
@@ -31,6 +32,10 @@ OUTPUTS = {
     "num_detections": (),
 }
 MOST_TEXT = 1 << 24
+# Of ONNX files: the input, the entries of the metadata, and the most that the format holds.
+INPUT = "input_tensor"
+CLASS_NAMES, SCORE_THRESHOLD = "class_names", "score_threshold"
+_MOST_ONNX_BYTES = 1 << 31
 _WHOLE = ("num_detections", "detection_classes")
 # Of outputs that are computed in another order.
 _ROUNDING = 1e-4
@@ -82,6 +87,51 @@ class ExportedModel(Detector):
             with reading(self.source, f"a detector of {batch.shape[1:3]} pixels", AGAIN):
                 found += found_in_outputs(self._outputs(batch), batch.shape, len(self.class_names))
         return [each.at_least(self.score_threshold) for each in found]
+
+
+class OnnxDetector(ExportedModel):
+    """An export to ONNX, run on the CPU by onnxruntime.
+
+    Args:
+        model: the file, or its contents.
+
+    Raises:
+        UserError: it cannot be read, was not exported by this package, or onnxruntime is missing.
+    """
+
+    def __init__(self, model: Path | bytes):
+        check_installed("ONNX files", ["onnxruntime"], "onnx")
+        import onnxruntime
+
+        name = "The ONNX model" if isinstance(model, bytes) else str(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = os.cpu_count() or 1
+        # Errors come as exceptions.
+        options.log_severity_level = 4
+        # Waiting threads would take the processor from what runs beside them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with reading(name, "an ONNX file of keras_frcnn", AGAIN):
+            if not isinstance(model, bytes):
+                check_bounded(model, _MOST_ONNX_BYTES)
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=False,
+            )
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            inputs = tuple(tensor.name for tensor in self._session.get_inputs())
+            outputs = {tensor.name for tensor in self._session.get_outputs()}
+            if inputs != (INPUT,) or not outputs >= set(OUTPUTS):
+                expected = f"input {INPUT} and the outputs {', '.join(OUTPUTS)}"
+                raise ValueError(f"it should have the {expected}")
+            about = [metadata[name] for name in (CLASS_NAMES, SCORE_THRESHOLD)]
+            super().__init__(name, self.outputs, about, most=1)
+
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The tensors of the file for one image, by the names of ``OUTPUTS``."""
+        names = list(OUTPUTS)
+        return dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
 
 
 def found_in_outputs(

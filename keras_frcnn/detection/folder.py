@@ -182,7 +182,7 @@ def _write(target: Path, found_in: Mapping[int, Found], class_names: Sequence[st
 
 
 def _save(drawn: Image.Image, out: Path, name: Path) -> Path:
-    """Writes the picture of an image; one that cannot have the image's name gets one of its own.
+    """Writes the picture of an image, under a name of its own where the image's is no good.
 
     Args:
         name: of the image, relative to the folder of all.
@@ -211,7 +211,7 @@ def _read(item: tuple[int, Path], bits: int) -> Picture | str:
 
 
 def _readable(pictures: Iterable[Picture | str], unreadable: list[str]) -> Iterator[Picture]:
-    """The pictures; the reasons of files that could not be read go into a list."""
+    """The pictures; reasons of files that could not be read go into a list."""
     for picture in pictures:
         if isinstance(picture, str):
             unreadable.append(picture)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_frcnn.detection.detector import Detector
-from keras_frcnn.errors import UserError, check_installed
+from keras_frcnn.detection.exported_model import MODEL_FILE, OnnxDetector
+from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import DetectionFilter
 from keras_frcnn.runs.folder import RunFolder, find_run
 from keras_frcnn.system.files import user_path
 
-ONNX, MODEL_FILE = ".onnx", "saved_model.pb"
+ONNX = ".onnx"
 
 
 def load(
@@ -84,9 +85,6 @@ def _load_export(path: Path) -> Detector:
         from keras_frcnn.detection.saved_model import load_exported
 
         return load_exported(path)
-    check_installed("ONNX files", ["onnxruntime"], "onnx")
-    from keras_frcnn.detection.onnx_detector import OnnxDetector
-
     return OnnxDetector(path)
 
 

@@ -46,8 +46,7 @@ READINGS: dict[str, Callable] = {
     ),
     "xmin, ymin, xmax, ymax, score": lambda s, a, b, c, d: (a, s, c, b),
 }
-# A file whose best detections find less than this share is looked at; another reading has to find
-# as much.
+# Detections that find a smaller share of the objects are looked at; another reading has to find it.
 LEAST_FOUND = 0.25
 
 
@@ -172,7 +171,7 @@ Box = tuple[float, float, float, float]
 
 
 class _Gathered:
-    """What was read so far: numbers by image, of classes by name."""
+    """The detections that were read so far, by image."""
 
     def __init__(self, path: Path | str, dataset: Dataset):
         self._path, self._images = path, len(dataset)
@@ -391,9 +390,9 @@ def _text(value: Any, field: str, where: str) -> str:
 
 
 def _file_name_pattern(dataset: Dataset) -> re.Pattern[str]:
-    """Of the files that :func:`write_voc`, the devkit and py-faster-rcnn write for a class.
+    """Fits the files that :func:`write_voc`, the devkit and py-faster-rcnn write for a class.
 
-    An image set may have a name with an underscore if it is one of ``dataset``. py-faster-rcnn
+    The name of an image set holds an underscore only if it is one of ``dataset``. py-faster-rcnn
     puts a salt between: ``comp4_1f2e..._det_test_car.txt``.
     """
     split = "|".join((*map(re.escape, sorted(image_sets(dataset))), "[^_]+"))
@@ -454,10 +453,10 @@ def _parse(line: str, where: str) -> tuple[str, Box, float]:
 def check_plausible(
     dataset: Dataset, detections: Mapping[str, ImageDetections], written: str, path: object
 ) -> list[str]:
-    """Looks whether detections that find little would find much if they were read otherwise.
+    """Refuses detections that find little and would find much if they were read otherwise.
 
     Args:
-        written: as what they were read, ``CORNERS`` (of VOC: the first pixel is 1) or ``SIZES``.
+        written: how they were read, as ``CORNERS`` (of VOC: the first pixel is 1) or ``SIZES``.
         path: where they come from.
 
     Returns:

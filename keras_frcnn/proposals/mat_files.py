@@ -53,7 +53,7 @@ _NOTHING = (0, memoryview(b""))
 
 
 def read_mat(path: Path) -> GivenProposals:
-    """Reads such a file; entries are named by the bare id.
+    """Reads a ``.mat`` file of boxes; entries are named by the bare id.
 
     Raises:
         UserError: the file cannot be read, is of MATLAB 7.3, or holds anything else.
@@ -172,9 +172,9 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
 def _matrix(
     data: memoryview, order: str
 ) -> tuple[int, tuple[int, ...], str, Iterator[tuple[int, memoryview]]]:
-    """Flags, dimensions and name of a matrix, and its elements behind these.
+    """Flags (the lowest byte is the class), dimensions and name of a matrix, and further elements.
 
-    The lowest byte of the flags is its class. Opaque ones have no dimensions, (), nor values.
+    An opaque one has neither dimensions, (), nor elements.
     """
     elements = _elements(data, order)
     _, flags = next(elements, _NOTHING)
