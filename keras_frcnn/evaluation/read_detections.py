@@ -116,7 +116,7 @@ def read_json(
         example = images.find(file_name, _text(image_id, "image_id", where), where)
         name = _text(record.get("class_name"), "class_name", where)
         if name:
-            class_index = gathered.class_index(name, where)
+            class_index = gathered.class_index(name, f"{where} has the class_name")
         else:
             class_index = _category(record, dataset.class_names, where)
         score = _number(record.get("score"), "score", where)
@@ -142,7 +142,7 @@ def read_voc(path: Path | str, dataset: Dataset) -> tuple[dict[str, ImageDetecti
     keys: dict[str, str] = {}
     seen: dict[str, str] = {}
     for name, class_name, text in _class_files(Path(path), _file_name_pattern(dataset)):
-        index = gathered.class_index(class_name, f"{name} in {path}")
+        index = gathered.class_index(class_name, f"{name} in {path} is of the class")
         if class_name in seen:
             raise UserError(
                 f"{path} holds two files of the class {class_name!r}, {seen[class_name]} and "
@@ -178,11 +178,11 @@ class _Gathered:
         self._classes = {name: index for index, name in enumerate(dataset.class_names, start=1)}
         self._numbers: dict[str, array[float]] = {}
 
-    def class_index(self, name: str, where: str) -> int:
-        """The 1-based position of a class."""
+    def class_index(self, name: str, subject: str) -> int:
+        """The 1-based position of a class; ``subject`` begins the sentence about an unknown one."""
         if name not in self._classes:
             known = ", ".join(self._classes)
-            raise UserError(f"{where} is of the class {name!r:.80}, expected one of: {known}.")
+            raise UserError(f"{subject} {name!r:.80}, expected one of: {known}.")
         return self._classes[name]
 
     def add(self, key: str, box: Box, score: float, class_index: int) -> None:

@@ -227,7 +227,7 @@ BAD_RECORDS = [
     ({"file_name": None, "image_id": True}, "finite number as image_id"),
     ({"file_name": None, "image_id": 5.5}, "whole number as image_id"),
     ({"file_name": None, "image_id": ["000005"]}, "text as image_id"),
-    ({"class_name": "zebra"}, "class 'zebra', expected one of: cat, dog"),
+    ({"class_name": "zebra"}, "class_name 'zebra', expected one of: cat, dog"),
     ({"class_name": None}, "needs a class_name or a category_id"),
     ({"class_name": None, "category_id": 0}, "category_id 0, expected 1 to 2"),
     ({"class_name": None, "category_id": 3}, "category_id 3, expected 1 to 2"),
