@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from keras_frcnn.benchmark.setting import Setting, random_model, random_photo
 from keras_frcnn.benchmark.testing import Part
+from keras_frcnn.detection.exported_model import OnnxDetector
 from keras_frcnn.detection.network_detector import NetworkDetector
-from keras_frcnn.detection.onnx_detector import OnnxDetector
 from keras_frcnn.export.onnx.convert import to_onnx
 from keras_frcnn.export.onnx.quantise import needs_seven_bits, quantise
 

@@ -23,8 +23,7 @@ from keras_frcnn.cli.inputs import (
 )
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.layouts import LAYOUTS, place_of_layout
-from keras_frcnn.detection.voc_files import check_names
+from keras_frcnn.detection.write_detections import LAYOUTS, check_names, place_of_layout
 from keras_frcnn.errors import UserError, counted
 from keras_frcnn.evaluation.voc import print_table
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES
@@ -194,8 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         references = read_file(arguments.against, whole, dataset, arguments, console)
     if "voc" in layouts_of(arguments):
         check_names(dataset)
-    from keras_frcnn.evaluation.evaluate import evaluate_detections
-    from keras_frcnn.evaluation.outputs import write_evaluation
+    from keras_frcnn.evaluation.evaluate import evaluate_detections, write_evaluation
 
     if detector is None:
         detections = read_file(arguments.detections, whole, dataset, arguments, console)
@@ -325,7 +323,7 @@ def run_detector(
     Args:
         part: where that is.
     """
-    from keras_frcnn.detection.json_files import dataset_records, write_json
+    from keras_frcnn.detection.write_detections import dataset_records, write_json
     from keras_frcnn.evaluation.evaluate import evaluate
     from keras_frcnn.proposals.files import source_of_given
 

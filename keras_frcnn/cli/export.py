@@ -215,7 +215,7 @@ def export_onnx(
     Raises:
         UserError: the run does not fit, or the export differs from it.
     """
-    from keras_frcnn.detection.onnx_detector import OnnxDetector
+    from keras_frcnn.detection.exported_model import OnnxDetector
     from keras_frcnn.export.comparison import compare_int8, compare_onnx, spread
     from keras_frcnn.export.onnx.convert import to_onnx, write_onnx
 

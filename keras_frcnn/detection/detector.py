@@ -21,27 +21,27 @@ class Detector:
 
     Attributes:
         class_names: foreground classes in order.
-        score_threshold: the lowest score that it returns; None where it is not known.
+        score_threshold: the lowest score that it returns.
         source: where it was loaded from, for messages.
-        bits: that 16-bit images of its training use; 0: not known.
+        bits: how many the 16-bit images of its training used; 0: not known.
         mean_per_class: when it is evaluated, this many times the number of images are kept of each
             class; None: all (recipe 4.8).
         strictly_greater: whether its recipe's evaluation asks for more than the IoU threshold.
     """
 
     class_names: tuple[str, ...]
-    score_threshold: float | None
+    score_threshold: float
     source: str
     bits: int = 0
     mean_per_class: int | None = None
     strictly_greater: bool = False
 
     def detect(self, images: Any, boxes: Any = None) -> Any:
-        """What is in an image, or in each of several.
+        """Finds the objects in an image, or in each of several.
 
         Args:
-            images: a path, a PIL image, an array, see :func:`pixels_of`; or a list of these, of any
-                sizes.
+            images: a path, a PIL image or an array, see :func:`pixels_of`; or a list of these, of
+                any sizes.
             boxes: proposals to classify in place of the network's own: (R, 4) (y1, x1, y2, x2) in
                 pixels of the image; a list of these for a list of images.
 
@@ -61,14 +61,13 @@ class Detector:
         found: list[Detections] = []
         for index, pixels in enumerate(arrays):
             given = None if boxes is None else [_boxes_of(boxes[index], pixels)]
-            own = self.find([pixels], given)[0]
-            order = np.argsort(-own.scores, kind="stable")
-            parts = (own.boxes_image[order], own.scores[order], own.classes[order])
+            own = self.find([pixels], given)[0].best()
+            parts = (own.boxes_image, own.scores, own.classes)
             found.append(Detections(*parts, self.class_names, pixels))
         return found
 
     def key(self, height: int, width: int) -> Key:
-        """Images whose keys are equal can be given to :meth:`find` together."""
+        """What images need in common to go into :meth:`find` together."""
         return height, width
 
     def find(
@@ -78,7 +77,7 @@ class Detector:
 
         Args:
             images: (H, W, 3) uint8 RGB.
-            boxes: of each (R, 4) in pixels of the image, R may be 0; None: the network's own.
+            boxes: (R, 4) of each, in pixels of the image, R may be 0; None: the network's own.
         """
         raise NotImplementedError
 
@@ -87,7 +86,7 @@ class Detector:
         return {"detector": self.source}
 
     def prepared(self, data: Dataset) -> Dataset:
-        """Test images as it was trained to see them.
+        """Prepares test images as those of its training were.
 
         Raises:
             UserError: it was trained on one of them.
@@ -95,7 +94,7 @@ class Detector:
         return data
 
     def for_evaluation(self) -> Detector:
-        """The detector with the filter by which its recipe is evaluated; an export has just one."""
+        """The detector with its recipe's filter for evaluation; an export has just one filter."""
         return self
 
 
@@ -106,14 +105,5 @@ def _boxes_of(boxes: Any, pixels: np.ndarray) -> np.ndarray:
         array = array.reshape(0, 4) if array.size == 0 else array
         if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
             raise ValueError(f"finite numbers of shape (R, 4) were expected, not {array.shape}")
-    return fit_to_image(array, *pixels.shape[:2], "an image")
-
-
-def check_no_boxes(boxes: Sequence[np.ndarray] | None, source: str) -> None:
-    """For detectors that make their own proposals.
-
-    Raises:
-        UserError: there are boxes.
-    """
-    if boxes is not None:
-        raise UserError(f"{source} makes its own proposals; boxes need a run folder.")
+    height, width = pixels.shape[:2]
+    return fit_to_image(array, height, width, "an image")

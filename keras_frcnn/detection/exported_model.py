@@ -1,11 +1,11 @@
-"""A detector that was exported, read again.
+"""A detector that was exported, read again: ONNX files, and what SavedModels share with them.
 
-What an export gives is what :mod:`keras_frcnn.export.saved_model` says; this module needs no
-TensorFlow until a SavedModel is loaded, and an ONNX file none at all.
+:mod:`keras_frcnn.export.saved_model` says what an export gives. Nothing here needs TensorFlow.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.detector import Detector, check_no_boxes
-from keras_frcnn.errors import UserError, reading
+from keras_frcnn.detection.detector import Detector
+from keras_frcnn.errors import UserError, check_installed, reading
 from keras_frcnn.runs.config import checked_class_names
-from keras_frcnn.system.files import digest_of, parse_json
+from keras_frcnn.system.files import check_bounded, digest_of, parse_json
 
 MODEL_FILE = "saved_model.pb"
 ASSETS = ("class_names.json", "score_threshold.json")
@@ -32,6 +32,10 @@ OUTPUTS = {
     "num_detections": (),
 }
 MOST_TEXT = 1 << 24
+# Of ONNX files: the input, the entries of the metadata, and the most that the format holds.
+INPUT = "input_tensor"
+CLASS_NAMES, SCORE_THRESHOLD = "class_names", "score_threshold"
+_MOST_ONNX_BYTES = 1 << 31
 _WHOLE = ("num_detections", "detection_classes")
 # Of outputs that are computed in another order.
 _ROUNDING = 1e-4
@@ -44,9 +48,9 @@ class ExportedModel(Detector):
 
     Args:
         path: its folder or file.
-        outputs: ``images -> outputs``, these by name.
+        outputs: from (N, H, W, 3) images to the arrays of :data:`OUTPUTS`, by name.
         about: the contents of its ``ASSETS``.
-        most: images that it takes at once.
+        most: images that it takes at once; None: any number.
 
     Raises:
         ValueError: what it says of itself is damaged.
@@ -55,7 +59,7 @@ class ExportedModel(Detector):
     def __init__(
         self,
         path: Path | str,
-        outputs: Callable,
+        outputs: Callable[[np.ndarray], Mapping[str, np.ndarray]],
         about: Sequence[str],
         most: int | None = None,
     ):
@@ -74,7 +78,8 @@ class ExportedModel(Detector):
         Raises:
             UserError: the model fails on the images, or there are boxes.
         """
-        check_no_boxes(boxes, self.source)
+        if boxes is not None:
+            raise UserError(f"{self.source} makes its own proposals; boxes need a run folder.")
         size = self._most or max(len(images), 1)
         found: list[ImageDetections] = []
         for start in range(0, len(images), size):
@@ -84,18 +89,63 @@ class ExportedModel(Detector):
         return [each.at_least(self.score_threshold) for each in found]
 
 
+class OnnxDetector(ExportedModel):
+    """An export to ONNX, run on the CPU by onnxruntime.
+
+    Args:
+        model: the file, or its contents.
+
+    Raises:
+        UserError: it cannot be read, was not exported by this package, or onnxruntime is missing.
+    """
+
+    def __init__(self, model: Path | bytes):
+        check_installed("ONNX files", ["onnxruntime"], "onnx")
+        import onnxruntime
+
+        name = "The ONNX model" if isinstance(model, bytes) else str(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = os.cpu_count() or 1
+        # Errors come as exceptions.
+        options.log_severity_level = 4
+        # Waiting threads would take the processor from what runs beside them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with reading(name, "an ONNX file of keras_frcnn", AGAIN):
+            if not isinstance(model, bytes):
+                check_bounded(model, _MOST_ONNX_BYTES)
+            self._session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=False,
+            )
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            inputs = tuple(tensor.name for tensor in self._session.get_inputs())
+            outputs = {tensor.name for tensor in self._session.get_outputs()}
+            if inputs != (INPUT,) or not outputs >= set(OUTPUTS):
+                expected = f"input {INPUT} and the outputs {', '.join(OUTPUTS)}"
+                raise ValueError(f"it should have the {expected}")
+            about = [metadata[name] for name in (CLASS_NAMES, SCORE_THRESHOLD)]
+            super().__init__(name, self.outputs, about, most=1)
+
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The tensors of the file for one image, by the names of ``OUTPUTS``."""
+        names = list(OUTPUTS)
+        return dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
+
+
 def found_in_outputs(
     outputs: Mapping[str, np.ndarray], shape: tuple[int, ...], number_of_classes: int
 ) -> list[ImageDetections]:
     """What the outputs of an export say of each image, in pixels.
 
     Args:
-        outputs: by name.
+        outputs: by the names of :data:`OUTPUTS`.
         shape: N, H, W, 3 of the images.
         number_of_classes: without background.
 
     Raises:
-        KeyError, ValueError: they are not as an export gives them; names the output.
+        KeyError, ValueError: naming an output that is not as an export gives it.
     """
 
     def checked(name: str, least: int, most: int, real=...) -> np.ndarray:
@@ -127,7 +177,7 @@ def found_in_outputs(
 
 
 def digest_of_export(folder: Path) -> str:
-    """Of the files that belong together; the index of the weights holds their checksums."""
+    """Digest of the files that belong together; the weights' index holds their checksums."""
     names = (MODEL_FILE, "variables/variables.index", *(f"assets/{name}" for name in ASSETS))
     return digest_of([folder / name for name in names])
 
@@ -136,7 +186,7 @@ def check_path(folder: Path) -> None:
     """Makes sure that TensorFlow can read weights in a folder.
 
     Raises:
-        UserError: naming the letter of its path that prevents it.
+        UserError: naming the letter in its path that prevents it.
     """
     if letter := _NO_PATH.search(folder.as_posix()):
         raise UserError(

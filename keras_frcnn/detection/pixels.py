@@ -1,4 +1,4 @@
-"""The pixels of an image, in whichever form a program has it."""
+"""The pixels of an image, in any form that a program may have it in."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ def pixels_of(image: Any, bits: int = 16) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an image in any common form.
 
     Args:
-        image: a path; encoded bytes; a PIL image (EXIF orientation is applied); or an array, or
-            what becomes one, of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of which alpha is
-            dropped: bool; uint8; uint16; or floats, all in 0..1 (stretched to 0..255) or all in
-            0..255.
-        bits: that 16-bit images use, see :func:`read_image`.
+        image: a path; encoded bytes; a PIL image (EXIF orientation is applied); or what NumPy takes
+            for an array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), whose alpha is dropped.
+            Values are bool, uint8, uint16, or floats in 0..1 (stretched to 0..255) or in 0..255.
+        bits: how many 16-bit images use, see :func:`read_image`.
 
     Raises:
         UserError: a file that is no image, another shape, or values that are neither.

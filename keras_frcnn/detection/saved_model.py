@@ -1,10 +1,9 @@
 """An exported SavedModel, read: it may compute when it is called, and nothing else.
 
-A SavedModel is a program of TensorFlow operations, some of which read and write files, call Python
-or other machines; every version of TensorFlow has more of them. So the operations that exports of
-this package have are listed, and a model with any other is not loaded. Those that save and restore
-its variables stand in two functions that only the saver's nodes call; TensorFlow's own reader calls
-neither.
+A SavedModel is a program of TensorFlow operations. Some read and write files, call Python or other
+machines, and every version of TensorFlow has more of them. So the operations of our exports are
+listed here, and a model with any other is not loaded. Those that save and restore its variables
+stand in two functions that only the saver's nodes call; TensorFlow's own reader calls neither.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from keras_frcnn.errors import UserError, reading
 from keras_frcnn.system.files import read_bounded, read_text_bounded
 
 _MOST_BYTES = 1 << 28  # exports have some megabytes, their weights lie elsewhere
-# None of them looks beyond its inputs and the variables. Behind ZerosLike stand control flow, whose
-# functions are checked as all others, data sets in memory, by which a damaged photo is passed over,
-# and variables.
+# None of them looks beyond its inputs and the variables. After ZerosLike follow control flow, whose
+# functions are checked like all others; data sets in memory, by which a damaged photo is passed
+# over; and variables.
 _COMPUTING = """
 Abs AddV2 All Any ArgMax ArgMin Assert AvgPool BiasAdd Bitcast BitwiseXor BroadcastTo Cast Ceil
 ConcatV2 Const Conv2D CombinedNonMaxSuppression CropAndResize DecodeJpeg DecodePng DecodeRaw

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.data.checks import report_text
+from keras_frcnn.data.dataset import DataProblem, Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector
 from keras_frcnn.detection.loops import best_of_all, detect_dataset
+from keras_frcnn.detection.write_detections import write_layouts
 from keras_frcnn.evaluation.coco import CocoEvaluation, check_available, evaluate_coco
 from keras_frcnn.evaluation.report import write_report
 from keras_frcnn.evaluation.voc import VocEvaluation, evaluate_voc
 from keras_frcnn.proposals.given import GivenProposals
+from keras_frcnn.system.files import write_text
 from keras_frcnn.system.signals import held_back
 
 Passes = Callable[[Iterable, str], Iterable]
@@ -27,16 +31,13 @@ class Evaluation:
     """Detections and what they amount to.
 
     Attributes:
-        dataset: the images.
-        detections: by ``Example.key``.
-        voc: the VOC metric; ``coco``: COCO's, where it was asked for.
+        voc: the VOC metric, with the data set and the detections.
         about: what was evaluated and how.
         subject: the same in a few words.
+        coco: COCO's metrics, where they were asked for.
         report: the page that was written, if any.
     """
 
-    dataset: Dataset
-    detections: dict[str, ImageDetections]
     voc: VocEvaluation
     about: dict[str, Any]
     subject: str
@@ -44,9 +45,34 @@ class Evaluation:
     report: Path | None = None
 
     @property
+    def dataset(self) -> Dataset:
+        """The images."""
+        return self.voc.dataset
+
+    @property
+    def detections(self) -> Mapping[str, ImageDetections]:
+        """What was found, by ``Example.key``."""
+        return self.voc.detections
+
+    @property
     def mean_average_precision(self) -> float | None:
         """Area under the curve, as VOC since 2010; None where no class has objects."""
         return self.voc.map_area
+
+    def write_report(self, folder: Path | str, score_threshold: float = 0.5) -> Path:
+        """Writes the page with all of it, see :func:`keras_frcnn.evaluation.report.write_report`.
+
+        Args:
+            score_threshold: from which detections are shown; above 0.5 no other class of a box has
+                a higher score.
+        """
+        return write_report(
+            folder,
+            self.voc,
+            subject=self.subject,
+            score_threshold=score_threshold,
+            coco=self.coco,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the detections, for a file."""
@@ -71,19 +97,18 @@ def evaluate(
 
     Args:
         detector: of :func:`keras_frcnn.load`.
-        data: the test images.
         proposals: boxes to classify in place of the detector's own, all of them; the paper takes
             ``proposals.best(2000)``.
         iou_threshold: least overlap of a true positive.
-        coco: COCO's metrics, too; needs the extra ``paper``.
-        report: folder of a page with curves, confusion and the worst images.
+        coco: adds COCO's metrics; needs the extra ``paper``.
+        report: folder for a page with curves, confusion and the worst images.
         when_stopped: called when a signal stops the evaluation, with the images that are finished
             and what was found in them.
         passes: shows progress: ``(entries, title) -> entries``.
 
     Raises:
-        UserError: an object is of a class that the detector does not know, it was trained on an
-            image, an image cannot be read or has no proposals, or the extra is not installed.
+        UserError: the detector does not know the class of an object or was trained on an image, an
+            image cannot be read or has no proposals, or the extra is not installed.
     """
     if coco:  # before hours of detection, as all that can be known
         check_available()
@@ -119,7 +144,9 @@ def evaluate(
         coco=coco,
     )
     result = dataclasses.replace(result, about=about, subject=detector.source)
-    return result if report is None else with_report(result, report)
+    if report is None:
+        return result
+    return dataclasses.replace(result, report=result.write_report(report))
 
 
 def evaluate_detections(
@@ -143,32 +170,36 @@ def evaluate_detections(
     voc = evaluate_voc(
         data, detections, iou_threshold=iou_threshold, strictly_greater=strictly_greater
     )
-    return Evaluation(
-        data,
-        detections,
-        voc,
-        {"detections": source},
-        source,
-        evaluate_coco(data, detections) if coco else None,
-    )
+    metrics = evaluate_coco(data, detections) if coco else None
+    return Evaluation(voc, {"detections": source}, source, metrics)
 
 
-def with_report(
-    evaluation: Evaluation, folder: Path | str, score_threshold: float = 0.5
-) -> Evaluation:
-    """Writes the page of an evaluation, see :func:`write_report`; returns it with the page.
+def write_evaluation(
+    evaluation: Evaluation,
+    folder: Path,
+    *,
+    suffix: str = "",
+    layouts: Sequence[str] = (),
+    report_score: float | None = None,
+    problems: Sequence[DataProblem] = (),
+    about: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Writes ``evaluation.json``, and what else is asked for; returns all files, to be told.
 
     Args:
-        score_threshold: from which detections are shown; above 0.5 no other class of a box has a
-            higher score.
+        suffix: what all names end in.
+        layouts: of the detections, as of :func:`write_layouts`.
+        report_score: from which detections are shown in the report; ``None``: no report.
+        problems: of the data, written where there are any.
+        about: added to the record.
     """
-    page = write_report(
-        folder,
-        evaluation.dataset,
-        evaluation.detections,
-        evaluation.voc,
-        subject=evaluation.subject,
-        score_threshold=score_threshold,
-        coco=evaluation.coco,
-    )
-    return dataclasses.replace(evaluation, report=page)
+    record = {**evaluation.to_json(), **(about or {})}
+    written = [folder / f"evaluation{suffix}.json"]
+    write_text(written[0], json.dumps(record, indent=2) + "\n")
+    written += write_layouts(layouts, folder, evaluation.dataset, evaluation.detections, suffix)
+    if report_score is not None:
+        written.append(evaluation.write_report(folder / f"report{suffix}", report_score))
+    if problems:
+        written.append(folder / f"evaluation_data{suffix}.txt")
+        write_text(written[-1], report_text(problems))
+    return written

@@ -1,4 +1,4 @@
-"""A SavedModel that serves without this package.
+"""Writes a SavedModel that serves without this package.
 
 Inputs, outputs and names follow the TensorFlow Object Detection API's exporter
 (exporter_lib_v2.py): ``detection_boxes`` (N, 100, 4) (ymin, xmin, ymax, xmax) in [0, 1] of the
@@ -61,7 +61,7 @@ class ExportedDetector(tf.Module):
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="input_tensor")]
     )
     def serve(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Detections of images of one size, of which EXIF orientation is the caller's business.
+        """Detections of images of one size, which the caller has turned upright.
 
         An empty batch gives empty outputs, an image without pixels an InvalidArgumentError.
         """
@@ -79,9 +79,9 @@ class ExportedDetector(tf.Module):
     def serve_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detections of JPEG or PNG files of any sizes, one after the other.
 
-        Decoding is TensorFlow's: EXIF orientation is **not** applied, boxes refer to the pixels as
-        they are stored; send upright images, or decode them and call ``serving_default``. A string
-        that is neither JPEG nor PNG, a damaged one and one of more than ``MOST_PIXELS`` is an
+        TensorFlow decodes them: EXIF orientation is **not** applied, boxes refer to the pixels as
+        they are stored. Send upright images, or decode them and call ``serving_default``. A string
+        that is no JPEG or PNG, is damaged or has more than ``MOST_PIXELS`` is an
         InvalidArgumentError that names its index in the batch.
         """
 
@@ -107,7 +107,7 @@ class ExportedDetector(tf.Module):
 
 
 def _checked(check: tf.Operation, tensor: tf.Tensor) -> tf.Tensor:
-    """The tensor, which is not there before the check was made."""
+    """The tensor, once the check is passed."""
     with tf.control_dependencies([check]):
         return tf.identity(tensor)
 
@@ -157,8 +157,8 @@ def claimed_pixels(data: tf.Tensor) -> tf.Tensor:
 def decode_if_whole(data: tf.Tensor) -> tf.Tensor:
     """As :func:`decode`; (0, 0, 3) for a file that is damaged or claims too many pixels.
 
-    TensorFlow's decoders do not say which string of a batch they failed on, and a graph has no
-    other way to go on after an error than a data set that passes over it.
+    TensorFlow's decoders do not say which string of a batch they failed on. A graph can go on after
+    an error only by a data set that passes over it.
     """
 
     def within_bounds(data: tf.Tensor) -> tf.Tensor:
@@ -209,9 +209,9 @@ def check_unused(folder: Path) -> None:
     """
     check_path(folder)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give a new folder as --out.")
+        raise UserError(f"{folder} is a file; give a new folder as `out`.")
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} exists and is not empty; give another --out.")
+        raise UserError(f"{folder} exists and is not empty; give another `out`.")
 
 
 def detect_as_served(
@@ -219,8 +219,8 @@ def detect_as_served(
 ) -> dict[str, ImageDetections]:
     """What each signature of an export finds in an (H, W, 3) uint8 image, by its name.
 
-    It is loaded as TensorFlow Serving and the interfaces of C, Java and Go do, by the nodes of its
-    saver, where :func:`load_exported` goes by its objects; only for what was written here.
+    It is loaded by the nodes of its saver, as TensorFlow Serving and the interfaces of C, Java and
+    Go do; :func:`load_exported` goes by its objects. Only for exports that were written here.
 
     Raises:
         UserError: it cannot be loaded so, or fails.
@@ -248,5 +248,6 @@ def largest_difference(first: ImageDetections, second: ImageDetections) -> tuple
     """Largest differences of box corners in pixels and of scores; infinite if counts differ."""
     if not np.array_equal(first.classes, second.classes):
         return float("inf"), float("inf")
-    pairs = ((first.boxes_image, second.boxes_image), (first.scores, second.scores))
-    return tuple(float(np.abs(one - other).max(initial=0)) for one, other in pairs)
+    corners = np.abs(first.boxes_image - second.boxes_image)
+    scores = np.abs(first.scores - second.scores)
+    return float(corners.max(initial=0)), float(scores.max(initial=0))

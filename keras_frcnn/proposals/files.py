@@ -7,7 +7,7 @@
              the end for proposals that were made on the mirror image
 attributes   ``format`` (:data:`FORMAT`), ``method``, ``settings`` (JSON), ``made_by`` (versions)
 
-Nothing in it is compressed; copies that were compressed since are read all the same.
+Nothing in it is compressed; compressed copies are read all the same.
 """
 
 from __future__ import annotations

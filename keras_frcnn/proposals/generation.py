@@ -1,8 +1,7 @@
-"""Computing the proposals of many images: over processes, kept as it goes, in one order.
+"""Computes the proposals of many images, in several processes, and goes on after interruptions.
 
-What is finished is written to ``FILE.parts`` every minute, as files of proposals themselves; the
-same command goes on there after an interruption. Results do not depend on the number of processes
-nor on interruptions.
+Every minute what is finished goes to ``FILE.parts``, as files of proposals; the same command goes
+on there. Results depend neither on the number of processes nor on interruptions.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def compute_proposals(
         save_seconds: between parts.
 
     Returns:
-        the proposals, and a sentence for each image that could not be read and is not in them.
+        The proposals, and a sentence for each image that could not be read and is left out.
 
     Raises:
         UserError: the parts are those of another command, a process died, or no image was read.
@@ -101,7 +100,7 @@ def compute_proposals(
     except BrokenProcessPool as error:
         raise UserError(
             "A process that computed proposals was killed, most likely for want of memory; run the "
-            "same command again with fewer --workers, it goes on where it stopped."
+            "same command again with fewer `workers`: it goes on where it stopped."
         ) from error
     finally:
         # Whatever stopped it, a signal included: the next run goes on here.
@@ -144,7 +143,7 @@ class Parts:
                 what = f"other settings ({', '.join(names)})" if names else f"{part.method}"
                 raise UserError(
                     f"{self.folder} holds what an interrupted command made with {what}; delete it, "
-                    "or give another --out."
+                    "or give another `out`."
                 )
             done.update(part.entries)
         return done
@@ -168,7 +167,7 @@ class Parts:
 def _results(
     jobs: Sequence[Job], method: Method, processes: int | None, unreadable: list[str]
 ) -> Iterator[tuple[Job, ScoredBoxes]]:
-    """Jobs with their proposals in order; images that cannot be read are noted and left out."""
+    """Jobs with their proposals, in order; reasons of unreadable images go into a list."""
 
     def decode(job: Job) -> np.ndarray | str:
         try:

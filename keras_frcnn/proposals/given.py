@@ -1,11 +1,10 @@
-"""Proposals that are given: of any method, made once for an image, looked up by its name.
+"""Given proposals: made once, by any method, and looked up by the name of their image.
 
 Shapes and names
 ----------------
-P  proposals of one image, best first, T  proposals of all images, U  entries of a file.
+P  proposals of one image, best first.
 boxes_image  (P, 4) float32 half-open (y1, x1, y2, x2) in pixels of the image.
-name  what an entry is found by: ``VOC2007/000005``, the bare ``000005``, and either with
-    `` flipped`` at the end for the mirror image.
+name  ``VOC2007/000005`` or the bare ``000005``, with `` flipped`` at the end for the mirror image.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class ScoredBoxes(NamedTuple):
 
     Attributes:
         boxes_image: (P, 4) float32.
-        scores: (P,) float32, never rising; minus the place where a method only gives an order.
+        scores: (P,) float32, never rising; minus the place where only the order is known.
     """
 
     boxes_image: np.ndarray
@@ -45,7 +44,7 @@ class ScoredBoxes(NamedTuple):
 
 
 def ranked(boxes_image: Sequence | np.ndarray) -> ScoredBoxes:
-    """Boxes whose order is all that is known: minus their place becomes their score."""
+    """Boxes of which only the order is known: minus their place becomes their score."""
     boxes = np.asarray(boxes_image, np.float32).reshape(-1, 4)
     return ScoredBoxes(boxes, -np.arange(len(boxes), dtype=np.float32))
 
@@ -93,7 +92,7 @@ class GivenProposals:
         return ScoredBoxes(mirror(boxes, example.width) if mirrored else boxes, scores)
 
     def of_files(self, files: Sequence[PurePath]) -> dict[PurePath, ScoredBoxes]:
-        """Proposals of image files, by their names: an entry's last part, with or without suffix.
+        """Proposals of image files: an entry's last part is the file's name, or its stem.
 
         Raises:
             UserError: naming the first five files without proposals, one with several entries, or
@@ -106,18 +105,17 @@ class GivenProposals:
         missing = [file.name for file, found in names.items() if not found]
         if missing:
             raise UserError(self._lacks(missing, len(files)))
+        owners: dict[str, PurePath] = {}
         for file, found in names.items():
             if len(found) > 1:
                 raise UserError(
                     f"{self.source} holds {' and '.join(found[:3])}, each of which could be "
                     f"{file.name}; give a file with one of them."
                 )
-        owners: dict[str, PurePath] = {}
-        for file, (name,) in names.items():
-            other = owners.setdefault(name, file)
+            other = owners.setdefault(found[0], file)
             if other != file:
                 raise UserError(
-                    f"{self.source} holds {name}, which could be {other} or {file}; test their "
+                    f"{self.source} holds {found[0]}, which could be {other} or {file}; test their "
                     "folders one at a time."
                 )
         return {file: self.entries[found[0]] for file, found in names.items()}
@@ -139,8 +137,8 @@ class GivenProposals:
         """Makes sure that every image has its own proposals.
 
         Raises:
-            UserError: naming the first five images without, or two images that a bare id of the
-                file would stand for.
+            UserError: naming the first five images without, or two images that share a bare id of
+                the file.
         """
         missing = [
             example.key
@@ -203,10 +201,10 @@ def mirror(boxes_image: np.ndarray, width: int) -> np.ndarray:
 
 
 def fit_to_image(boxes_image: np.ndarray, height: int, width: int, name: str) -> np.ndarray:
-    """(P, 4) boxes within the image: a pixel beyond its border is rounding and is clipped.
+    """Clips (P, 4) boxes to the image; up to a pixel beyond its border is rounding.
 
     Raises:
-        UserError: a box lies further beyond the border.
+        UserError: a box lies further beyond.
     """
     border = np.array((height, width, height, width), np.float32)
     beyond = np.maximum(-boxes_image, boxes_image - border).max(axis=1, initial=0.0)

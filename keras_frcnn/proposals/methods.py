@@ -1,4 +1,4 @@
-"""Selective Search and EdgeBoxes by OpenCV with its extra modules: proposals of one image."""
+"""Selective Search and EdgeBoxes, by OpenCV with its extra modules: proposals of one image."""
 
 from __future__ import annotations
 
@@ -43,20 +43,17 @@ def load_opencv() -> ModuleType:
 
 @dataclass(frozen=True)
 class SelectiveSearch:
-    """Selective Search (Uijlings et al., IJCV 2013) as for Fast R-CNN's data.
+    """Selective Search (Uijlings et al., IJCV 2013), in its fast mode, as for Fast R-CNN's data.
 
-    Fast mode: two colour spaces, two thresholds, two ways to merge.
-
-    The order is drawn by C's ``rand()``, which is set anew for every image: the same boxes in the
-    same order, whichever process computes them. Two images must not be computed at once in one
-    process.
+    The order is drawn by C's ``rand()``, which is seeded anew for every image: any process gives
+    the same boxes in the same order, as long as it computes one image at a time.
 
     Attributes:
         most: proposals kept of an image; ``None``: all.
         width: to which every image is resized first (selective_search_boxes.m of R-CNN with
             ``im_width``).
         most_height: of the resized image; a higher one is made narrower, so that a strip does not
-            take all memory. Ours: photographs do not come near.
+            take all memory. Ours: no photograph comes near it.
         least_side: boxes below it on either side, in the resized image, are dropped (minBoxWidth).
         seed: of ``rand()``.
     """
@@ -98,14 +95,14 @@ class SelectiveSearch:
 class EdgeBoxes:
     """EdgeBoxes (Zitnick and Dollar, ECCV 2014): boxes by the edges that lie wholly within them.
 
-    The edge map should come from a trained structured forest, whose file nobody ships with OpenCV:
-    give it with ``edge_model``. Without one the map is made of gradients, of the strongest channel,
-    over a blur of 1 pixel, as a share of the image's 99.5th percentile. That is not the published
-    EdgeBoxes: it takes texture for outlines.
+    The edge map should come from a trained structured forest, ``edge_model``, which OpenCV does not
+    ship. Without one the map is made of gradients, of the strongest channel, over a blur of 1
+    pixel, as a share of the image's 99.5th percentile. That is not the published EdgeBoxes: it
+    takes texture for outlines.
 
     Attributes:
         most: proposals kept of an image; ``None``: up to OpenCV's 10000.
-        alpha: step of the windows; 0.65 and the next are for an IoU of 0.7 (edgeBoxes.m).
+        alpha: step of the windows; it and ``beta`` are those for an IoU of 0.7 (edgeBoxes.m).
         beta: IoU of the suppression.
         edge_model: file of a structured forest for ``createStructuredEdgeDetection``.
     """
@@ -154,7 +151,7 @@ class EdgeBoxes:
     def _detector(self):
         cv2 = load_opencv()
         if not Path(self.edge_model).is_file():
-            raise UserError(f"--edge_model {self.edge_model} is no file.")
+            raise UserError(f"`edge_model` {self.edge_model} is no file.")
         reason = "it has no nodes childs and thresholds"
         try:
             # Without them OpenCV divides by their number and takes the whole process along.
@@ -166,7 +163,7 @@ class EdgeBoxes:
         except (cv2.error, SystemError) as error:
             reason = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"--edge_model {self.edge_model} is no structured forest that OpenCV reads: {reason}; "
+            f"`edge_model` {self.edge_model} is no structured forest that OpenCV reads: {reason}; "
             "such files are usually called model.yml.gz."
         )
 

@@ -1,4 +1,4 @@
-"""Proposals of a trained RPN, whole or with a part of it taken away (table 1 of the paper)."""
+"""Proposals of a trained RPN, whole or without one of its parts (table 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from keras_frcnn.recipes import ProposalConfig
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.networks import load_model
 from keras_frcnn.runs.provenance import check_weights
-from keras_frcnn.runs.stage_table import FINAL
+from keras_frcnn.runs.stage_table import FINAL, STAGES
 from keras_frcnn.system.files import digest_of
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What of the RPN is left out (section 4.1, "Ablation Experiments on RPN").
+    """Which parts of the RPN are there (section 4.1, "Ablation Experiments on RPN").
 
     Attributes:
         nms: without it, the best N boxes by score.
@@ -40,8 +40,6 @@ class Ablation:
 
 
 WHOLE = Ablation()
-# The base of stage 3 is the detector's.
-_SHARED = ("stage2", "stage3")
 
 
 class RegionProposalNetwork(tf.Module):
@@ -50,8 +48,7 @@ class RegionProposalNetwork(tf.Module):
     Args:
         model: its base and RPN head are used.
         config: how many, the suppression, the smallest side.
-        ablation: what is left out.
-        about: settings to tell beside these.
+        about: more for :meth:`settings`.
     """
 
     def __init__(
@@ -116,19 +113,21 @@ def load_rpn(run: RunFolder, stage: int | None = None) -> tuple[FasterRcnn, dict
     run.check_makes_proposals()
     if config.mode == "joint":
         if stage is not None:
-            raise UserError(f"{run.path} was trained with --mode joint, which has no stages.")
-        files = [run.weights_file(FINAL)]
-        model = load_model(run)
+            raise UserError(f"{run.path} was trained in the `mode` joint, which has no stages.")
+        names = [FINAL]
     else:
         if stage is None:
             stage = 3 if run.weights_file("stage3").exists() else 1
-        files = [run.weights_file(name) for name in (("stage1",) if stage == 1 else _SHARED)]
-        model = load_model(run, files[0].name.split(".")[0])
-        if stage == 3:
-            if not files[1].exists():
-                raise UserError(f"{run.path} has no stage3 weights yet; finish it with --resume.")
-            check_weights(run, config, "stage3")
-            names = [layer.name for layer in model.layers("rpn")]
-            load_layers(model.layers("rpn"), files[1], reinitialise=(), required=names)
+        # Of stage 1 its own; of stage 3 the base of stage 2 and its own RPN.
+        names = list(dict.fromkeys(STAGES[config.mode][stage - 1].result.values()))
+    files = [run.weights_file(name) for name in names]
+    model = load_model(run, names[0])
+    for name, file in zip(names[1:], files[1:], strict=True):
+        if not file.exists():
+            raise UserError(f"{run.path} has no {name} weights yet; finish it with `resume`.")
+        check_weights(run, config, name)
+        layers = model.layers("rpn")
+        required = [layer.name for layer in layers]
+        load_layers(layers, file, reinitialise=(), required=required)
     about = {"run": str(run.path), "stage": stage, "weights": digest_of(files)}
     return model, about

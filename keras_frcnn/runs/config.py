@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import Compression, Network, Precision, Recipe, StageSchedule
-from keras_frcnn.system.settings import Range, Settings, from_json
 from keras_frcnn.runs.stage_table import Stage, planned
+from keras_frcnn.system.settings import Range, Settings, from_json
 
 if TYPE_CHECKING:
     from keras_frcnn.data.dataset import Dataset

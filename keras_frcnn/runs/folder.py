@@ -24,14 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_frcnn.errors import UserError, reading
-from keras_frcnn.system.files import (
-    is_partial,
-    parse_json,
-    read_text_bounded,
-    user_path,
-    write_text,
-    written_whole,
-)
 from keras_frcnn.runs.config import (
     FORMAT_VERSION,
     RunConfig,
@@ -43,6 +35,14 @@ from keras_frcnn.runs.config import (
     versions,
 )
 from keras_frcnn.runs.stage_table import FINAL, INITIAL, STAGES
+from keras_frcnn.system.files import (
+    is_partial,
+    parse_json,
+    read_text_bounded,
+    user_path,
+    write_text,
+    written_whole,
+)
 from keras_frcnn.system.lock import LOCK_FILE, claimed_folder
 
 # That of a run of 10,000 classes has less.

@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.system.files import digest_of, user_path
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.network.weights import LoadReport, imagenet_file, load_layers
 from keras_frcnn.runs.config import RunConfig, checked_class_names
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.stage_table import FINAL
+from keras_frcnn.system.files import digest_of, user_path
 
 CLASS_OUTPUTS = ("cls_score", "bbox_pred")
 

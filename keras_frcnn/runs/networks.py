@@ -5,8 +5,8 @@ from __future__ import annotations
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import load_layers
-from keras_frcnn.runs.provenance import check_weights
 from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.provenance import check_weights
 from keras_frcnn.runs.stage_table import FINAL, parts_in
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.system.files import digest_of
 from keras_frcnn.network.weight_files import open_layers
 from keras_frcnn.runs.config import RunConfig, identity
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.stage_table import GIVEN, made_from
+from keras_frcnn.system.files import digest_of
 
 # Parts that are proposals, with the stage that made them; all others are weights.
 _PROPOSALS = {"proposals1": 1, "proposals3": 3, GIVEN: None}

@@ -32,6 +32,23 @@ def predictor(model):
     return NetworkDetector(model, EVERYTHING)
 
 
+def test_the_filter_for_evaluation_leaves_the_detector_as_it_was(tiny_recipe):
+    strict = DetectionFilter(score_threshold=0.35, mean_per_class=2)
+    recipe = dataclasses.replace(tiny_recipe, test_filter=EVERYTHING, evaluation_filter=strict)
+    model, pixels = random_network(recipe, CLASSES, seed=1), random_image(90, 120)
+    detector = NetworkDetector(model)
+    before = find(detector, pixels)  # its function is traced with its own filter
+    evaluated = detector.for_evaluation()
+    assert (evaluated.score_threshold, evaluated.mean_per_class) == (0.35, 2)
+    found, expected = find(evaluated, pixels), find(NetworkDetector(model, strict), pixels)
+    assert len(found) < len(before)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(find(detector, pixels).scores, before.scores)
+    assert (detector.score_threshold, detector.mean_per_class) == (0.0, None)
+    asked = NetworkDetector(model, EVERYTHING)
+    assert asked.for_evaluation() is asked
+
+
 # --- an independent calculation ----------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from tests.random_networks import find, random_image, random_network
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
 pytest.importorskip("tf2onnx", reason="needs the extra onnx")
 
-from keras_frcnn.detection.onnx_detector import OnnxDetector  # noqa: E402
+from keras_frcnn.detection.exported_model import OnnxDetector  # noqa: E402
 from keras_frcnn.export.onnx.convert import to_onnx, write_onnx  # noqa: E402
 
 OUTPUTS = {

@@ -13,7 +13,7 @@ from tests.random_networks import find, random_image
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
 pytest.importorskip("tf2onnx", reason="needs the extra onnx")
 
-from keras_frcnn.detection.onnx_detector import OnnxDetector  # noqa: E402
+from keras_frcnn.detection.exported_model import OnnxDetector  # noqa: E402
 from keras_frcnn.export.onnx import quantise as module  # noqa: E402
 from keras_frcnn.export.onnx.quantise import needs_seven_bits, quantised_nodes  # noqa: E402
 

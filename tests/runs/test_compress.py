@@ -13,17 +13,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_frcnn.runs.compress import (compress_model, compress_run, head_parameters, region_seconds)
-from keras_frcnn.network.compression import check_ranks
-from keras_frcnn.network.compression import truncated_svd
 from keras_frcnn.detection.network_detector import NetworkDetector, load_run
-from keras_frcnn.errors import UserError
-from keras_frcnn.export.saved_model import (export, largest_difference)
 from keras_frcnn.detection.saved_model import load_exported
-from keras_frcnn.runs.networks import load_model
+from keras_frcnn.errors import UserError
+from keras_frcnn.export.saved_model import export, largest_difference
 from keras_frcnn.network.backbones import build_backbone
+from keras_frcnn.network.compression import check_ranks, truncated_svd
 from keras_frcnn.recipes import Compression, DetectionFilter
+from keras_frcnn.runs.compress import compress_model, compress_run, head_parameters, region_seconds
 from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.runs.networks import load_model
 from tests.random_networks import find, random_image, random_network, write_part
 from tests.read_weights import read_layers
 

@@ -20,14 +20,14 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.runs.stage_table import FINAL
-from keras_frcnn.training import stages
 from keras_frcnn.runs.initial_weights import (
     check_unchanged,
     load_initial_weights,
     weights_file,
     with_digest,
 )
+from keras_frcnn.runs.stage_table import FINAL
+from keras_frcnn.training import stages
 
 CLASSES = ("cat", "dog")
 

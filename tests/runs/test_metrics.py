@@ -13,8 +13,8 @@ import os
 
 import pytest
 
-from keras_frcnn.runs import metrics
 from keras_frcnn.errors import UserError
+from keras_frcnn.runs import metrics
 from keras_frcnn.runs.metrics import append_record, forget_after, read_records
 
 

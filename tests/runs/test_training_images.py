@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from keras_frcnn.data.dataset import DataProblem
-from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.data.voc import load_voc
+from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.errors import UserError
 from keras_frcnn.runs.training_images import (
     check_not_trained_on,

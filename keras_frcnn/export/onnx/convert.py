@@ -1,12 +1,7 @@
-"""From a predictor to an ONNX model, pixels in and detections out.
+"""From a detector to an ONNX model, pixels in and detections out.
 
-The file has the inputs and outputs of the SavedModel (:mod:`keras_frcnn.export.saved_model`), for
-one image.
-Shapes and names
-----------------
-input_tensor  (1, H, W, 3) uint8 RGB, any H and W from 1.
-detection_boxes  (1, 100, 4), detection_scores and detection_classes  (1, 100), num_detections
-    (1,): all float32.
+Input and outputs are those of the SavedModel (:mod:`keras_frcnn.export.saved_model`), for one
+image: ``input_tensor`` is (1, H, W, 3).
 """
 
 from __future__ import annotations
@@ -26,8 +21,8 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
+from keras_frcnn.detection.exported_model import CLASS_NAMES, INPUT, SCORE_THRESHOLD
 from keras_frcnn.detection.network_detector import NetworkDetector
-from keras_frcnn.detection.onnx_detector import CLASS_NAMES, INPUT, SCORE_THRESHOLD
 from keras_frcnn.export.onnx.operators import MarkedPooling, roi_pooling, suppression
 from keras_frcnn.export.saved_model import normalised_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
@@ -40,7 +35,7 @@ OPSET = 17
 
 
 def to_onnx(detector: NetworkDetector) -> onnx.ModelProto:
-    """The whole of a detector as one ONNX graph of standard operators.
+    """Converts a whole detector to one ONNX graph of standard operators.
 
     Args:
         detector: in float32, at one scale; keeps at most 100 detections an image.
@@ -88,8 +83,8 @@ def _weights(detector: NetworkDetector) -> dict[str, keras.Variable]:
 def _function_of_weights(detector: NetworkDetector, variables: Sequence[keras.Variable]):
     """``(input_tensor, weights) -> outputs``, to be traced while the pooling is marked.
 
-    tf2onnx copies its graph for every pass over it, weights and all: forty times the weights were
-    in memory. As inputs of the graph they weigh nothing.
+    Weights are inputs: tf2onnx copies its graph for every pass over it, and with the weights inside
+    forty times their size was in memory.
     """
     # Its own function, which has not been traced with the pooling itself.
     traced = NetworkDetector(
@@ -121,7 +116,7 @@ def _fill_in(model: onnx.ModelProto, weights: Mapping[str, keras.Variable]) -> N
 
 
 def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with what depends on weights only computed, and biases in their layers."""
+    """The model with everything computed that depends on weights alone."""
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "model.onnx"
         options = onnxruntime.SessionOptions()
@@ -135,11 +130,7 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def handlers(pooling: RoiPooling) -> dict[str, tuple]:
-    """What tf2onnx is to do with the operations that it does not know.
-
-    Args:
-        pooling: the layer that is marked in the graph.
-    """
+    """What tf2onnx does with the operations that it does not know, where this pooling is marked."""
     return {
         "CropAndResize": (functools.partial(roi_pooling, pooling), []),
         "CombinedNonMaxSuppression": (suppression, []),
@@ -148,10 +139,7 @@ def handlers(pooling: RoiPooling) -> dict[str, tuple]:
 
 @contextmanager
 def _marked_pooling(model: FasterRcnn) -> Iterator[RoiPooling]:
-    """The detector with :class:`MarkedPooling` for its RoI pooling, which is given.
-
-    All other layers of it are the same.
-    """
+    """Puts :class:`MarkedPooling` in place of the detector's RoI pooling, which it gives."""
 
     def layer_of_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         return MarkedPooling(layer, name=layer.name) if layer is pooling else layer

@@ -1,7 +1,7 @@
-"""Two TensorFlow operations as ONNX says them: RoI pooling and suppression of many classes.
+"""RoI pooling and suppression of many classes in ONNX's operators.
 
-tf2onnx knows neither: ``crop_and_resize`` becomes a loop over the RoIs there, and
-``combined_non_max_suppression`` is refused where every class has its own boxes.
+tf2onnx knows neither: it makes a loop over the RoIs of ``crop_and_resize``, and refuses
+``combined_non_max_suppression`` where every class has its own boxes.
 
 Shapes and names
 ----------------
@@ -20,13 +20,10 @@ from keras_frcnn.network.roi_pooling import RoiPooling
 
 
 class MarkedPooling(keras.layers.Layer):
-    """Stands for RoI pooling in a graph that is converted; computes something else.
+    """Stands for a RoI pooling in a graph to convert; it computes something else.
 
-    It carries the RoIs in a ``crop_and_resize``: the tensors that ONNX's operators take in, the
-    same shape out, so that :func:`roi_pooling` has only to replace the operation.
-
-    Args:
-        pooling: the layer that it stands for.
+    It is a ``crop_and_resize`` with the inputs that ONNX's operators take and the same shape of
+    output, so that :func:`roi_pooling` only replaces the operation.
     """
 
     def __init__(self, pooling: RoiPooling, **kwargs):
@@ -48,7 +45,7 @@ class MarkedPooling(keras.layers.Layer):
 
 
 def roi_pooling(pooling: RoiPooling, context, node, name: str, _) -> None:
-    """CropAndResize of :class:`MarkedPooling` becomes what the rule is in ONNX, equal to rounding.
+    """CropAndResize of :class:`MarkedPooling` becomes the pooling rule in ONNX, equal to rounding.
 
     ``max`` is MaxRoiPool. ``align`` is RoiAlign with 2x2 samples a bin. ``crop`` is RoiAlign with
     one sample in each of twice as many bins a side, and the maximum of 2x2 of them; RoiAlign's own
@@ -84,7 +81,7 @@ def roi_pooling(pooling: RoiPooling, context, node, name: str, _) -> None:
 def suppression(context, node, name: str, _) -> None:
     """CombinedNonMaxSuppression of one image becomes one NonMaxSuppression.
 
-    ONNX's has boxes of each image, shared by its classes: each class is an image of its own here.
+    In ONNX the classes of an image share its boxes, so each class is an image of its own here.
     """
     boxes, scores, per_class, in_total, iou_threshold, score_threshold = node.input
     build = _Builder(context, name)

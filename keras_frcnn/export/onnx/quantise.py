@@ -34,11 +34,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 class CalibrationImages(CalibrationDataReader):
-    """Images one after the other, as the model's input.
-
-    Args:
-        images: read when they are asked for.
-    """
+    """Images one after the other, as the model's input; read when they are asked for."""
 
     def __init__(self, images: Iterable[np.ndarray]):
         self._images: Iterator[np.ndarray] = iter(images)
@@ -52,7 +48,7 @@ class CalibrationImages(CalibrationDataReader):
 def quantise(
     model: onnx.ModelProto, images: Iterable[np.ndarray], *, seven_bit_weights: bool
 ) -> onnx.ModelProto:
-    """The model in int8, with the metadata of the original.
+    """Quantises a model to int8; its metadata stay.
 
     Args:
         model: of :func:`keras_frcnn.export.onnx.convert.to_onnx`.
@@ -87,7 +83,7 @@ def quantise(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back warnings of each tensor that has no shape before the model runs."""
+    """Holds back a warning about each tensor whose shape is known only when the model runs."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -98,15 +94,17 @@ def _quiet() -> Iterator[None]:
 
 
 def quantised_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes to quantise: with weights, but not of ``KEPT_FLOAT``, and what follows.
+    """Names of the nodes to quantise: those with weights but ``KEPT_FLOAT``, and what follows them.
 
     Raises:
-        ValueError: not one node for each of :data:`KEPT_FLOAT`.
+        ValueError: there is not one node for each of :data:`KEPT_FLOAT`.
     """
     # Nodes and weights are called by their layers, TensorFlow's numbers behind.
     pattern = re.compile(rf"/({'|'.join(KEPT_FLOAT)})(_\d+)?/")
     weights = {tensor.name for tensor in graph.initializer}
-    floats, chosen, outputs = [], [], set()
+    floats: list[str] = []
+    chosen: list[str] = []
+    outputs: set[str] = set()
     for node in graph.node:
         if node.op_type in WEIGHTED and weights & set(node.input):
             if any(pattern.search(name) for name in (node.name, *node.input)):
