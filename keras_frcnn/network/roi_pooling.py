@@ -37,7 +37,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.bilinear_samples import bilinear_samples
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class RoiPooling(keras.layers.Layer):
     """RoI pooling by one rule: ``[features, rois_input, roi_image]`` to ``pooled``.
 

@@ -56,7 +56,7 @@ class RpnTargets(NamedTuple):
     deltas: tf.Tensor
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class AnchorLayout(keras.layers.Layer):
     """Turns the channels of a 1x1 convolution into one row per anchor.
 
@@ -67,7 +67,7 @@ class AnchorLayout(keras.layers.Layer):
     """
 
     def __init__(self, values: int, value_major: bool, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.values = values
         self.value_major = value_major
 
@@ -83,12 +83,10 @@ class AnchorLayout(keras.layers.Layer):
         return (input_shape[0], None, self.values)
 
     def get_config(self):
-        config = super().get_config()
-        config.pop("dtype", None)
-        return {**config, "values": self.values, "value_major": self.value_major}
+        return {**super().get_config(), "values": self.values, "value_major": self.value_major}
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class ZeroBackground(keras.layers.Layer):
     """(N, A, 1) logits of the object to (N, A, 2), the background's being 0."""
 

@@ -64,7 +64,7 @@ def random_normal(seed: int | None, offset: int, stddev: float) -> keras.initial
     return keras.initializers.RandomNormal(stddev=stddev, seed=seed + offset)
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class StatelessDropout(keras.layers.Layer):
     """Dropout whose mask is a pure function of a seed tensor.
 

@@ -23,7 +23,7 @@ feature_size = halved_four_times
 DROPOUT = 0.0
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class FrozenBatchNormalization(keras.layers.Layer):
     """Batch normalisation by stored statistics; none of its four weights is ever trained.
 

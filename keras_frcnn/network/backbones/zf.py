@@ -24,7 +24,7 @@ FROZEN = ()  # stage1_rpn_train.pt:22-153 of ZF trains every layer
 DROPOUT = 0.5
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class WithinChannelNormalization(keras.layers.Layer):
     """Caffe's local response normalisation WITHIN_CHANNEL (ZF stage1_rpn_train.pt:39-47).
 
