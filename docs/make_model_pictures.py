@@ -1,7 +1,6 @@
 """Draws the three models of VGG-16 for docs/architecture.md, as Keras draws models.
 
-    pip install pydot && apt-get install graphviz
-    python docs/make_model_pictures.py
+It needs ``pip install pydot`` and ``apt-get install graphviz``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from keras_frcnn.cli.common import (
 )
 from keras_frcnn.cli.shared_flags import add_flags
 from keras_frcnn.errors import UserError, check_installed
-from keras_frcnn.recipes import PRECISIONS
+from keras_frcnn.recipes import NETWORKS, POOLINGS, PRECISIONS
 from keras_frcnn.runs.config import command_line, versions
 from keras_frcnn.system.devices import choose_devices, quiet_tensorflow
 from keras_frcnn.system.files import write_text
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--network",
-        choices=("vgg16", "zf", "resnet50", "tiny"),
+        choices=NETWORKS,
         default="vgg16",
         metavar="NAME",
         help="vgg16, zf, resnet50, tiny\ndefault: vgg16",
@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--roi_pooling",
-        choices=("crop", "max", "align"),
+        choices=POOLINGS,
         default="crop",
         metavar="KIND",
         help="crop, max, align\ndefault: crop",

@@ -36,8 +36,7 @@ from rich.table import Table
 
 from keras_frcnn.cli import evaluate, export, test, train
 from keras_frcnn.cli.common import HelpfulParser, make_console
-from keras_frcnn.demo.devkit import write_demo_devkit
-from keras_frcnn.demo.owned_folder import claim_folder
+from keras_frcnn.demo.devkit import claim_folder, write_demo_devkit
 from keras_frcnn.errors import UserError
 from keras_frcnn.system.files import user_path, write_text
 

@@ -8,6 +8,7 @@ from keras_frcnn.cli.common import ORIGINS, HelpfulParser, number, whole_number
 from keras_frcnn.cli.fields import add_fields
 from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, add_training_set_flag
 from keras_frcnn.recipes import (
+    NETWORKS,
     RECIPES,
     AnchorConfig,
     DetectorConfig,
@@ -78,7 +79,7 @@ def _add_model(group) -> None:
         "--network",
         default="vgg16",
         metavar="NAME",
-        choices=("vgg16", "vgg", "zf", "resnet50", "tiny"),
+        choices=(*NETWORKS, "vgg"),
         help="vgg16 (or vgg), zf, resnet50; tiny is for demos and tests\n"
         "default: vgg16 (section 4.1; resnet50 in the lineage)",
     )

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.roi_pooling import RULES
-from keras_frcnn.recipes import NETWORKS, Recipe
+from keras_frcnn.recipes import NETWORKS, POOLINGS, Recipe
 
 ROOT = Path(__file__).parents[2]
 # A process of its own: what this one has imported would be registered for it too.
@@ -90,7 +90,7 @@ def test_models_of_every_pooling_rule_are_loaded_without_custom_objects(tiny_rec
         ("tiny", "max", "logistic"),
         ("tiny", "align", "softmax"),
     )
-    assert {pooling for _, pooling, _ in networks} == set(RULES)
+    assert {pooling for _, pooling, _ in networks} == set(RULES) == set(POOLINGS)
     assert_loaded_alike(tiny_recipe, tmp_path, *networks)
 
 

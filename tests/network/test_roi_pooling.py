@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network import bilinear_samples
+from keras_frcnn.network import roi_pooling
 from keras_frcnn.network.roi_pooling import RoiPooling
 
 KINDS = ("crop", "max", "align")
@@ -31,7 +31,7 @@ def c_round(value: float) -> int:
 @pytest.fixture
 def in_threads(monkeypatch):
     """As in a process without op determinism, which once enabled stays so."""
-    monkeypatch.setattr(bilinear_samples, "is_op_determinism_enabled", lambda: False)
+    monkeypatch.setattr(roi_pooling, "is_op_determinism_enabled", lambda: False)
 
 
 @pytest.fixture(params=["in_threads", "repeatable"])
