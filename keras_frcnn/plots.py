@@ -146,6 +146,7 @@ def save_anchor_clusters(
 
 def _draw_stage(axis: Axes, stage: int, mode: str, records: list[dict[str, Any]]) -> None:
     highest = 0.0
+    style: dict[str, Any]
     for name, (label, colour) in LOSSES.items():
         points = [(r["iteration"], r[name]) for r in records if _is_finite(r.get(name))]
         if not points:
@@ -153,24 +154,16 @@ def _draw_stage(axis: Axes, stage: int, mode: str, records: list[dict[str, Any]]
         iterations, values = np.array(points, np.float64).T
         axis.plot(iterations, values, color=colour, alpha=0.2, linewidth=0.7)
         smooth = _moving_average(values, 1 + len(values) // 25)
-        marker = "o" if len(values) == 1 else None
-        axis.plot(iterations, smooth, color=colour, label=label, linewidth=1.8, marker=marker)
+        style = {"linewidth": 1.8, "marker": "o" if len(values) == 1 else None}
+        axis.plot(iterations, smooth, color=colour, label=label, **style)
         highest = max(highest, float(np.percentile(values, 98)), 1.05 * float(smooth.max()))
     for before, after in zip(records, records[1:], strict=False):
         rates = before.get("learning_rate"), after.get("learning_rate")
         if all(map(_is_finite, rates)) and rates[0] != rates[1]:
             axis.axvline(after["iteration"], color="gray", linestyle="--", linewidth=1)
-            axis.text(
-                after["iteration"],
-                0.98,
-                f"learning rate {rates[1]:g}",
-                transform=axis.get_xaxis_transform(),
-                rotation=90,
-                va="top",
-                ha="right",
-                fontsize=8,
-                color="gray",
-            )
+            place: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "rotation": 90}
+            style = {"va": "top", "ha": "right", "fontsize": 8, "color": "gray"}
+            axis.text(after["iteration"], 0.98, f"learning rate {rates[1]:g}", **place, **style)
     if highest > 0:
         axis.set_ylim(0, 1.08 * highest)
     axis.set_title(stage_title(stage, mode))
@@ -261,26 +254,12 @@ def _draw_sizes(
 
 
 def _draw_anchors(axis: Axes, anchor_widths: np.ndarray, anchor_heights: np.ndarray) -> None:
-    axis.scatter(
-        anchor_widths,
-        anchor_heights,
-        label="anchors",
-        marker="P",
-        s=90,
-        color="black",
-        edgecolor="white",
-        zorder=3,
-    )
+    style: dict[str, Any] = {"marker": "P", "s": 90, "color": "black", "edgecolor": "white"}
+    axis.scatter(anchor_widths, anchor_heights, label="anchors", zorder=3, **style)
+    plate = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
+    style = {"xytext": (7, 5), "textcoords": "offset points", "fontsize": 8, "bbox": plate}
     for width, height in zip(anchor_widths, anchor_heights, strict=True):
-        axis.annotate(
-            f"{width:.0f} x {height:.0f}",
-            (width, height),
-            zorder=2.9,
-            xytext=(7, 5),
-            textcoords="offset points",
-            fontsize=8,
-            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
-        )
+        axis.annotate(f"{width:.0f} x {height:.0f}", (width, height), zorder=2.9, **style)
 
 
 def save_figure(figure: Figure, png: Path) -> None:

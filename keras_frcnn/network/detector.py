@@ -26,12 +26,15 @@ import tensorflow as tf
 from keras_frcnn.geometry.boxes import clip, decode, encode
 from keras_frcnn.network.backbones import Backbone
 from keras_frcnn.network.backbones.heads import random_normal
-from keras_frcnn.network.losses import smooth_l1_sum
-from keras_frcnn.network.matching import match_rois
 from keras_frcnn.network.normalisation import DeltaSums, Normalisation
 from keras_frcnn.network.roi_pooling import RoiPooling
-from keras_frcnn.network.sampling import derived_seed, sample_positives_and_negatives
 from keras_frcnn.network.suppression import suppress
+from keras_frcnn.network.targets import (
+    derived_seed,
+    match_rois,
+    sample_positives_and_negatives,
+    smooth_l1_sum,
+)
 from keras_frcnn.recipes import DetectionFilter, DetectorConfig
 
 

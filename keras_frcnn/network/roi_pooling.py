@@ -36,8 +36,9 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled  # as Keras imports it
 
-from keras_frcnn.errors import UserError
 from keras_frcnn.network import suppression
+from keras_frcnn.recipes import Pooling
+from keras_frcnn.system.settings import Count, checked
 
 
 @keras.saving.register_keras_serializable(package="keras_frcnn")
@@ -45,7 +46,7 @@ class RoiPooling(keras.layers.Layer):
     """RoI pooling by one rule: ``[features, rois_input, roi_image]`` to ``pooled``.
 
     Args:
-        kind: name of the rule, a key of ``RULES``.
+        kind: name of the rule, see ``RULES``.
         size: P.
         stride: input pixels per cell.
 
@@ -58,14 +59,9 @@ class RoiPooling(keras.layers.Layer):
         # would move to 804. So this layer computes in float32 whatever the policy.
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        if kind not in RULES:
-            raise UserError(
-                f"Expected the RoI pooling to be one of {', '.join(RULES)}, received {kind!r}; "
-                "choose one of them."
-            )
-        self.kind = kind
-        self.size = _positive("size", size)
-        self.stride = _positive("stride", stride)
+        self.kind = checked(kind, Pooling, "`roi_pooling`")
+        self.size = checked(size, Count, "RoiPooling.size")
+        self.stride = checked(stride, Count, "RoiPooling.stride")
 
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         features, rois_input, roi_image = inputs
@@ -137,15 +133,6 @@ def _max(
 
 
 RULES = {"crop": _crop, "max": _max, "align": _align}
-
-
-def _positive(name: str, value: int) -> int:
-    if int(value) != value or value < 1:
-        raise UserError(
-            f"Expected {name} of the RoI pooling to be a whole number of at least 1, received "
-            f"{value!r}; pass such a number."
-        )
-    return int(value)
 
 
 def _bilinear_samples(

@@ -25,12 +25,16 @@ import tensorflow as tf
 from keras_frcnn.geometry.anchors import inside_image
 from keras_frcnn.geometry.boxes import clip, decode, encode
 from keras_frcnn.network.backbones.heads import random_normal
-from keras_frcnn.network.losses import smooth_l1_sum
-from keras_frcnn.network.matching import Matches, match_anchors
 from keras_frcnn.network.network_input import Frames
 from keras_frcnn.network.normalisation import DeltaSums, Normalisation
-from keras_frcnn.network.sampling import derived_seed, sample_labels
 from keras_frcnn.network.suppression import suppress
+from keras_frcnn.network.targets import (
+    Matches,
+    derived_seed,
+    match_anchors,
+    sample_labels,
+    smooth_l1_sum,
+)
 from keras_frcnn.recipes import ProposalConfig, RpnConfig
 
 

@@ -306,9 +306,9 @@ def test_what_sees_the_image_computes_in_float32_in_every_precision(network, hal
 
 
 def test_unknown_names_are_user_errors():
-    with pytest.raises(UserError, match="`network` of vgg16, zf, resnet50, tiny"):
+    with pytest.raises(UserError, match="`network` should be one of vgg16, zf, resnet50, tiny"):
         build_backbone("alexnet")
-    with pytest.raises(UserError, match="`precision` of float32, bfloat16, float16"):
+    with pytest.raises(UserError, match="`precision` should be one of float32, bfloat16, float16"):
         build_backbone("tiny", "int8")
 
 

@@ -368,9 +368,11 @@ def test_stride_scales_the_boxes(kind):
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="crop, max, align, received 'avg'"):
+    with pytest.raises(
+        UserError, match="`roi_pooling` should be one of crop, max, align, not 'avg'"
+    ):
         RoiPooling("avg", 7)
-    with pytest.raises(UserError, match="size .* received 0"):
+    with pytest.raises(UserError, match="size should be at least 1 .* not 0"):
         RoiPooling("max", 0)
-    with pytest.raises(UserError, match="stride .* received 1.5"):
+    with pytest.raises(UserError, match="stride should be of type int, not 1.5"):
         RoiPooling("max", 7, 1.5)

@@ -21,7 +21,8 @@ import keras
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.backbones.heads import CompressedHead, FullyConnectedHead, RoiHead
-from keras_frcnn.recipes import NETWORKS, PRECISIONS, Compression
+from keras_frcnn.recipes import NETWORKS, Compression, Network, Precision
+from keras_frcnn.system.settings import checked
 
 _MODULES = {name: import_module(f"{__name__}.{name}") for name in NETWORKS}
 
@@ -35,8 +36,7 @@ def policy_of(precision: str, half_weights: bool) -> str:
     Raises:
         UserError: the precision does not exist.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"Expected a `precision` of {', '.join(PRECISIONS)}, not {precision!r}.")
+    checked(precision, Precision, "`precision`")
     mixed = precision != "float32" and not half_weights
     return f"mixed_{precision}" if mixed else precision
 
@@ -77,7 +77,7 @@ def build_backbone(
     """Build a network with random weights; equal arguments give equal weights.
 
     Args:
-        precision: of :data:`PRECISIONS`; Keras' global policy is left alone.
+        precision: of convolutions and fc layers; Keras' global policy is left alone.
         seed: from which each layer draws its own weights; ``None``: zeros, to be loaded.
         dropout: share of the values set to 0 after fc6 and fc7; ``None``: the network's own.
         compression: ranks of fc6 and fc7, which then are two layers each; ``None``: one each.
@@ -87,9 +87,7 @@ def build_backbone(
         UserError: a name or precision that does not exist, dropout where no layer takes it, or
             compression where there is no fc6 and fc7.
     """
-    if name not in _MODULES:
-        raise UserError(f"Expected a `network` of {', '.join(NETWORKS)}, not {name!r}.")
-    module = _MODULES[name]
+    module = _MODULES[checked(name, Network, "`network`")]
     policy = policy_of(precision, half_weights)
     head = module.build_head(policy, seed, module.DROPOUT if dropout is None else dropout)
     if compression is not None:
