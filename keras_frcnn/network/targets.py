@@ -54,7 +54,7 @@ def match_anchors(
     positive_iou: float,
     negative_iou: float,
 ) -> Matches:
-    """Label the anchors of one image (paper 3.1.2).
+    """Label the anchors of one image (section 3.1.2).
 
     Positive are the anchors with IoU >= ``positive_iou`` to any gt, **or** with exactly the best
     IoU that any inside anchor has to a gt, all ties kept (PY anchor_target_layer.py:137-150; ML
@@ -154,7 +154,7 @@ def random_subset(mask: Any, count: Any, seed: Any) -> tf.Tensor:
 
 
 def sample_labels(labels: Any, seed: Any, *, size: int, positive_fraction: float) -> tf.Tensor:
-    """Keep a minibatch of the labels and set the rest to -1 (paper 3.1.3).
+    """Keep a minibatch of the labels and set the rest to -1 (section 3.1.3).
 
     At most ``size * positive_fraction`` positives, the rest of ``size`` negatives; with too few
     positives negatives fill up, with too few negatives the minibatch is short (PY
