@@ -31,13 +31,11 @@ if TYPE_CHECKING:
     from keras_frcnn.evaluation.evaluate import Evaluation, evaluate
     from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
     from keras_frcnn.geometry.boxes import decode, encode, iou
-    from keras_frcnn.network.detections import select_detections
-    from keras_frcnn.network.detector import detector_targets
+    from keras_frcnn.network.detector import detector_targets, select_detections
     from keras_frcnn.network.faster_rcnn import FasterRcnn
     from keras_frcnn.network.network_input import Frames, network_input
-    from keras_frcnn.network.proposals import select_proposals
     from keras_frcnn.network.roi_pooling import RoiPooling
-    from keras_frcnn.network.rpn import rpn_targets
+    from keras_frcnn.network.rpn import rpn_targets, select_proposals
     from keras_frcnn.recipes import RECIPES, DetectionFilter, Recipe
     from keras_frcnn.runs.folder import RunFolder
     from keras_frcnn.training.options import TrainingOptions
@@ -57,13 +55,11 @@ _PUBLIC = {
     "geometry.anchors": ("anchor_grid", "base_anchors"),
     "geometry.boxes": ("decode", "encode", "iou"),
     "detection.load": ("load",),
-    "network.detections": ("select_detections",),
-    "network.detector": ("detector_targets",),
+    "network.detector": ("detector_targets", "select_detections"),
     "network.faster_rcnn": ("FasterRcnn",),
     "network.network_input": ("Frames", "network_input"),
-    "network.proposals": ("select_proposals",),
     "network.roi_pooling": ("RoiPooling",),
-    "network.rpn": ("rpn_targets",),
+    "network.rpn": ("rpn_targets", "select_proposals"),
     "recipes": ("RECIPES", "DetectionFilter", "Recipe"),
     "runs.folder": ("RunFolder",),
     "training.options": ("TrainingOptions",),

@@ -146,6 +146,7 @@ def save_anchor_clusters(
 
 def _draw_stage(axis: Axes, stage: int, mode: str, records: list[dict[str, Any]]) -> None:
     highest = 0.0
+    style: dict[str, Any]
     for name, (label, colour) in LOSSES.items():
         points = [(r["iteration"], r[name]) for r in records if _is_finite(r.get(name))]
         if not points:
@@ -160,7 +161,7 @@ def _draw_stage(axis: Axes, stage: int, mode: str, records: list[dict[str, Any]]
         rates = before.get("learning_rate"), after.get("learning_rate")
         if all(map(_is_finite, rates)) and rates[0] != rates[1]:
             axis.axvline(after["iteration"], color="gray", linestyle="--", linewidth=1)
-            place = {"transform": axis.get_xaxis_transform(), "rotation": 90}
+            place: dict[str, Any] = {"transform": axis.get_xaxis_transform(), "rotation": 90}
             style = {"va": "top", "ha": "right", "fontsize": 8, "color": "gray"}
             axis.text(after["iteration"], 0.98, f"learning rate {rates[1]:g}", **place, **style)
     if highest > 0:
@@ -253,8 +254,8 @@ def _draw_sizes(
 
 
 def _draw_anchors(axis: Axes, anchor_widths: np.ndarray, anchor_heights: np.ndarray) -> None:
-    style = {"marker": "P", "s": 90, "color": "black", "edgecolor": "white", "zorder": 3}
-    axis.scatter(anchor_widths, anchor_heights, label="anchors", **style)
+    style: dict[str, Any] = {"marker": "P", "s": 90, "color": "black", "edgecolor": "white"}
+    axis.scatter(anchor_widths, anchor_heights, label="anchors", zorder=3, **style)
     plate = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
     style = {"xytext": (7, 5), "textcoords": "offset points", "fontsize": 8, "bbox": plate}
     for width, height in zip(anchor_widths, anchor_heights, strict=True):

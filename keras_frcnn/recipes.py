@@ -40,11 +40,15 @@ AnchorSize = Annotated[float, Range(0, 100_000, above=True)]
 MOST_ANCHORS = 100
 # (height, width) each.
 AnchorShapes = Annotated[tuple[tuple[AnchorSize, AnchorSize], ...], Range(1, MOST_ANCHORS)]
-# "positions": lambda / (N H W), footnote 3; "sampled": weight / sampled anchors, PY.
+# Modules of network/backbones/.
 Network = Literal["vgg16", "zf", "resnet50", "tiny"]
 NETWORKS = get_args(Network)
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS = get_args(Precision)
+# Names of functions of network/roi_pooling.py.
+Pooling = Literal["crop", "max", "align"]
+POOLINGS = get_args(Pooling)
+# "positions": lambda / (N H W), footnote 3; "sampled": weight / sampled anchors, PY.
 BoxNormaliser = Literal["positions", "sampled"]
 # Footnote 3: the normaliser and the weight that balances the two losses go together.
 BOX_WEIGHTS: dict[str, float] = {"positions": 10.0, "sampled": 1.0}
@@ -55,7 +59,7 @@ Rank = Annotated[int, Range(1, 100_000)]
 
 @dataclass(frozen=True)
 class ImageConfig(Settings):
-    """How a decoded image becomes the network's input (recipe 4.4)."""
+    """How a decoded image becomes the network's input (section 3.3)."""
 
     short_side: Side = flagged(
         600, "--short_side PX", "short side of the input", "{} (config.py:38)"
@@ -126,7 +130,7 @@ class AnchorConfig(Settings):
 
 @dataclass(frozen=True)
 class RpnConfig(Settings):
-    """Labels, minibatch and losses of the region proposal network (recipe 4.5)."""
+    """Labels, minibatch and losses of the region proposal network (sections 3.1.2 and 3.1.3)."""
 
     positive_iou: PositiveShare = flagged(
         0.7,
@@ -177,7 +181,7 @@ class RpnConfig(Settings):
 
 @dataclass(frozen=True)
 class ProposalConfig(Settings):
-    """From scored anchors to proposals (recipe 4.6)."""
+    """From scored anchors to proposals (section 3.3)."""
 
     before_nms: Count | None = None  # None: all
     after_nms: Annotated[int, Range(1, 10**6)] = 2000
@@ -207,7 +211,7 @@ class ProposalConfig(Settings):
 
 @dataclass(frozen=True)
 class DetectorConfig(Settings):
-    """RoI sampling and losses of Fast R-CNN (recipe 4.7)."""
+    """RoI sampling and losses of Fast R-CNN (its section 2.3)."""
 
     rois_per_step: Count = flagged(
         128,
@@ -223,7 +227,7 @@ class DetectorConfig(Settings):
     background_iou_low: Share = 0.1  # fast_rcnn_config.m:31-32
     background_iou_high: Share = 0.5
     sigma: PositiveFactor = 1.0
-    roi_pooling: Literal["crop", "max", "align"] = flagged(
+    roi_pooling: Pooling = flagged(
         "crop",
         "--roi_pooling KIND",
         "crop: crop_and_resize, then 2x2 max; max: exactly Caffe's; align: RoIAlign",
@@ -294,7 +298,7 @@ FourSchedules = tuple[StageSchedule, StageSchedule, StageSchedule, StageSchedule
 
 @dataclass(frozen=True)
 class OptimizerConfig(Settings):
-    """Caffe's SGD (recipe 4.2): the decay is part of the gradient and biases are decayed too."""
+    """Caffe's SGD (section 3.1.3): the decay is part of the gradient and biases are decayed too."""
 
     momentum: Annotated[float, Range(0, 1, below=True)] = flagged(
         0.9, "--momentum M", "", "{} (stage1_rpn_solver60k80k.pt:3-10)"
@@ -316,7 +320,7 @@ class OptimizerConfig(Settings):
 
 @dataclass(frozen=True)
 class DetectionFilter(Settings):
-    """Which scored, class-specific boxes become detections (recipe 4.8)."""
+    """Which scored, class-specific boxes become detections (Fast R-CNN, section 3)."""
 
     score_threshold: Share = flagged(
         0.05, "--score_thresh SCORE", "lowest score of a detection", "{} (test.py:227)"
@@ -403,7 +407,7 @@ DETECTOR_SCHEDULES = {
 
 
 def stages_on(recipe: Recipe, sets: Iterable[str]) -> FourSchedules:
-    """The four schedules of a recipe on image sets such as ``2007:trainval`` (recipe 4.1)."""
+    """The four schedules of a recipe on image sets such as ``2007:trainval``."""
     detector = DETECTOR_SCHEDULES.get(frozenset(sets))
     if detector is None:
         return recipe.stages

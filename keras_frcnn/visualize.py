@@ -174,8 +174,8 @@ def draw_outcomes(
 def shrunk(image: Image.Image, longest: int) -> Image.Image:
     """The image with its longer side at most so many pixels; smaller images stay as they are."""
     scale = min(1.0, longest / max(image.size))
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    return image.resize(size, Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, cell: int = 480) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_frcnn.network.weight_files import open_layers
+from keras_frcnn.network.weights import open_layers
 
 
 class LayerFile(NamedTuple):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_frcnn.data.voc import VOC_CLASSES
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.variables import assign_rows
+from keras_frcnn.network.weights import assign_rows
 from keras_frcnn.recipes import PAPER, Compression, ImageConfig, Recipe
 
 OBJECTS = 4

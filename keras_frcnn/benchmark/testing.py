@@ -25,7 +25,7 @@ from keras_frcnn.benchmark.operations import count_operations
 from keras_frcnn.benchmark.setting import jpeg_of, random_photo
 from keras_frcnn.data.images import read_image
 from keras_frcnn.detection.network_detector import NetworkDetector
-from keras_frcnn.network.detections import select_detections
+from keras_frcnn.network.detector import select_detections
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames, network_input
 from keras_frcnn.network.roi_pooling import RoiPooling

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from keras_frcnn.cli import flags
 from keras_frcnn.cli.common import output_file, progress_bar, start
 from keras_frcnn.errors import UserError, check_installed
-from keras_frcnn.recipes import PRECISIONS
+from keras_frcnn.recipes import NETWORKS, POOLINGS, PRECISIONS
 from keras_frcnn.system.files import write_text
 
 WORK = ("testing", "training")
@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     flags.add(
         group,
         "network",
+        choices=NETWORKS,
         default="vgg16",
         help="vgg16, zf, resnet50, tiny\ndefault: vgg16",
     )
@@ -71,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--roi_pooling",
-        choices=("crop", "max", "align"),
+        choices=POOLINGS,
         default="crop",
         metavar="KIND",
         help="crop, max, align\ndefault: crop",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from keras_frcnn.cli import evaluate, export, flags, test, train
 from keras_frcnn.cli.common import make_console
-from keras_frcnn.demo.owned_folder import claim_folder
+from keras_frcnn.demo.devkit import claim_folder
 from keras_frcnn.demo.steps import CONTENTS, FULL, SMALL, make_demo
 from keras_frcnn.errors import UserError
 from keras_frcnn.system.files import user_path

@@ -14,6 +14,7 @@ from keras_frcnn.data.anchor_files import read_anchors
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import (
     BOX_WEIGHTS,
+    NETWORKS,
     PY_FASTER_RCNN,
     RECIPES,
     AnchorConfig,
@@ -91,7 +92,7 @@ def _add_model(group) -> None:
         group,
         "network",
         default="vgg16",
-        choices=("vgg16", "vgg", "zf", "resnet50", "tiny"),
+        choices=(*NETWORKS, "vgg"),
         help="vgg16 (or vgg), zf, resnet50; tiny is for demos and tests\n"
         "default: vgg16 (section 4.1; resnet50 in the lineage)",
     )

@@ -22,7 +22,7 @@ from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.pipeline import image_scale
 from keras_frcnn.geometry.anchors import anchor_grid, inside_image
 from keras_frcnn.geometry.boxes import iou
-from keras_frcnn.network.matching import best_anchor_iou
+from keras_frcnn.network.targets import best_anchor_iou
 from keras_frcnn.recipes import ImageConfig
 
 

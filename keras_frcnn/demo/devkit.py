@@ -9,30 +9,29 @@ byte.
 
 from __future__ import annotations
 
+import json
+import shutil
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from keras_frcnn.demo.art import OBJECT_SHAPES
-from keras_frcnn.demo.owned_folder import claim_folder
 from keras_frcnn.demo.scene import Scene, draw_scene
 from keras_frcnn.errors import UserError
+from keras_frcnn.system.files import parse_json, write_text
 
-CLASS_NAMES = tuple(sorted(OBJECT_SHAPES))
-"""The classes of the devkit, in the order that a reader of it finds."""
-
+# Least and largest number of objects in a training picture that is not empty, and in a test
+# picture: 48 of these have at least 192 objects that are not difficult.
 TRAIN_OBJECTS = (3, 7)
-"""Least and largest number of objects in a training picture that is not empty."""
-
 TEST_OBJECTS = (4, 7)
-"""The same in a test picture: 48 pictures have at least 192 objects that are not difficult."""
-
 _EMPTY_EVERY = 20  # every twentieth training picture has no object in it
 _STREAMS = {"trainval": 1, "test": 2}
 _SMALLEST_SIDE = 200  # below it, the largest objects leave no room for others
 _MADE_BY = "keras_frcnn.demo.devkit"
+# Without this file nothing in a folder is ever removed.
+MARKER = "made_by.json"
 
 
 def write_demo_devkit(
@@ -116,3 +115,39 @@ def _add(parent: ElementTree.Element, **fields: object) -> None:
     """Append one element with text for each field."""
     for name, value in fields.items():
         ElementTree.SubElement(parent, name).text = str(value)
+
+
+def claim_folder(folder: Path, made_by: str, contents: Sequence[str], **about: object) -> None:
+    """Make a folder, or take out of it what the same maker wrote there before.
+
+    Only ``contents`` are removed: a file that someone put beside them stays.
+
+    Args:
+        about: anything else to write into the marker, such as the seed.
+
+    Raises:
+        UserError: the folder is a file, or holds something and was made by somebody else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"Expected a folder, but {folder} is a file; name another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()) and _maker(folder) != made_by:
+        raise UserError(
+            f"The folder {folder} holds something that {made_by} did not make, and it is not "
+            "overwritten; name a new or an empty folder."
+        )
+    for path in (folder / name for name in contents):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    write_text(folder / MARKER, json.dumps({"made_by": made_by, **about}) + "\n")
+
+
+def _maker(folder: Path) -> str | None:
+    """Who claimed the folder; None where nobody did."""
+    try:
+        marker = parse_json((folder / MARKER).read_text())
+    except (OSError, ValueError):
+        return None
+    return marker.get("made_by") if isinstance(marker, dict) else None

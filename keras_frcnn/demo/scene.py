@@ -2,37 +2,216 @@
 
 Things are laid onto a textured ground one after the other, the later above the earlier. Some belong
 to a class, some to none. A thing is put down only where everything below stays recognisable; an
-object of which less than ``CLEARLY_VISIBLE`` is left is marked difficult, as VOC does.
+object of which less than ``CLEARLY_VISIBLE`` is left is marked difficult, as VOC does. Masks are
+drawn at four times the size and averaged down: edges are smooth and a mask is what one sees.
 
 Shapes and names
 ----------------
-H, W  height and width of the picture.
+H, W  height and width of the picture, h, w  of any patch of pixels.
+rng  a ``numpy.random.Generator``; every draw of it is part of the picture.
 picture  (H, W, 3) float32 RGB, 0 to 1, while painting; uint8 when done.
-mask  (H, W) float32, the covered part of every pixel, 0 to 1.
+outline  (points, 2) float64 (y, x) around the origin, in units of the shape's own size.
+mask  (h, w) float32, the covered part of every pixel, 0 to 1.
+tones  (h, w) float32, 0 to 1, where 0 is one colour and 1 another.
+colour  (3,) float32 RGB, 0 to 1.
 boxes_image  half-open (y1, x1, y2, x2) in pixels.
 """
 
 from __future__ import annotations
 
+import colorsys
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-from keras_frcnn.demo import art
-
+# Smallest and largest longer side of an object in pixels, before anything hides part of it.
 LONGER_SIDE = (28.0, 112.0)
-"""Smallest and largest longer side of an object in pixels, before anything hides part of it."""
-
+# The visible part of an object below which it is difficult.
 CLEARLY_VISIBLE = 0.55
-"""The visible part of an object below which it is difficult."""
-
 _BARELY_VISIBLE = 0.35
 _WHOLE = 0.95
 _LARGEST_IOU = 0.3  # above it, non-maximum suppression at 0.3 could not return both
 _PLACES_TRIED = 30
 _SHADOW = 9  # pixels that a shadow reaches beyond its thing: moved by 3, blurred over 6
+_SUPERSAMPLING = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A filled outline with, maybe, a hole in it."""
+
+    outline: np.ndarray
+    hole: np.ndarray | None = None
+
+    def transformed(self, matrix: np.ndarray) -> Shape:
+        """The shape under a linear map, matrix (2, 2)."""
+        hole = None if self.hole is None else self.hole @ matrix.T
+        return Shape(self.outline @ matrix.T, hole)
+
+    @property
+    def sides(self) -> np.ndarray:
+        """(2,) float64: height and width of the box around the outline."""
+        return np.ptp(self.outline, axis=0)
+
+
+def polar_outline(radii: Sequence[float]) -> np.ndarray:
+    """Corners at the given distances from the origin, at equal angles, starting upwards."""
+    angles = np.arange(len(radii)) * (2 * math.pi / len(radii))
+    return np.stack([-np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)[:, None]
+
+
+def _circle(radius: float) -> np.ndarray:
+    return polar_outline([radius] * 48)
+
+
+def _cross(arm: float) -> np.ndarray:
+    corner = [(-1, -arm), (-1, arm), (-arm, arm)]
+    turns = [np.array([[c, -s], [s, c]]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+    return np.concatenate([np.array(corner) @ turn for turn in turns])
+
+
+def _crescent() -> np.ndarray:
+    outer = _circle(1.0)[:25]
+    inner = _circle(1.0)[24::-1] * (1.0, 0.45)
+    return np.concatenate([outer, inner])
+
+
+# The classes of the demo: told apart by their form only.
+OBJECT_SHAPES = {
+    "cross": Shape(_cross(0.32)),
+    "ring": Shape(_circle(1.0), hole=_circle(0.56)),
+    "star": Shape(polar_outline([1.0, 0.42] * 5)),
+    "triangle": Shape(polar_outline([1.0] * 3)),
+}
+# Things of the same size, colours and textures that belong to no class.
+DISTRACTOR_SHAPES = {
+    "bar": Shape(np.array([(-1, -0.2), (-1, 0.2), (1, 0.2), (1, -0.2)])),
+    "crescent": Shape(_crescent()),
+    "hook": Shape(np.array([(-1, -0.6), (-1, -0.2), (0.6, -0.2), (0.6, 0.6), (1, 0.6), (1, -0.6)])),
+}
+
+
+def random_pose(rng: np.random.Generator, shape: Shape, longer_side: float) -> Shape:
+    """The shape turned by any angle, stretched by up to a quarter, and given its size.
+
+    Args:
+        longer_side: the longer side of the box around the result, in pixels.
+    """
+    angle = rng.uniform(0, 2 * math.pi)
+    stretch = rng.uniform(0.8, 1.25)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    posed = shape.transformed(np.diag([stretch, 1.0])).transformed(turn)
+    return posed.transformed(np.eye(2) * (longer_side / posed.sides.max()))
+
+
+def draw_mask(shape: Shape, centre: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Mask (height, width) float32 of a shape in pixels whose origin lies at a centre (y, x)."""
+    canvas = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
+    pen = ImageDraw.Draw(canvas)
+    for outline, value in ((shape.outline, 255), (shape.hole, 0)):
+        if outline is not None:
+            points = (outline + centre) * _SUPERSAMPLING
+            # Pillow counts pixel centres and draws the border, hence the half pixel.
+            pen.polygon([(float(x) - 0.5, float(y) - 0.5) for y, x in points], fill=value)
+    return np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32) / 255
+
+
+def draw_stroke(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Mask (height, width) float32 of a thin bent line through any part of the picture."""
+    ends = rng.uniform(-0.2, 1.2, (3, 2)) * (height, width)
+    time = np.linspace(0, 1, 24)[:, None]
+    curve = (1 - time) ** 2 * ends[0] + 2 * time * (1 - time) * ends[1] + time**2 * ends[2]
+    canvas = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
+    thickness = round(_SUPERSAMPLING * rng.uniform(1.0, 4.0))
+    points = [(float(x), float(y)) for y, x in curve * _SUPERSAMPLING]
+    ImageDraw.Draw(canvas).line(points, fill=255, width=thickness, joint="curve")
+    return np.asarray(canvas.reduce(_SUPERSAMPLING), np.float32) / 255
+
+
+def noise(
+    rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 3
+) -> np.ndarray:
+    """Tones of smooth random blotches: octaves of half the size and half the strength each.
+
+    Args:
+        cell: size of the largest blotches in pixels.
+    """
+    total = np.zeros((height, width), np.float32)
+    for octave in range(octaves):
+        step = max(cell / 2**octave, 1.0)
+        rows, columns = math.ceil(height / step) + 3, math.ceil(width / step) + 3
+        grid = Image.fromarray(rng.random((rows, columns), np.float32))
+        window = (1.0, 1.0, 1.0 + width / step, 1.0 + height / step)
+        layer = grid.resize((width, height), Image.Resampling.BICUBIC, box=window)
+        total += np.asarray(layer) / 2**octave
+    return (total - total.min()) / max(float(np.ptp(total)), 1e-6)
+
+
+def _directed(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Distance in pixels along a random direction, bent a little, (height, width) float32."""
+    angle = rng.uniform(0, 2 * math.pi)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    bend = 8 * noise(rng, height, width, cell=60, octaves=1)
+    return rows * math.sin(angle) + columns * math.cos(angle) + bend
+
+
+def gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Tones that run from one side to the other."""
+    distance = _directed(rng, height, width)
+    return (distance - distance.min()) / max(float(np.ptp(distance)), 1e-6)
+
+
+def stripes(rng: np.random.Generator, height: int, width: int, period: float) -> np.ndarray:
+    """Tones of parallel soft stripes, ``period`` pixels from one to the next."""
+    wave = np.sin(_directed(rng, height, width) * (2 * math.pi / period))
+    return np.clip(0.5 + wave, 0, 1)
+
+
+def checks(rng: np.random.Generator, height: int, width: int, period: float) -> np.ndarray:
+    """Tones of a soft, slightly skewed chequerboard."""
+    return np.abs(stripes(rng, height, width, period) - stripes(rng, height, width, period))
+
+
+def texture(rng: np.random.Generator, height: int, width: int, coarseness: float) -> np.ndarray:
+    """Tones of one of the textures above, its details ``coarseness`` pixels large or smaller."""
+    size = coarseness * rng.uniform(0.5, 1.0)
+    draw = rng.integers(4)
+    if draw == 0:
+        return noise(rng, height, width, size)
+    if draw == 1:
+        return stripes(rng, height, width, size)
+    if draw == 2:
+        return checks(rng, height, width, size)
+    return 0.7 * gradient(rng, height, width) + 0.3 * noise(rng, height, width, size)
+
+
+def random_colour(
+    rng: np.random.Generator,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+) -> np.ndarray:
+    """A colour of any hue within the given ranges of saturation and value."""
+    rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
+    return np.array(rgb, np.float32)
+
+
+def contrasting_colour(rng: np.random.Generator, surroundings: np.ndarray) -> np.ndarray:
+    """A lively colour that can be told from ``surroundings`` (3,) at a glance."""
+    while True:
+        colour = random_colour(rng, (0.3, 1.0), (0.15, 1.0))
+        if np.linalg.norm(colour - surroundings) > 0.5:
+            return colour
+
+
+def mix(first: np.ndarray, second: np.ndarray, tones: np.ndarray) -> np.ndarray:
+    """(h, w, 3) float32: ``first`` where the tones are 0, ``second`` where they are 1.
+
+    The two are colours (3,) or pictures (h, w, 3).
+    """
+    return first + (second - first) * tones[..., None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +289,8 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
 
 def _lay_out(rng: np.random.Generator, height: int, width: int, objects: int) -> list[_Thing]:
     """Objects and distractors, lowest first; one that finds no place is left out."""
-    names = [str(rng.choice(list(art.OBJECT_SHAPES))) for _ in range(objects)]
-    names += [str(rng.choice(list(art.DISTRACTOR_SHAPES))) for _ in range(rng.integers(1, 5))]
+    names = [str(rng.choice(list(OBJECT_SHAPES))) for _ in range(objects)]
+    names += [str(rng.choice(list(DISTRACTOR_SHAPES))) for _ in range(rng.integers(1, 5))]
     things: list[_Thing] = []
     for name in rng.permutation(names):
         side = float(np.exp(rng.uniform(*np.log(LONGER_SIDE))))
@@ -127,14 +306,14 @@ def _random_thing(
     rng: np.random.Generator, name: str, side: float, height: int, width: int
 ) -> _Thing:
     """A thing of the given longer side anywhere; its centre lies in the picture."""
-    is_object = name in art.OBJECT_SHAPES
-    shape = (art.OBJECT_SHAPES if is_object else art.DISTRACTOR_SHAPES)[name]
-    posed = art.random_pose(rng, shape, side)
+    is_object = name in OBJECT_SHAPES
+    shape = (OBJECT_SHAPES if is_object else DISTRACTOR_SHAPES)[name]
+    posed = random_pose(rng, shape, side)
     centre = rng.uniform((0.0, 0.0), (height, width))
     # Shapes are not quite centred on their origin, so the patch is twice as large as the shape.
     patch_side = 2 * math.ceil(side) + 4
     corner = np.floor(centre - patch_side / 2).astype(np.int32)
-    patch = art.draw_mask(posed, centre - corner, patch_side, patch_side)
+    patch = draw_mask(posed, centre - corner, patch_side, patch_side)
     whole_box = tight_box(patch) + np.tile(corner, 2)
     mask = np.zeros((height, width), np.float32)
     top, left = np.maximum(corner, 0)
@@ -202,15 +381,15 @@ def _describe(things: list[_Thing]) -> tuple[SceneObject, ...]:
 
 def _paint_ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Two or three muted colours in blotches and a coarse texture, with thin strokes across."""
-    first, second, third = (art.random_colour(rng, (0.1, 0.55), (0.3, 0.9)) for _ in range(3))
+    first, second, third = (random_colour(rng, (0.1, 0.55), (0.3, 0.9)) for _ in range(3))
     second = 0.5 * first + 0.5 * second
-    picture = art.mix(first, second, art.texture(rng, height, width, coarseness=40))
-    blotches = art.noise(rng, height, width, cell=90, octaves=4)
-    picture = art.mix(picture, third, np.clip(2.5 * blotches - 1.25, 0, 1) * rng.uniform(0.2, 0.7))
+    picture = mix(first, second, texture(rng, height, width, coarseness=40))
+    blotches = noise(rng, height, width, cell=90, octaves=4)
+    picture = mix(picture, third, np.clip(2.5 * blotches - 1.25, 0, 1) * rng.uniform(0.2, 0.7))
     for _ in range(rng.integers(0, 5)):
-        stroke = art.draw_stroke(rng, height, width)
-        colour = art.random_colour(rng, (0.1, 0.9), (0.1, 1.0))
-        picture = art.mix(picture, colour, stroke * rng.uniform(0.4, 0.9))
+        stroke = draw_stroke(rng, height, width)
+        colour = random_colour(rng, (0.1, 0.9), (0.1, 1.0))
+        picture = mix(picture, colour, stroke * rng.uniform(0.4, 0.9))
     return picture
 
 
@@ -221,13 +400,13 @@ def _paint_thing(rng: np.random.Generator, picture: np.ndarray, mask: np.ndarray
     ground, cover = picture[window], mask[window]
     height, width = cover.shape
     beneath = (ground * cover[..., None]).sum(axis=(0, 1)) / cover.sum()
-    colour = art.contrasting_colour(rng, beneath)
-    other = 0.65 * colour + 0.35 * art.random_colour(rng, (0.2, 1.0), (0.1, 1.0))
-    surface = art.mix(colour, other, art.texture(rng, height, width, coarseness=16))
-    light = 0.85 + 0.3 * art.gradient(rng, height, width)
+    colour = contrasting_colour(rng, beneath)
+    other = 0.65 * colour + 0.35 * random_colour(rng, (0.2, 1.0), (0.1, 1.0))
+    surface = mix(colour, other, texture(rng, height, width, coarseness=16))
+    light = 0.85 + 0.3 * gradient(rng, height, width)
     shaded = ground * (1 - 0.45 * _shadow(cover))[..., None]
     painted = picture.copy()
-    painted[window] = art.mix(shaded, np.clip(surface * light[..., None], 0, 1), cover)
+    painted[window] = mix(shaded, np.clip(surface * light[..., None], 0, 1), cover)
     return painted
 
 
@@ -240,7 +419,7 @@ def _shadow(mask: np.ndarray) -> np.ndarray:
 
 def _develop(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Uneven light and grain, as a camera gives them; (H, W, 3) uint8."""
-    light = 0.85 + 0.3 * art.gradient(rng, *picture.shape[:2])
+    light = 0.85 + 0.3 * gradient(rng, *picture.shape[:2])
     strength = rng.uniform(0.005, 0.03)
     grain = strength * rng.standard_normal(picture.shape, np.float32)
     return np.uint8(np.clip(picture * light[..., None] + grain, 0, 1) * 255 + 0.5)

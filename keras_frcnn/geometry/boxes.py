@@ -11,6 +11,7 @@ reference_boxes  (..., 4) float32, what deltas are relative to: anchors (RPN) or
 deltas  (..., 4) float32, (ty, tx, th, tw): shift of the centre in units of the reference's sides,
     and logarithm of the ratio of the sides.
 A, B  numbers of boxes.
+PY, ML  the two published codes, see :mod:`keras_frcnn.recipes`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def iou(boxes_a: Any, boxes_b: Any) -> tf.Tensor:
 
 
 def encode(reference_boxes: Any, boxes: Any) -> tf.Tensor:
-    """Deltas that take each reference box to its box (paper 3.1.2, eq. 2).
+    """Deltas that take each reference box to its box (section 3.1.2, eq. 2).
 
     ``ty = (cy - cy_ref) / h_ref``, ``th = log(h / h_ref)``, the same in x. Equals
     bbox_transform.py:10-28 (PY) and fast_rcnn_bbox_transform.m:10-23 (ML).

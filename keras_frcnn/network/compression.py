@@ -102,6 +102,6 @@ def check_ranks(model: FasterRcnn, compression: Compression) -> None:
         rank, largest = getattr(compression, name), min(inputs, outputs)
         if rank > largest:
             raise UserError(
-                f"--{name} {rank} exceeds the largest rank of {name}, which is {inputs} x "
+                f"`{name}` {rank} exceeds the largest rank of {name}, which is {inputs} x "
                 f"{outputs}: give at most {largest}."
             )

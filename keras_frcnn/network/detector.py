@@ -1,15 +1,18 @@
-"""The detector, Fast R-CNN: its models, what it is trained towards, and its loss.
+"""The detector, Fast R-CNN (section 3.2): its models, targets, loss, and the detections it makes.
+
+It pools the features of each region (RoI), says which class it is, and refines its box for every
+class. In training its RoIs are drawn from the proposals and the ground-truth boxes of an image.
 
 Shapes and names
 ----------------
-N  images, P  proposals of one, G  its ground-truth boxes; candidates are the P proposals, then the
-    G ground-truth boxes.
-R  sampled RoIs; C  classes, background included; F  channels of the features.
+N  images, P  proposals of one image, G  its ground-truth boxes.
+R  RoIs; C  classes, background included; F  channels of the features.
 boxes, rois  (., 4) float32, half-open (y1, x1, y2, x2) in pixels of the network input.
 gt_classes  (G,) int32, 1-based; labels  (R,) int32, 0 is background.
-deltas  (R, 4) float32, (ty, tx, th, tw) of the matched ground truth relative to the RoI; the
-    detector predicts (R, 4 * C), class c at [4 * c : 4 * c + 4].
+deltas  (R, 4) float32, (ty, tx, th, tw) that move the RoI onto its ground-truth box; the detector
+    predicts (R, 4 * C), class c at [4 * c : 4 * c + 4].
 seed  (2,) int32 of the stateless random functions.
+PY, ML  the two published codes, see :mod:`keras_frcnn.recipes`.
 """
 
 from __future__ import annotations
@@ -20,19 +23,23 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_frcnn.geometry.boxes import encode
+from keras_frcnn.geometry.boxes import clip, decode, encode
 from keras_frcnn.network.backbones import Backbone
 from keras_frcnn.network.backbones.heads import random_normal
-from keras_frcnn.network.losses import smooth_l1_sum
-from keras_frcnn.network.matching import match_rois
 from keras_frcnn.network.normalisation import DeltaSums, Normalisation
 from keras_frcnn.network.roi_pooling import RoiPooling
-from keras_frcnn.network.sampling import derived_seed, sample_positives_and_negatives
-from keras_frcnn.recipes import DetectorConfig
+from keras_frcnn.network.suppression import suppress
+from keras_frcnn.network.targets import (
+    derived_seed,
+    match_rois,
+    sample_positives_and_negatives,
+    smooth_l1_sum,
+)
+from keras_frcnn.recipes import DetectionFilter, DetectorConfig
 
 
 class DetectorTargets(NamedTuple):
-    """The sampled RoIs and what the losses compare with, foreground first.
+    """The drawn RoIs, foreground first, and what the losses compare with.
 
     Attributes:
         rois: (R, 4) float32 in the frame of the proposals.
@@ -54,8 +61,7 @@ def build_detector(
     compute in float32 whatever the precision.
 
     Args:
-        classes: C.
-        roi_pooling: its kind.
+        roi_pooling: its kind, see :class:`RoiPooling`.
 
     Returns:
         ``[features, rois, roi_image] -> [class_logits, deltas]`` without dropout, and the same with
@@ -100,14 +106,16 @@ def detector_targets(
     config: DetectorConfig,
     normalisation: Normalisation | None = None,
 ) -> DetectorTargets:
-    """Sample RoIs of one image and label them (Fast R-CNN, section 2.3).
+    """Draw RoIs of one image, and say what the detector should make of them (Fast R-CNN, 2.3).
 
-    The gt boxes join the candidates (ML roidb_from_proposal.m:41-48; PY
-    proposal_target_layer.py:48-52). Foreground has its best IoU >= ``foreground_iou`` and the
-    class of that gt (PY config.py:53; ML fast_rcnn_get_minibatch.m:93); background has it in
-    [``background_iou_low``, ``background_iou_high``). At most ``round(rois_per_image *
-    foreground_fraction)`` are foreground (minibatch.py:25-26), background fills up, and with too
-    few of both the sample is smaller: nothing is drawn twice (minibatch.py:96-113).
+    - Candidates are the proposals and the ground-truth boxes (ML roidb_from_proposal.m:41-48; PY
+      proposal_target_layer.py:48-52).
+    - Foreground overlaps a ground-truth box by an IoU of at least ``foreground_iou``, and has the
+      class of the one that it overlaps most (PY config.py:53; ML fast_rcnn_get_minibatch.m:93).
+    - Background has its best IoU in [``background_iou_low``, ``background_iou_high``).
+    - At most ``round(rois_per_image * foreground_fraction)`` are foreground (PY
+      minibatch.py:25-26), background fills up. With too few of both the sample is smaller: nothing
+      is drawn twice (PY minibatch.py:96-113).
 
     Args:
         proposals: (P, 4); P may be 0.
@@ -117,7 +125,7 @@ def detector_targets(
             they are.
 
     Returns:
-        R may be 0 when no candidate is eligible.
+        R RoIs, none where no candidate is eligible.
     """
     candidates, gt_boxes = _join_ground_truth(proposals, gt_boxes)
     matches = match_rois(candidates, gt_boxes)
@@ -161,13 +169,10 @@ def detector_foreground_deltas(
     foreground_iou: float,
     number_of_classes: int,
 ) -> DeltaSums:
-    """Sums per class over **all** foreground RoIs of an image, the gt boxes among them.
+    """Sums per class over **all** foreground candidates of an image: the normalisation's measure.
 
     As in ML fast_rcnn_prepare_image_roidb.m:58-96 and PY roidb.py:67-105. Arguments as those of
-    :func:`detector_targets`; ``number_of_classes`` is C, background included.
-
-    Returns:
-        count (C,), delta_sum (C, 4), sum_of_squares (C, 4); the row of background is 0.
+    :func:`detector_targets`; ``number_of_classes`` is C. The row of background is 0.
     """
     candidates, gt_boxes = _join_ground_truth(proposals, gt_boxes)
     matches = match_rois(candidates, gt_boxes)
@@ -198,24 +203,23 @@ def detector_losses(
     config: DetectorConfig,
     normalisation: Normalisation,
 ) -> dict[str, tf.Tensor]:
-    """Losses over sampled RoIs (Fast R-CNN, section 2.3).
+    """The two losses of Fast R-CNN over RoIs that are drawn from each image (its section 2.3).
 
     Args:
         detector: the model that takes a ``dropout_seed``, see :func:`build_detector`.
-        proposals: for each image its candidates (P, 4).
+        proposals: those of each image, (P, 4).
         batch: ``gt_boxes`` (N, G, 4), ``gt_classes`` (N, G) and ``gt_count`` (N,), as
             :mod:`keras_frcnn.data.pipeline` makes it.
-        rois_per_image: how many RoIs to sample from each.
 
     Returns:
         ``detector_class_loss``, ``detector_box_loss``, ``foreground_rois``, ``background_rois``.
     """
     samples = []
-    for image, candidates in enumerate(proposals):
+    for image, proposals_of_image in enumerate(proposals):
         count = batch["gt_count"][image]
         samples.append(
             detector_targets(
-                candidates,
+                proposals_of_image,
                 batch["gt_boxes"][image, :count],
                 batch["gt_classes"][image, :count],
                 derived_seed(seed, 1, image),
@@ -272,3 +276,66 @@ def detector_box_loss(
 def _at_least_one(rows: tf.Tensor) -> tf.Tensor:
     """Number of rows as float32, 1 where there is none."""
     return tf.cast(tf.maximum(tf.shape(rows)[0], 1), tf.float32)
+
+
+class Detections(NamedTuple):
+    """The D detections of each image, best first, zero-padded.
+
+    Attributes:
+        boxes_input: (N, D, 4) float32, in pixels of the network input.
+        scores: (N, D) float32 in [0, 1].
+        classes: (N, D) int32, 1-based.
+        count: (N,) int32.
+    """
+
+    boxes_input: tf.Tensor
+    scores: tf.Tensor
+    classes: tf.Tensor
+    count: tf.Tensor
+
+
+def select_detections(
+    class_logits: tf.Tensor,
+    deltas: tf.Tensor,
+    rois: tf.Tensor,
+    roi_count: tf.Tensor,
+    image_sizes: tf.Tensor,
+    detection_filter: DetectionFilter,
+) -> Detections:
+    """Boxes of every class, clipped, filtered and suppressed within it (Fast R-CNN, section 3).
+
+    Args:
+        class_logits: (N, R, C) float32; here R is of each image, zero-padded.
+        deltas: (N, R, 4 * C) float32, not normalised.
+        rois: (N, R, 4) float32 that the deltas refer to.
+        roi_count: (N,) int32, RoIs that are real.
+        image_sizes: (N, 2) true height and width of each input.
+    """
+    sizes = tf.cast(image_sizes, tf.float32)[:, :, None, None]
+    images, rois_padded = tf.shape(rois)[0], tf.shape(rois)[1]
+    foreground = class_logits.shape[-1] - 1
+    scores = tf.nn.softmax(class_logits)[..., 1:]
+    scores = tf.where(tf.sequence_mask(roi_count, rois_padded)[..., None], scores, -1.0)
+    class_deltas = tf.reshape(deltas, (images, rois_padded, foreground + 1, 4))[:, :, 1:]
+    boxes = decode(rois[:, :, None], class_deltas)
+    boxes = clip(boxes, sizes[:, 0], sizes[:, 1])
+    per_class = rois_padded
+    if detection_filter.per_class_before_nms is not None:
+        per_class = tf.minimum(rois_padded, detection_filter.per_class_before_nms)
+        by_class, index = tf.math.top_k(tf.transpose(scores, (0, 2, 1)), per_class)
+        boxes = tf.gather(tf.transpose(boxes, (0, 2, 1, 3)), index, batch_dims=2)
+        scores, boxes = tf.transpose(by_class, (0, 2, 1)), tf.transpose(boxes, (0, 2, 1, 3))
+    in_total = per_class * foreground
+    if detection_filter.per_image is not None:
+        in_total = detection_filter.per_image
+    kept = suppress(
+        boxes,
+        scores,
+        per_class=per_class,
+        in_total=in_total,
+        iou_threshold=detection_filter.nms_iou,
+        score_threshold=detection_filter.score_threshold,
+    )
+    valid = tf.sequence_mask(kept.count, tf.shape(kept.classes)[1])
+    classes = tf.where(valid, kept.classes + 1, 0)
+    return Detections(kept.boxes, kept.scores, classes, kept.count)

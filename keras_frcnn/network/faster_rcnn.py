@@ -5,7 +5,8 @@ the base that changes moves both.
 
 Shapes and names
 ----------------
-N  images, R  RoIs of all of them, C  classes incl. background, F  channels of the base.
+N  images, R  RoIs of all of them, C  classes incl. background, F  channels of the base,
+A  anchors of the whole map.
 images    (N, H, W, 3) float32 RGB minus the means.
 features  (N, h, w, F) in the compute precision.
 rois      (R, 4) float32 in input pixels, roi_image  (R,) int32 the image of each.
@@ -21,13 +22,22 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 from keras_frcnn.geometry.anchors import anchor_grid, configured_anchors
 from keras_frcnn.network.backbones import build_backbone, policy_of
-from keras_frcnn.network.detections import Detections, select_detections
-from keras_frcnn.network.detector import build_detector, detector_losses
+from keras_frcnn.network.detector import (
+    Detections,
+    build_detector,
+    detector_losses,
+    select_detections,
+)
 from keras_frcnn.network.multi_scale import Head
 from keras_frcnn.network.network_input import Frames
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.network.proposals import Proposals, select_proposals
-from keras_frcnn.network.rpn import RpnOutputs, build_rpn_head, rpn_losses
+from keras_frcnn.network.rpn import (
+    Proposals,
+    RpnOutputs,
+    build_rpn_head,
+    rpn_losses,
+    select_proposals,
+)
 from keras_frcnn.recipes import Compression, DetectionFilter, ProposalConfig, Recipe
 
 
@@ -37,8 +47,9 @@ def _check_keras() -> None:
     Raises:
         UserError: naming the setting that is another.
     """
-    found = (keras.config.backend(), keras.config.image_data_format(), keras.config.floatx())
-    found = (*found, keras.config.dtype_policy().name)
+    config = keras.config
+    types = config.floatx(), config.dtype_policy().name
+    found = (config.backend(), config.image_data_format(), *types)
     needed = ("tensorflow", "channels_last", "float32", "float32")
     if found != needed:
         raise UserError(
@@ -125,8 +136,8 @@ class FasterRcnn(tf.Module):
         Args:
             parts: of ``"base"``, ``"rpn"`` and ``"head"`` (the detector above RoI pooling);
                 default: all three.
-            trained: without those of the base that no stage trains (recipe 4.2: VGG is trained
-                from conv3_1 up).
+            trained: without those of the base that no stage trains (section 3.1.3: VGG is
+                trained from conv3_1 up).
         """
         outputs = [self.cls_score, self.bbox_pred]
         of_part = {
@@ -158,7 +169,7 @@ class FasterRcnn(tf.Module):
         return self.rpn_head.get_layer("rpn_bbox_pred")
 
     def anchors(self, feature_height: tf.Tensor, feature_width: tf.Tensor) -> tf.Tensor:
-        """(h * w * A, 4) anchors of a feature map in input pixels."""
+        """(A, 4) anchors of a feature map in input pixels."""
         return anchor_grid(self.base_anchors, feature_height, feature_width)
 
     def features(self, inputs: tf.Tensor) -> tf.Tensor:

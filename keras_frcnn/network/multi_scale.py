@@ -16,6 +16,8 @@ scale  (2,) float32, input size / original size, per axis.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -99,7 +101,7 @@ def detect_at_nearest(
     """
     chosen = nearest_levels(rois, own_scale, tf.stack([level.scale for level in levels]))
     total = tf.shape(rois, tf.int64)[0]
-    sums = None
+    parts = []
     for index, level in enumerate(levels):
         positions = tf.where(chosen == index)
         rois_level = tf.gather_nd(rois, positions) * tf.tile(level.scale / own_scale, [2])
@@ -116,5 +118,6 @@ def detect_at_nearest(
             tf.scatter_nd(positions, output[:count], tf.stack((total, output.shape[-1])))
             for output in outputs
         ]
-        sums = rows if sums is None else [a + b for a, b in zip(sums, rows, strict=True)]
-    return tuple(sums)
+        parts.append(rows)
+    logits, deltas = (functools.reduce(operator.add, rows) for rows in zip(*parts, strict=True))
+    return logits, deltas

@@ -5,7 +5,7 @@ and ``b <- b * std + mean`` (train.py:55-91; proposal_train.m:262-288).
 
 Shapes and names
 ----------------
-C  classes, background included, A  anchors per position, F  inputs of a layer.
+C  classes, background included, k  anchors per position, F  inputs of a layer.
 deltas  (ty, tx, th, tw).
 """
 
@@ -49,7 +49,7 @@ class Normalisation(NamedTuple):
         """Makes a layer that gives normalised deltas give plain ones, in place.
 
         Args:
-            layer: ``rpn_bbox_pred`` (1, 1, F, 4 * A) or ``bbox_pred`` (F, 4 * C).
+            layer: ``rpn_bbox_pred`` (1, 1, F, 4 * k) or ``bbox_pred`` (F, 4 * C).
         """
         kernel, bias = layer.get_weights()
         mean, std = self._repeated(bias.shape)

@@ -1,16 +1,18 @@
-"""The region proposal network: its head, what it is trained towards, and its loss (section 3.1).
+"""The region proposal network (section 3.1): its head, targets, loss, and the proposals it makes.
 
 Shapes and names
 ----------------
-N  images, h, w  feature map, F  its channels, A  anchors of the whole map, G  ground-truth boxes.
+N  images, h, w  feature map, F  its channels.
+A         anchors of the whole map, in the order (row, column, anchor).
+G         ground-truth boxes of one image.
 features  (N, h, w, F).
-logits    (N, A, 2) float32: background, object of every anchor; anchors run (row, column, anchor).
-logistic  one output k an anchor instead of two (footnote 2): the pair (0, k), of which the softmax
-          is the logistic function of k, so that losses and proposals need not know.
-deltas    (N, A, 4) float32: (ty, tx, th, tw) against the anchor.
+logits    (N, A, 2) float32: background, object.
+deltas    (N, A, 4) float32: (ty, tx, th, tw) that move the anchor onto its object.
 boxes     (., 4) float32, half-open (y1, x1, y2, x2) in pixels of the network input.
 labels    (A,) int32: 1 object, 0 background, -1 not sampled.
+K         proposals kept of one image.
 seed      (2,) int32 of the stateless random functions.
+PY, ML    the two published codes, see :mod:`keras_frcnn.recipes`.
 """
 
 from __future__ import annotations
@@ -21,13 +23,19 @@ import keras
 import tensorflow as tf
 
 from keras_frcnn.geometry.anchors import inside_image
-from keras_frcnn.geometry.boxes import encode
+from keras_frcnn.geometry.boxes import clip, decode, encode
 from keras_frcnn.network.backbones.heads import random_normal
-from keras_frcnn.network.losses import smooth_l1_sum
-from keras_frcnn.network.matching import Matches, match_anchors
+from keras_frcnn.network.network_input import Frames
 from keras_frcnn.network.normalisation import DeltaSums, Normalisation
-from keras_frcnn.network.sampling import derived_seed, sample_labels
-from keras_frcnn.recipes import RpnConfig
+from keras_frcnn.network.suppression import suppress
+from keras_frcnn.network.targets import (
+    Matches,
+    derived_seed,
+    match_anchors,
+    sample_labels,
+    smooth_l1_sum,
+)
+from keras_frcnn.recipes import ProposalConfig, RpnConfig
 
 
 class RpnOutputs(NamedTuple):
@@ -56,7 +64,7 @@ class RpnTargets(NamedTuple):
     deltas: tf.Tensor
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class AnchorLayout(keras.layers.Layer):
     """Turns the channels of a 1x1 convolution into one row per anchor.
 
@@ -67,7 +75,7 @@ class AnchorLayout(keras.layers.Layer):
     """
 
     def __init__(self, values: int, value_major: bool, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.values = values
         self.value_major = value_major
 
@@ -83,14 +91,16 @@ class AnchorLayout(keras.layers.Layer):
         return (input_shape[0], None, self.values)
 
     def get_config(self):
-        config = super().get_config()
-        config.pop("dtype", None)
-        return {**config, "values": self.values, "value_major": self.value_major}
+        return {**super().get_config(), "values": self.values, "value_major": self.value_major}
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class ZeroBackground(keras.layers.Layer):
-    """(N, A, 1) logits of the object to (N, A, 2), the background's being 0."""
+    """(N, A, 1) logits z of the object to pairs (N, A, 2) of (0, z), the background's being 0.
+
+    The softmax of such a pair is the logistic function of z (footnote 2): losses and proposals need
+    not know that there was one output instead of two.
+    """
 
     def call(self, logits: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -112,14 +122,14 @@ def build_rpn_head(
 ) -> keras.Model:
     """The 3x3 convolution and its two sibling 1x1 convolutions as a functional model.
 
-    All weights start from N(0, 0.01), biases from 0 (stage1_rpn_train.pt VGG:373-414). The output
+    Kernels start from N(0, 0.01), biases from 0 (stage1_rpn_train.pt VGG:373-414). The output
     layers compute in float32 whatever the precision: half-precision objectness makes ties.
 
     Args:
         objectness: ``"softmax"`` of two logits an anchor, or ``"logistic"``: one (footnote 2).
 
     Returns:
-        A model ``features -> [logits, deltas]`` with the shapes of the module's head.
+        The model ``features -> [logits, deltas]``.
     """
     features = keras.Input((None, None, feature_channels), dtype=feature_dtype, name="features")
 
@@ -162,9 +172,13 @@ def rpn_targets(
     config: RpnConfig,
     normalisation: Normalisation | None = None,
 ) -> RpnTargets:
-    """Label, sample and encode the anchors of one image (sections 3.1.2, 3.1.3 and 3.3).
+    """What the RPN should say of the anchors of one image (sections 3.1.2, 3.1.3 and 3.3).
+
+    Anchors are labelled by their overlap with the ground truth, a minibatch of them is drawn, and
+    the deltas of the positive ones are encoded.
 
     Args:
+        anchors: (A, 4).
         size_input: (2,) height and width of the network input, without the padding of a batch;
             anchors that cross it are never sampled, unless ``config`` keeps them.
         gt_boxes: (G, 4); with G = 0 the minibatch is all background.
@@ -192,13 +206,10 @@ def rpn_targets(
 def rpn_positive_deltas(
     anchors: Any, size_input: Any, gt_boxes: Any, config: RpnConfig
 ) -> DeltaSums:
-    """Sums over **all** positive anchors of an image, before any sampling.
+    """Sums over **all** positive anchors of an image, from which the normalisation is measured.
 
     One 4-vector for all anchor shapes, as in ML proposal_prepare_image_roidb.m:70-104. Arguments
     as those of :func:`rpn_targets`.
-
-    Returns:
-        count (), delta_sum (4,), sum_of_squares (4,).
     """
     anchors = tf.cast(anchors, tf.float32)
     gt_boxes = tf.cast(gt_boxes, tf.float32)
@@ -213,7 +224,7 @@ def rpn_positive_deltas(
 
 
 def _match(anchors: tf.Tensor, size_input: Any, gt_boxes: tf.Tensor, config: RpnConfig) -> Matches:
-    """Labels of the anchors that compete: those inside the image, or all of them."""
+    """Labels before sampling; anchors that cross the image's border are -1 unless kept."""
     if config.keep_cross_boundary:
         competing = tf.ones(tf.shape(anchors)[:1], tf.bool)
     else:
@@ -230,7 +241,7 @@ def _match(anchors: tf.Tensor, size_input: Any, gt_boxes: tf.Tensor, config: Rpn
 def _encode_matches(
     anchors: tf.Tensor, gt_boxes: tf.Tensor, matches: Matches, positions: tf.Tensor
 ) -> tf.Tensor:
-    """(K, 4) deltas, not normalised, of the K anchors at ``positions`` to their matched gt."""
+    """(K, 4) deltas, not normalised, of the K anchors at ``positions`` to their ground truth."""
     matched_gt_boxes = tf.gather(gt_boxes, tf.gather(matches.matched_gt, positions))
     return encode(tf.gather(anchors, positions), matched_gt_boxes)
 
@@ -243,7 +254,7 @@ def rpn_losses(
     normalisation: Normalisation,
     anchors_per_position: int,
 ) -> dict[str, tf.Tensor]:
-    """Losses over the sampled anchors of each image (equation 1), and their means.
+    """The two losses of equation 1 over the sampled anchors of each image, averaged over images.
 
     Args:
         outputs: of the head on the images of the batch.
@@ -251,10 +262,9 @@ def rpn_losses(
             :mod:`keras_frcnn.data.pipeline` makes it; N is known when traced.
 
     Returns:
-        ``rpn_class_loss``, ``rpn_box_loss`` and the mean number of sampled ``positive_anchors`` an
-        image.
+        ``rpn_class_loss``, ``rpn_box_loss`` and the mean number of sampled ``positive_anchors``.
     """
-    images = outputs.logits.shape[0] or batch["size"].shape[0]
+    images = batch["size"].shape[0]
     positions = tf.cast(tf.shape(outputs.anchors)[0] // anchors_per_position, tf.float32)
     totals = [0.0, 0.0, 0.0]
     for image in range(images):
@@ -323,3 +333,59 @@ def rpn_box_loss(
     positive = tf.cast(labels, tf.int32) == 1
     total = smooth_l1_sum(pred_deltas, target_deltas, positive, sigma)
     return weight * tf.math.divide_no_nan(total, tf.cast(normaliser, tf.float32))
+
+
+class Proposals(NamedTuple):
+    """The regions of each image in which to look for objects, best first, zero-padded.
+
+    Attributes:
+        boxes_input: (N, K, 4) float32, in pixels of the network input.
+        scores: (N, K) float32 objectness in [0, 1].
+        count: (N,) int32.
+    """
+
+    boxes_input: tf.Tensor
+    scores: tf.Tensor
+    count: tf.Tensor
+
+
+def select_proposals(outputs: RpnOutputs, frames: Frames, config: ProposalConfig) -> Proposals:
+    """The proposals of each image (section 3.3; PY proposal_layer.py:121-176).
+
+    Decode, clip to the image, drop what is too small, keep the best, suppress, keep the best.
+
+    Ranking goes by the difference of the two logits, which orders anchors as the softmax score does
+    but does not saturate into ties. The smallest side is counted in original pixels (PY
+    config.py:118).
+    """
+    logits, deltas, anchors = outputs
+    sizes = tf.cast(frames.sizes_input, tf.float32)
+    ranking = logits[..., 1] - logits[..., 0]
+    boxes = decode(anchors[None], deltas)
+    boxes = clip(boxes, sizes[:, 0, None], sizes[:, 1, None])
+    sides = boxes[..., 2:] - boxes[..., :2]
+    large_enough = tf.reduce_all(
+        sides >= config.min_size_image * frames.scales[:, None, :], axis=-1
+    )
+    ranking = tf.where(large_enough, ranking, -float("inf"))
+    best = tf.shape(ranking)[1]
+    if config.before_nms is not None:
+        best = tf.minimum(config.before_nms, best)
+    ranking, index = tf.math.top_k(ranking, best)
+    boxes = tf.gather(boxes, index, batch_dims=1)
+    # Suppression goes by place, counted down to 1: the CPU kernel takes no score below -1, and
+    # equal logits keep their order on every machine.
+    places = tf.cast(tf.range(best, 0, -1), tf.float32)
+    places = tf.where(ranking > -float("inf"), places, 0.0)
+    kept = suppress(
+        boxes[:, :, None],
+        places[:, :, None],
+        per_class=config.after_nms,
+        in_total=config.after_nms,
+        iou_threshold=config.nms_iou,
+        score_threshold=0.0,
+    )
+    valid = tf.sequence_mask(kept.count, config.after_nms)
+    index = tf.where(valid, best - tf.cast(kept.scores, tf.int32), 0)
+    scores = tf.where(valid, tf.sigmoid(tf.gather(ranking, index, batch_dims=1)), 0.0)
+    return Proposals(kept.boxes, scores, kept.count)

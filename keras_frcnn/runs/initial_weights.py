@@ -7,8 +7,7 @@ from pathlib import Path
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.weight_files import open_layers
-from keras_frcnn.network.weights import LoadReport, imagenet_file, load_layers
+from keras_frcnn.network.weights import LoadReport, imagenet_file, load_layers, open_layers
 from keras_frcnn.runs.config import RunConfig, checked_class_names
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.stage_table import FINAL

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.weight_files import open_layers
+from keras_frcnn.network.weights import open_layers
 from keras_frcnn.runs.config import RunConfig, identity
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.stage_table import GIVEN, made_from

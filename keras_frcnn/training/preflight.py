@@ -24,7 +24,7 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.geometry.anchors import configured_anchors
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.network.weight_files import MAX_METADATA_BYTES
+from keras_frcnn.network.weights import MAX_METADATA_BYTES
 from keras_frcnn.recipes import ImageConfig
 from keras_frcnn.runs.config import RunConfig
 from keras_frcnn.runs.folder import RunFolder

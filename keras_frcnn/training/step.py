@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.network.sampling import derived_seed
-from keras_frcnn.network.variables import trained_variables
+from keras_frcnn.network.targets import derived_seed
+from keras_frcnn.network.weights import trained_variables
 from keras_frcnn.training.objectives import Objective, objective_of
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer, all_finite
 

@@ -25,7 +25,7 @@ from keras_frcnn.detection.saved_model import (
 )
 from keras_frcnn.errors import UserError
 from keras_frcnn.export.saved_model import ExportedDetector, export
-from keras_frcnn.network import bilinear_samples, suppression
+from keras_frcnn.network import roi_pooling, suppression
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PAPER, Compression, DetectionFilter
 
@@ -141,7 +141,7 @@ def test_what_is_written_is_accepted(exported):
 @pytest.mark.parametrize("pooling", ["crop", "max"])
 def test_an_export_with_a_gradient_of_its_own_is_accepted(tmp_path, monkeypatch, caplog, pooling):
     """That of RoI pooling is written too: without it TensorFlow warns whoever loads the model."""
-    monkeypatch.setattr(bilinear_samples, "is_op_determinism_enabled", lambda: False)
+    monkeypatch.setattr(roi_pooling, "is_op_determinism_enabled", lambda: False)
     export(make_predictor("tiny", pooling=pooling), tmp_path / "model")
     check_operations(tmp_path / "model")
     tf.saved_model.load(str(tmp_path / "model"))

@@ -13,17 +13,9 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.backbones import (
-    NETWORKS,
-    build_backbone,
-    resnet50,
-    tiny,
-    vgg16,
-    zf,
-)
-from keras_frcnn.network.backbones.heads import (
-    StatelessDropout,
-)
+from keras_frcnn.network.backbones import build_backbone, resnet50, tiny, vgg16, zf
+from keras_frcnn.network.backbones.heads import StatelessDropout
+from keras_frcnn.recipes import NETWORKS
 
 MODULES = {"vgg16": vgg16, "zf": zf, "resnet50": resnet50, "tiny": tiny}
 
@@ -113,7 +105,7 @@ def test_dropout_is_the_networks_own_unless_asked_for(network, asked, rate):
 
 
 def test_dropout_is_refused_where_no_layer_takes_it():
-    with pytest.raises(UserError, match="--dropout has no place in resnet50"):
+    with pytest.raises(UserError, match="`detector.dropout` has no place in resnet50"):
         build_backbone("resnet50", dropout=0.5)
 
 
@@ -314,9 +306,9 @@ def test_what_sees_the_image_computes_in_float32_in_every_precision(network, hal
 
 
 def test_unknown_names_are_user_errors():
-    with pytest.raises(UserError, match="--network must be one of vgg16, zf, resnet50, tiny"):
+    with pytest.raises(UserError, match="`network` should be one of vgg16, zf, resnet50, tiny"):
         build_backbone("alexnet")
-    with pytest.raises(UserError, match="--precision must be one of float32, bfloat16, float16"):
+    with pytest.raises(UserError, match="`precision` should be one of float32, bfloat16, float16"):
         build_backbone("tiny", "int8")
 
 

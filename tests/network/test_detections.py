@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_frcnn.network.detections import select_detections
+from keras_frcnn.network.detector import select_detections
 from keras_frcnn.recipes import PAPER, PY_FASTER_RCNN, DetectionFilter
 
 SIZES = np.array([[100, 140], [90, 90]], np.int32)

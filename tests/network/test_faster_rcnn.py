@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -197,37 +196,3 @@ def test_first_cross_entropy_of_vgg_is_near_the_uniform_one(vgg):
     # Over all labels 3.4, where ln 21 is 3.0: fc6 and fc7 are new and drawn from N(0, 0.005); from
     # N(0, 0.01) it would be 5.9.
     assert float(loss) == pytest.approx(np.log(21), abs=0.6)
-
-
-@pytest.mark.parametrize("pooling", ["crop", "max", "align"])
-@pytest.mark.parametrize("network", ["tiny", "resnet50"])
-def test_the_models_are_saved_and_loaded_as_keras_does(tiny_recipe, tmp_path, network, pooling):
-    """Without custom objects, in one file each."""
-    if (network, pooling) == ("resnet50", "max"):
-        pytest.skip("one slow network with two rules of pooling is enough")
-    detector = dataclasses.replace(tiny_recipe.detector, roi_pooling=pooling)
-    recipe = dataclasses.replace(tiny_recipe, detector=detector)
-    model = FasterRcnn(network, CLASSES, recipe, seed=2)
-    image, rois, roi_image = inputs()
-    arguments = {
-        "base": image,
-        "rpn_head": model.base(image),
-        "detector": [model.base(image), rois, roi_image],
-    }
-    for name, values in arguments.items():
-        own = getattr(model, name)
-        own.save(tmp_path / f"{name}.keras")
-        loaded = keras.models.load_model(tmp_path / f"{name}.keras")
-        for ours, theirs in zip(
-            tf.nest.flatten(own(values)), tf.nest.flatten(loaded(values)), strict=True
-        ):
-            np.testing.assert_array_equal(ours, theirs)
-
-
-def test_summaries_name_the_papers_layers(model):
-    lines: list[str] = []
-    model.detector.summary(print_fn=lines.append)
-    model.rpn_head.summary(print_fn=lines.append)
-    text = "\n".join(lines)
-    for name in ("roi_pooling", "fc6", "fc7", "cls_score", "bbox_pred", "rpn_cls_score"):
-        assert name in text

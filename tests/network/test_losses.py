@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.network.detector import detector_box_loss, detector_class_loss
-from keras_frcnn.network.losses import smooth_l1
 from keras_frcnn.network.rpn import rpn_box_loss, rpn_class_loss
+from keras_frcnn.network.targets import smooth_l1
 
 
 def numpy_smooth_l1(difference, sigma):

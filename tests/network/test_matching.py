@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.network.matching import match_anchors, match_rois
+from keras_frcnn.network.targets import match_anchors, match_rois
 
 THRESHOLDS = {"positive_iou": 0.7, "negative_iou": 0.3}
 GT = [[0.0, 0.0, 10.0, 10.0]]

@@ -12,8 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.network.network_input import Frames
-from keras_frcnn.network.proposals import select_proposals
-from keras_frcnn.network.rpn import RpnOutputs
+from keras_frcnn.network.rpn import RpnOutputs, select_proposals
 from keras_frcnn.recipes import PAPER, ProposalConfig
 
 HEIGHT, WIDTH = 96.0, 128.0

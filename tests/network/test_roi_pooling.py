@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network import bilinear_samples
+from keras_frcnn.network import roi_pooling
 from keras_frcnn.network.roi_pooling import RoiPooling, repeatable_rule
 
 KINDS = ("crop", "max", "align")
@@ -31,7 +31,7 @@ def c_round(value: float) -> int:
 @pytest.fixture
 def in_threads(monkeypatch):
     """As in a process without op determinism, which once enabled stays so."""
-    monkeypatch.setattr(bilinear_samples, "is_op_determinism_enabled", lambda: False)
+    monkeypatch.setattr(roi_pooling, "is_op_determinism_enabled", lambda: False)
 
 
 @pytest.fixture(params=["in_threads", "repeatable"])
@@ -382,9 +382,11 @@ def test_what_is_repeatable_on_a_gpu(kind, gpus, monkeypatch):
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="crop, max, align, received 'avg'"):
+    with pytest.raises(
+        UserError, match="`roi_pooling` should be one of crop, max, align, not 'avg'"
+    ):
         RoiPooling("avg", 7)
-    with pytest.raises(UserError, match="size .* received 0"):
+    with pytest.raises(UserError, match="size should be at least 1 .* not 0"):
         RoiPooling("max", 0)
-    with pytest.raises(UserError, match="stride .* received 1.5"):
+    with pytest.raises(UserError, match="stride should be of type int, not 1.5"):
         RoiPooling("max", 7, 1.5)

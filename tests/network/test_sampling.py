@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.network.sampling import random_subset, sample_labels
+from keras_frcnn.network.targets import random_subset, sample_labels
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.weight_files import write_arrays
+from keras_frcnn.network.weights import write_arrays
 from tests.read_weights import read_layers
 
 

@@ -15,14 +15,17 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network import weight_files, weights
+from keras_frcnn.network import weights
 from keras_frcnn.network.backbones import resnet50, vgg16
-from keras_frcnn.network.weight_files import write_arrays
 from keras_frcnn.network.weights import (
+    assign_rows,
     imagenet_file,
     load_layers,
+    trained_variables,
+    write_arrays,
     write_layers,
 )
 from tests.read_weights import read_layers
@@ -156,7 +159,7 @@ def test_first_kernel_of_a_foreign_file_is_turned_to_rgb_once(tmp_path):
     ],
 )
 def test_names_of_weights(stored, weight):
-    assert weight_files.canonical_weight_name(stored) == weight
+    assert weights.canonical_weight_name(stored) == weight
 
 
 def test_layout_of_the_keras_applications_file_with_top(tmp_path):
@@ -182,15 +185,6 @@ def test_layout_of_the_keras_applications_file_with_top(tmp_path):
     np.testing.assert_array_equal(layers[0].kernel.numpy(), kernel[:, :, ::-1])
     np.testing.assert_array_equal(layers[0].bias.numpy(), [0, 1, 2, 3])
     np.testing.assert_array_equal(layers[3].kernel.numpy(), fc1)
-
-
-def test_long_lists_of_names_cut_by_keras(tmp_path):
-    path = tmp_path / "long.h5"
-    write_keras_file(path, {"a": {"a/bias:0": np.ones(2)}, "b": {"b/bias:0": np.zeros(3)}})
-    with h5py.File(path, "a") as file:
-        del file.attrs["layer_names"]
-        file.attrs["layer_names0"], file.attrs["layer_names1"] = [b"a"], [b"b"]
-    assert list(read_layers(path).layers) == ["a", "b"]
 
 
 @pytest.mark.skipif(not VGG16_FILE.exists(), reason="../shared/weights is not here")
@@ -339,13 +333,13 @@ def test_imagenet_file_out_of_reach_names_the_ways_out(tmp_path, monkeypatch):
         with pytest.raises(UserError) as error:
             imagenet_file(network, tmp_path)
         assert "no route" in str(error.value)
-        assert "--input_weight_path FILE" in str(error.value)
-        assert "--weights random" in str(error.value)
+        assert "`input_weight_path` FILE" in str(error.value)
+        assert "`weights` random" in str(error.value)
     assert [origin.rsplit("keras-applications/", 1)[1] for _, origin, _ in asked] == [
         "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5",
         "resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ]
-    with pytest.raises(UserError, match="no ImageNet weights of zf.*--input_weight_path FILE"):
+    with pytest.raises(UserError, match="no ImageNet weights of zf.*`input_weight_path` FILE"):
         imagenet_file("zf", tmp_path)
 
 
@@ -353,15 +347,52 @@ def test_large_weights_are_read_a_few_rows_at_a_time(tmp_path, monkeypatch):
     source, target = make_layers(1), make_layers(2)
     write_layers(tmp_path / "a.h5", source, {})
     reads = []
-    read = weight_files.OpenLayerFile.read
+    read = weights.OpenLayerFile.read
 
     def counted(self, layer, weight, rows=slice(None)):
         reads.append((layer, weight))
         return read(self, layer, weight, rows)
 
-    monkeypatch.setattr(weight_files.OpenLayerFile, "read", counted)
+    monkeypatch.setattr(weights.OpenLayerFile, "read", counted)
     monkeypatch.setattr(weights, "ASSIGNED_ELEMENTS", 20)
     load_layers(target, tmp_path / "a.h5", reinitialise=())
     assert max(reads.count(key) for key in reads) > 1
     for found, expected in zip(values(target), values(source), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_the_trained_variables_of_layers_in_their_order():
+    layers = [keras.layers.Dense(2), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    layers[2].trainable = False
+    for layer in layers:
+        layer.build((None, 3))
+    found = trained_variables(layers)
+    assert all(isinstance(variable, tf.Variable) for variable in found)
+    # Kernel and bias; gamma and beta, not the moving mean and variance; nothing of a frozen layer.
+    assert [tuple(variable.shape) for variable in found] == [(3, 2), (2,), (3,), (3,)]
+
+
+@pytest.fixture
+def variable():
+    with tf.device("CPU:0"):
+        return tf.Variable(tf.zeros((6, 2)))
+
+
+def test_rows_are_overwritten_and_the_others_kept(variable):
+    assign_rows(variable, 2, np.array([[1, 2], [3, 4]], np.float32))
+    expected = [[0, 0], [0, 0], [1, 2], [3, 4], [0, 0], [0, 0]]
+    np.testing.assert_array_equal(variable.numpy(), expected)
+
+
+def test_reading_copies_nothing_afterwards(variable):
+    assign_rows(variable, 2, np.ones((2, 2), np.float32))
+    reads = [variable.read_value() for _ in range(2)]
+    first, second = (np.asarray(read) for read in reads)
+    assert np.shares_memory(first, second)
+
+
+def test_what_was_read_before_is_not_overwritten(variable):
+    before = variable.read_value()
+    assign_rows(variable, 0, np.ones((2, 2), np.float32))
+    assert not before.numpy().any()
+    assert variable.numpy()[:2].all()

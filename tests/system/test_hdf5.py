@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.weight_files import write_arrays
+from keras_frcnn.network.weights import write_arrays
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ScoredBoxes
 from keras_frcnn.system.files import written_whole

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.rpn import rpn_targets
-from keras_frcnn.network.sampling import derived_seed
+from keras_frcnn.network.targets import derived_seed
 from keras_frcnn.recipes import PY_FASTER_RCNN
 from keras_frcnn.training.objectives import (
     features_of,

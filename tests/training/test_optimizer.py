@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_frcnn.network.variables import trained_variables
+from keras_frcnn.network.weights import trained_variables
 from keras_frcnn.recipes import OptimizerConfig
 from keras_frcnn.training.optimizer import (
     LossScale,

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
-from keras_frcnn.network.variables import trained_variables
+from keras_frcnn.network.weights import trained_variables
 from keras_frcnn.recipes import PY_FASTER_RCNN, OptimizerConfig
 from keras_frcnn.training.objectives import (
     objective_of,

@@ -1,4 +1,4 @@
-"""The four networks that Faster R-CNN can be built on, behind one description.
+"""The networks that Faster R-CNN can be built on, a module each, behind one description.
 
 Shapes and names
 ----------------
@@ -6,23 +6,25 @@ N  images; F  channels of the feature map; R  RoIs; p  side of a pooled RoI in c
 base  images (N, height, width, 3) -> features (N, h, w, F), shared by the RPN and the detector.
 head  pooled RoIs (R, p, p, F) -> vectors (R, D), between RoI pooling and the two outputs.
 stride  image pixels per cell of the feature map, 16 for all of them.
+
+A module has ``build_base(policy, seed)``, ``build_head(policy, seed, dropout)``, and what
+:class:`Backbone` says of it in capitals; ``tiny`` is the shortest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 import keras
 
 from keras_frcnn.errors import UserError
-from keras_frcnn.network.backbones import resnet50, tiny, vgg16, zf
-from keras_frcnn.network.backbones.heads import CompressedHead, FullyConnectedHead
-from keras_frcnn.network.backbones.resnet50 import Conv5Head
-from keras_frcnn.recipes import PRECISIONS, Compression
+from keras_frcnn.network.backbones.heads import CompressedHead, FullyConnectedHead, RoiHead
+from keras_frcnn.recipes import NETWORKS, Compression, Network, Precision
+from keras_frcnn.system.settings import checked
 
-_MODULES = {"vgg16": vgg16, "zf": zf, "resnet50": resnet50, "tiny": tiny}
-NETWORKS = tuple(_MODULES)
+_MODULES = {name: import_module(f"{__name__}.{name}") for name in NETWORKS}
 
 
 def policy_of(precision: str, half_weights: bool) -> str:
@@ -34,8 +36,7 @@ def policy_of(precision: str, half_weights: bool) -> str:
     Raises:
         UserError: the precision does not exist.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    checked(precision, Precision, "`precision`")
     mixed = precision != "float32" and not half_weights
     return f"mixed_{precision}" if mixed else precision
 
@@ -50,8 +51,7 @@ class Backbone:
         channels: F, of the base's output.
         rpn_channels: width of the RPN's 3x3 convolution (section 3.1 of the paper).
         roi_size: p.
-        head: ``.layers`` (those with weights) and ``head(pooled, dropout_seed=None)`` -> (R, D).
-            Every call uses the same layers. ``.uses_dropout`` tells whether a seed has an effect.
+        head: what lies between RoI pooling and the two outputs.
         frozen: names of the layers of the base that stages 1 and 2 do not train.
         feature_size: cells along a side of the image (an int or an integer tensor).
     """
@@ -61,7 +61,7 @@ class Backbone:
     channels: int
     rpn_channels: int
     roi_size: int
-    head: FullyConnectedHead | Conv5Head
+    head: RoiHead
     frozen: tuple[str, ...]
     feature_size: Callable[[int], int]
 
@@ -77,7 +77,7 @@ def build_backbone(
     """Build a network with random weights; equal arguments give equal weights.
 
     Args:
-        precision: of :data:`PRECISIONS`; Keras' global policy is left alone.
+        precision: of convolutions and fc layers; Keras' global policy is left alone.
         seed: from which each layer draws its own weights; ``None``: zeros, to be loaded.
         dropout: share of the values set to 0 after fc6 and fc7; ``None``: the network's own.
         compression: ranks of fc6 and fc7, which then are two layers each; ``None``: one each.
@@ -87,9 +87,7 @@ def build_backbone(
         UserError: a name or precision that does not exist, dropout where no layer takes it, or
             compression where there is no fc6 and fc7.
     """
-    if name not in _MODULES:
-        raise UserError(f"--network must be one of {', '.join(NETWORKS)}, not {name!r}.")
-    module = _MODULES[name]
+    module = _MODULES[checked(name, Network, "`network`")]
     policy = policy_of(precision, half_weights)
     head = module.build_head(policy, seed, module.DROPOUT if dropout is None else dropout)
     if compression is not None:

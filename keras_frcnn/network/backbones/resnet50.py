@@ -23,7 +23,7 @@ feature_size = halved_four_times
 DROPOUT = 0.0
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class FrozenBatchNormalization(keras.layers.Layer):
     """Batch normalisation by stored statistics; none of its four weights is ever trained.
 
@@ -112,8 +112,6 @@ class _Bottleneck:
 class Conv5Head:
     """conv5_block1 to conv5_block3 at stride 1, then the average over the RoI; no dropout."""
 
-    uses_dropout = False
-
     def __init__(self, policy: str, seed: int | None):
         self._blocks = _stage("conv5", 512, 3, 1, policy, seed)
         # float32: an average over 49 cells in bfloat16 would lose most of its digits.
@@ -121,7 +119,7 @@ class Conv5Head:
         self.layers = [layer for block in self._blocks for layer in block.weight_layers]
 
     def __call__(self, pooled: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Map pooled (R, 7, 7, 1024) to (R, 2048) float32 features."""
+        """Map pooled (R, 7, 7, 1024) to (R, 2048) float32."""
         x = pooled
         for block in self._blocks:
             x = block(x)
@@ -159,7 +157,7 @@ def build_head(policy: str, seed: int | None, dropout: float) -> Conv5Head:
     """
     if dropout:
         raise UserError(
-            "--dropout has no place in resnet50, whose head has no fc layers; leave it out."
+            "`detector.dropout` has no place in resnet50, which has no fc layers; leave it out."
         )
     return Conv5Head(policy, seed)
 

@@ -10,10 +10,9 @@ import keras
 
 from keras_frcnn.network.backbones.heads import (
     IMAGE_POLICY,
-    FullyConnectedHead,
+    caffe_head,
     halved_four_times,
     he_normal,
-    normal,
 )
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -23,6 +22,7 @@ ROI_SIZE = 7
 # The paper trains conv3_1 and up (stage1_rpn_train.pt:20-115: lr_mult 0 and decay_mult 0 below).
 FROZEN = ("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2")
 feature_size = halved_four_times
+build_head = caffe_head
 DROPOUT = 0.5  # stage1_fast_rcnn_train.pt:379-413
 
 
@@ -47,19 +47,8 @@ def build_base(policy: str, seed: int | None) -> keras.Model:
             )(x)
         if block < len(BLOCKS):
             # Caffe rounds the size of a pooled map up, keras.applications down ("valid"):
-            # 600 pixels give 38 rows there and here, 37 in keras.applications (recipe 4.3).
+            # 600 pixels give 38 rows there and here, 37 in keras.applications.
             x = keras.layers.MaxPooling2D(
                 2, strides=2, padding="same", name=f"block{block}_pool", dtype=policy
             )(x)
     return keras.Model(image, x, name="vgg16")
-
-
-def build_head(policy: str, seed: int | None, dropout: float) -> FullyConnectedHead:
-    """Build fc6 and fc7, each followed by dropout.
-
-    They are meant to be loaded from ImageNet. Where they are not, N(0, 0.005) keeps the first
-    cross-entropy near ln(classes): on ImageNet features of VOC images it is about 3.2, with
-    ln 21 = 3.04, while N(0, 0.01) starts at 4.4 to 5.9.
-    """
-    initializers = [normal(seed, name, 0.005) for name in ("fc6", "fc7")]
-    return FullyConnectedHead(4096, initializers, dropout_rate=dropout, policy=policy)

@@ -10,21 +10,17 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from keras_frcnn.network.backbones.heads import (
-    IMAGE_POLICY,
-    FullyConnectedHead,
-    he_normal,
-    normal,
-)
+from keras_frcnn.network.backbones.heads import IMAGE_POLICY, caffe_head, he_normal
 
 CHANNELS = 256
 RPN_CHANNELS = 256
 ROI_SIZE = 6
 FROZEN = ()  # stage1_rpn_train.pt:22-153 of ZF trains every layer
+build_head = caffe_head  # stage1_fast_rcnn_train.pt:193-235 of ZF
 DROPOUT = 0.5
 
 
-@keras.utils.register_keras_serializable(package="keras_frcnn")
+@keras.saving.register_keras_serializable(package="keras_frcnn")
 class WithinChannelNormalization(keras.layers.Layer):
     """Caffe's local response normalisation WITHIN_CHANNEL (ZF stage1_rpn_train.pt:39-47).
 
@@ -83,12 +79,6 @@ def build_base(policy: str, seed: int | None) -> keras.Model:
     for name, filters in (("conv3", 384), ("conv4", 384), ("conv5", 256)):
         x = _padded_convolution(x, filters, 3, 1, name, policy, he_normal(seed, name))
     return keras.Model(image, x, name="zf")
-
-
-def build_head(policy: str, seed: int | None, dropout: float) -> FullyConnectedHead:
-    """Build fc6 and fc7, each followed by dropout (ZF stage1_fast_rcnn_train.pt:193-235)."""
-    initializers = [normal(seed, name, 0.005) for name in ("fc6", "fc7")]
-    return FullyConnectedHead(4096, initializers, dropout_rate=dropout, policy=policy)
 
 
 def _padded_convolution(x, filters, kernel_size, strides, name, policy, initializer):

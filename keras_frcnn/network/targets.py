@@ -1,16 +1,20 @@
-"""Which ground-truth box each anchor or RoI belongs to.
+"""What the RPN and the detector are trained by in common: matching, minibatches, smooth L1.
 
 Shapes and names
 ----------------
 A  anchors; R RoIs; G ground-truth boxes (may be 0); I anchors inside the image.
 anchors, rois, gt_boxes  (., 4) float32, half-open (y1, x1, y2, x2), all in one frame (pixels of
     the network input).
-labels  (A,) int32: 1 object, 0 background, -1 neither.
+labels  (A,) int32: 1 object, 0 background, -1 neither or not sampled.
 matched_gt  int32 positions in gt_boxes; 0 where there is none.
+mask  (A,) bool of candidates, anchors or RoIs: who may be drawn.
+seed  (2,) int32.
+PY, ML  the two published codes, see :mod:`keras_frcnn.recipes`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -50,7 +54,7 @@ def match_anchors(
     positive_iou: float,
     negative_iou: float,
 ) -> Matches:
-    """Label the anchors of one image (paper 3.1.2).
+    """Label the anchors of one image (section 3.1.2).
 
     Positive are the anchors with IoU >= ``positive_iou`` to any gt, **or** with exactly the best
     IoU that any inside anchor has to a gt, all ties kept (PY anchor_target_layer.py:137-150; ML
@@ -118,3 +122,85 @@ def _overlaps_with_sentinel(boxes: Any, gt_boxes: Any) -> tf.Tensor:
     """
     gt_boxes = tf.cast(gt_boxes, tf.float32)
     return iou(boxes, tf.concat([gt_boxes, tf.zeros([1, 4])], axis=0))
+
+
+def derived_seed(seed: tf.Tensor, *numbers: int) -> tf.Tensor:
+    """A new (2,) int32 seed from one and a path of numbers: other paths give other streams."""
+    for number in numbers:
+        seed = tf.random.experimental.stateless_fold_in(seed, number)
+    return seed
+
+
+def random_subset(mask: Any, count: Any, seed: Any) -> tf.Tensor:
+    """Draw ``count`` members of a set, each subset being equally likely.
+
+    Args:
+        mask: the set; A may be 0.
+        count: a number or a scalar tensor. With fewer members all are drawn.
+
+    Returns:
+        (A,) bool with exactly ``min(count, members)`` members of ``mask``.
+    """
+    mask = tf.cast(mask, tf.bool)
+    members = tf.math.count_nonzero(mask, dtype=tf.int32)
+    count = tf.clip_by_value(tf.cast(count, tf.int32), 0, members)
+    # The largest of independent uniform keys; top_k breaks equal keys by position, so the count is
+    # exact. Keys are at least 0: those who may not be drawn come after every member.
+    keys = tf.random.stateless_uniform(tf.shape(mask), seed)
+    drawn = tf.math.top_k(tf.where(mask, keys, -1.0), k=count, sorted=False).indices
+    return tf.tensor_scatter_nd_update(
+        tf.zeros_like(mask), drawn[:, tf.newaxis], tf.ones_like(drawn, tf.bool)
+    )
+
+
+def sample_labels(labels: Any, seed: Any, *, size: int, positive_fraction: float) -> tf.Tensor:
+    """Keep a minibatch of the labels and set the rest to -1 (section 3.1.3).
+
+    At most ``size * positive_fraction`` positives, the rest of ``size`` negatives; with too few
+    positives negatives fill up, with too few negatives the minibatch is short (PY
+    anchor_target_layer.py with config.py:108-110; ML proposal_generate_minibatch.m:98-103).
+
+    Args:
+        size, positive_fraction: 256 and 0.5 in the paper.
+    """
+    labels = tf.cast(labels, tf.int32)
+    positives, negatives = sample_positives_and_negatives(
+        labels == 1, labels == 0, seed, size=size, positive_fraction=positive_fraction
+    )
+    return tf.where(positives, 1, tf.where(negatives, 0, -1))
+
+
+def sample_positives_and_negatives(
+    positive: Any, negative: Any, seed: Any, *, size: int, positive_fraction: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draw at most ``round(size * positive_fraction)`` positives, then negatives up to ``size``.
+
+    Halves round up, as in MATLAB. All are (A,) bool masks; ``positive`` and ``negative`` are
+    disjoint.
+    """
+    most_positives = math.floor(size * positive_fraction + 0.5)
+    # One seed serves both: every candidate has a random key of its own, and nobody is in both sets.
+    positives = random_subset(positive, most_positives, seed)
+    still_wanted = size - tf.math.count_nonzero(positives, dtype=tf.int32)
+    negatives = random_subset(negative, still_wanted, seed)
+    return positives, negatives
+
+
+def smooth_l1(difference: Any, sigma: float) -> tf.Tensor:
+    """``0.5 * (sigma * d)^2`` where ``|d| < 1 / sigma^2``, ``|d| - 0.5 / sigma^2`` beyond.
+
+    Fast R-CNN, eq. 3, with the sigma of PY's smooth_L1_loss_layer. Written with the quadratic part
+    ``q`` of ``|d|``, so that no branch is computed and thrown away: value and gradient (up to
+    ``sign(d)``) are continuous at the corner ``1 / sigma^2``.
+    """
+    magnitude = tf.abs(tf.cast(difference, tf.float32))
+    quadratic = tf.minimum(magnitude, 1.0 / sigma**2)
+    return 0.5 * sigma**2 * tf.square(quadratic) + (magnitude - quadratic)
+
+
+def smooth_l1_sum(
+    pred_deltas: Any, target_deltas: Any, counted: tf.Tensor, sigma: float
+) -> tf.Tensor:
+    """Sum of smooth L1 over the rows (B, 4) where ``counted`` (B,) is true."""
+    difference = tf.cast(pred_deltas, tf.float32) - tf.cast(target_deltas, tf.float32)
+    return tf.reduce_sum(smooth_l1(tf.where(counted[:, tf.newaxis], difference, 0.0), sigma))
