@@ -5,43 +5,73 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
-from keras_frcnn.recipes import PAPER, AnchorConfig, Recipe, StageSchedule, stages_on
+from keras_frcnn.recipes import (
+    NETWORKS,
+    PAPER,
+    AnchorConfig,
+    Network,
+    Precision,
+    Recipe,
+    StageSchedule,
+    stages_on,
+)
 from keras_frcnn.runs.config import differences
+from keras_frcnn.system.settings import Count, PositiveFactor, Range, Settings, Share, flagged
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What replaces the paper's setting.
+class Budget(Settings):
+    """What replaces the paper's setting; None: its own.
 
     Attributes:
-        fraction: of the iterations of every stage.
-        images: the first so many images of every training and test set; ``None``: all.
-        detect_images: of these, the first so many of a test set that detectors are run on; recall
-            of proposals takes all. ``None``: all.
-        seeds: how often the runs that a table compares are repeated.
-        network: in place of every network of the paper; ``None``: its own.
-        short_side: in place of 600.
         anchors: in place of the nine.
-        learning_rate: in place of 0.001, in every stage.
         dropout: in place of the network's own.
         base: what all this changes: the paper's recipe, or that of a run that is compared with.
-        precision: of training and testing.
-        window_stride: of the dense windows of table 5, in positions of the feature map.
     """
 
-    fraction: float = 1.0
-    images: int | None = None
-    detect_images: int | None = None
-    seeds: int = 1
-    network: str | None = None
-    short_side: int | None = None
+    fraction: PositiveFactor = flagged(
+        1.0, "--budget FRACTION", "of the iterations of every training", "{}, the paper's schedules"
+    )
+    images: Count | None = flagged(
+        None, "--images N", "the first N images of every training and test set", "all"
+    )
+    detect_images: Count | None = flagged(
+        None,
+        "--detect_images N",
+        "of the test images, the first N that detectors are run on, for mAP and figures 1 and 3; "
+        "recall takes all",
+        "all",
+    )
+    seeds: Annotated[int, Range(1, 100)] = flagged(
+        1,
+        "--seeds N",
+        "runs of every system of tables 1 to 3; mean and deviation are shown",
+        "{} (the paper has six of one system)",
+    )
+    network: Network | None = flagged(
+        None,
+        "--network NAME",
+        f"in place of the paper's: {', '.join(NETWORKS)}",
+        "zf and vgg16 as published",
+    )
+    short_side: Annotated[int, Range(32, 20_000)] | None = flagged(
+        None,
+        "--short_side PX",
+        "of the input, the long side in proportion",
+        "600 (config.py:38)",
+    )
     anchors: AnchorConfig | None = None
-    learning_rate: float | None = None
-    dropout: float | None = None
+    learning_rate: PositiveFactor | None = flagged(
+        None, "--learning_rate LR", "", "0.001 (stage1_rpn_solver60k80k.pt:3-10)"
+    )
+    dropout: Share | None = None
     base: Recipe = PAPER
-    precision: str = "float32"
-    window_stride: int = 1
+    precision: Precision = flagged("float32", "--precision KIND", "", "{} (ours)")
+    window_stride: Count = flagged(
+        1, "--window_stride N", "dense windows of table 5 at every Nth position", "{} (table 5)"
+    )
 
     def recipe(self, sets: Iterable[str] = ()) -> Recipe:
         """The recipe of a training at this budget; its lengths are the paper's, scaled.
@@ -52,17 +82,19 @@ class Budget:
         base = self.base
         image, dropout = base.image, base.detector.dropout
         if self.short_side is not None:
-            long = round(image.long_side * self.short_side / image.short_side)
-            image = dataclasses.replace(image, short_side=self.short_side, long_side=long)
+            image = image.with_short_side(self.short_side)
         if self.dropout is not None:
             dropout = self.dropout
-        pairs = zip(stages_on(PAPER, sets), base.stages, strict=True)
+        rpn, detector, rpn_shared, detector_shared = (
+            self._schedule(paper, own.learning_rate)
+            for paper, own in zip(stages_on(PAPER, sets), base.stages, strict=True)
+        )
         return dataclasses.replace(
             base,
             image=image,
             anchors=self.anchors or base.anchors,
             detector=dataclasses.replace(base.detector, dropout=dropout),
-            stages=tuple(self._schedule(paper, own.learning_rate) for paper, own in pairs),
+            stages=(rpn, detector, rpn_shared, detector_shared),
         )
 
     def _schedule(self, paper: StageSchedule, rate: float) -> StageSchedule:
@@ -71,7 +103,7 @@ class Budget:
             rate = self.learning_rate
         return dataclasses.replace(paper.scaled_to(iterations), learning_rate=rate)
 
-    def network_or(self, network: str) -> str:
+    def network_or(self, network: Network) -> Network:
         """The network that stands for one of the paper's."""
         return self.network or network
 

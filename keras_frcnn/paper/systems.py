@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.matching import match_detections
 from keras_frcnn.evaluation.uncertainty import Difference, draw_images, resampled_means
 from keras_frcnn.evaluation.voc import evaluate_voc
-from keras_frcnn.paper.kept_proposals import KeptProposals
+from keras_frcnn.paper.kept import KeptProposals
 from keras_frcnn.paper.voc_server import has_annotations, write_server_files
-from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.paper.workshop import TEST_SETS, Absent, Key, Workshop
 from keras_frcnn.recipes import PAPER, stages_on
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.system.files import written_whole
@@ -102,10 +102,12 @@ class Repeated:
     Attributes:
         results: of each seed.
         length: of the detectors' training.
+        proposals: that the first of them was given.
     """
 
     results: tuple[Evaluated, ...]
     length: Length
+    proposals: KeptProposals | None = None
 
     @property
     def mean(self) -> float:
@@ -164,6 +166,15 @@ def comparison(name: str, other: str, first: Repeated, second: Repeated) -> str:
     return claim(name, other, difference(first, second))
 
 
+def comparisons(
+    found: Mapping[Key, Repeated], pairs: Iterable[tuple[Key, Key, str, str]]
+) -> Iterator[str]:
+    """A sentence about each pair of systems, keys and names, of which both were made."""
+    for key, other_key, name, other in pairs:
+        if key in found and other_key in found:
+            yield comparison(name, other, found[key], found[other_key])
+
+
 def claim(first: str, second: str, found: Difference) -> str:
     """A sentence about the direction of a difference; it claims nothing beyond twice the error."""
     error = f"standard error {found.error:.1f}"
@@ -192,11 +203,11 @@ def repeated(
     Args:
         system_of: trains it, and makes its proposals, from a seed.
     """
-    results = []
+    systems, results = [], []
     for seed in range(workshop.budget.seeds):
-        system = system_of(seed)
-        results.append(evaluate(workshop, system, sets))
-    return Repeated(tuple(results), system.length)
+        systems.append(system_of(seed))
+        results.append(evaluate(workshop, systems[-1], sets))
+    return Repeated(tuple(results), systems[0].length, systems[0].proposals)
 
 
 def kept_detections(
@@ -256,15 +267,15 @@ def evaluated(dataset: Dataset, detections: dict[str, ImageDetections]) -> Evalu
 def write_detections(path: Path, dataset: Dataset, detections: dict[str, ImageDetections]) -> None:
     """Keeps detections in the order of the data set."""
     found = [detections[example.key] for example in dataset.examples]
-    arrays = {
-        "boxes": np.concatenate([entry.boxes_image for entry in found]),
-        "scores": np.concatenate([entry.scores for entry in found]),
-        "classes": np.concatenate([entry.classes for entry in found]),
-        "counts": np.array([len(entry) for entry in found]),
-        "ids_hash": np.array(dataset.ids_hash),
-    }
     with written_whole(path) as partial, open(partial, "wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(
+            stream,
+            boxes=np.concatenate([entry.boxes_image for entry in found]),
+            scores=np.concatenate([entry.scores for entry in found]),
+            classes=np.concatenate([entry.classes for entry in found]),
+            counts=np.array([len(entry) for entry in found]),
+            ids_hash=np.array(dataset.ids_hash),
+        )
 
 
 def read_detections(path: Path, dataset: Dataset) -> dict[str, ImageDetections]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -40,12 +42,29 @@ PUBLISHED_SIZES = {"2007:trainval": 5011, "2007:test": 4952}
 # What may change from one command to the next: names of what is kept tell it.
 _FREE = ("seeds", "detect_images", "window_stride")
 
+Key = TypeVar("Key")
+Made = TypeVar("Made")
+
 
 class Absent(Exception):
     """Something that an experiment needs does not exist here; the message says what and why.
 
     Raised by whatever reads data or weights, trains, proposes, detects or evaluates.
     """
+
+
+def tried(
+    makers: Mapping[Key, Callable[[], Made]],
+) -> tuple[dict[Key, Made], dict[Key, str]]:
+    """What could be made, and of the rest why not."""
+    made: dict[Key, Made] = {}
+    absent: dict[Key, str] = {}
+    for key, make in makers.items():
+        try:
+            made[key] = make()
+        except Absent as reason:
+            absent[key] = str(reason)
+    return made, absent
 
 
 @dataclass
@@ -96,10 +115,10 @@ class Workshop:
                 lists = self.devkit / f"VOC{year}" / "ImageSets" / "Main"
                 if not (lists / f"{split}.txt").is_file():
                     raise Absent(f"the devkit has no VOC {year} {split}")
-            names = None if sets == TRAINING_SETS["07"] else self.class_names
             if sets in TEST_SETS.values() and not has_annotations(self.devkit, sets):
-                dataset = load_unannotated(self.devkit, sets, names)
+                dataset = load_unannotated(self.devkit, sets, self.class_names)
             else:
+                names = None if sets == TRAINING_SETS["07"] else self.class_names
                 dataset = load_voc(self.devkit, sets, class_names=names)
             for sentence in about_problems(dataset):
                 self.say(sentence)
