@@ -1,1 +1,1 @@
-"""Every table and figure of the paper's experiments; :mod:`catalogue` says which module makes which."""
+"""Every table and figure of the paper's experiments; ``catalogue`` says where each is made."""
