@@ -102,7 +102,7 @@ def make(workshop: Workshop, name: str) -> Sheet:
 def _repeated(
     workshop: Workshop, network: Network, setting: Setting, test: str = TEST_SETS["07"]
 ) -> Repeated:
-    """Trains, proposes, detects and evaluates for every seed, as far as it is not there."""
+    """Trains, proposes, detects and evaluates for every seed; what is there is read."""
     workshop.data(test)  # absent images should not cost a training
     return repeated(workshop, partial(_system, workshop, network, setting, test), test)
 

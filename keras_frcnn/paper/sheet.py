@@ -47,8 +47,8 @@ class Sheet:
         title: one line.
         columns: of :func:`columns`.
         rows: as many cells each as there are columns.
-        caption: budget and data, so that a small run is not taken for a reproduction.
-        remarks: sentences below the table: what is absent, what is resolved and what is not.
+        caption: budget and data, so that nobody takes a small run for a reproduction.
+        remarks: sentences below the table: what is absent, what may be claimed.
         figures: file names of PNGs beside it.
     """
 
@@ -118,7 +118,7 @@ def recall_cells(found: ProposalRecall | None) -> tuple[Cell, ...]:
 
 
 def points(found: RecallContrast) -> str:
-    """A difference of recalls in points with its interval, and whether it says anything."""
+    """A difference of recalls in points with its interval, and a note if it is not resolved."""
     text = f"{100 * found.value:+.1f} points ({interval(found.low, found.high)})"
     return text if found.resolved else f"{text}, not resolved at this budget"
 

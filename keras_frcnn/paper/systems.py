@@ -1,4 +1,4 @@
-"""A detection system of the paper: a detector and the proposals it is given, evaluated once."""
+"""Detection systems of the paper: detectors, the proposals they are given, and what they reach."""
 
 from __future__ import annotations
 
@@ -42,13 +42,12 @@ class Length:
 
 @dataclass(frozen=True)
 class System:
-    """What makes detections.
+    """A detector and the proposals that it is given.
 
     Attributes:
-        detector: a run, of whose stage 2 or 4 the detector is taken.
-        stage: ``None``: its result.
-        proposals: what it is given.
-        most: the best so many of each image; ``None``: all.
+        detector: a run.
+        stage: whose detector is taken, 2 or 4; ``None``: the run's result.
+        most: the best so many proposals of each image; ``None``: all.
         scales: short sides of an image pyramid; none: the recipe's own.
     """
 
@@ -60,14 +59,14 @@ class System:
 
     @property
     def length(self) -> Length:
-        """Of its detector's stage 2, by which detectors can be compared or not."""
+        """Of its detector's stage 2: only equal shares of the published length are compared."""
         config = self.detector.read_config()
         published = stages_on(PAPER, config.data.sets)[1].iterations
         return Length(config.recipe.stages[1].iterations, published)
 
     @property
     def name(self) -> str:
-        """What its detections are kept by: two tables that name one system share them."""
+        """The name that its detections are kept under, and shared by tables."""
         parts = [
             self.detector.path.name,
             f"stage{self.stage}" if self.stage else "result",
@@ -122,7 +121,7 @@ class Repeated:
 
     @property
     def error(self) -> float:
-        """Deviation over the seeds, as the paper gives it; of one: standard error over images."""
+        """Deviation over the seeds, as in the paper; of a single one, standard error over images."""
         if len(self.results) > 1:
             return float(np.std([entry.mean for entry in self.results], ddof=1))
         return float(np.nanstd(self.replicates, ddof=1))
@@ -134,7 +133,7 @@ class Repeated:
 
     @property
     def run_variance(self) -> float:
-        """Of the mean, by how the seeds differ; 0 where there is one to tell from."""
+        """Variance of the mean by how the seeds differ; 0 for a single one."""
         seeds = len(self.results)
         return self.error**2 / seeds if seeds > 1 else 0.0
 
@@ -147,16 +146,16 @@ def error_meaning(seeds: int) -> str:
 
 
 def difference(first: Repeated, second: Repeated) -> Difference:
-    """How much better the first is, in percent: the paired bootstrap, and the seeds' own spread."""
+    """How much better the first is, in points; the error is of images and of seeds."""
     over_images = np.nanvar(first.replicates - second.replicates, ddof=1)
     error = float(np.sqrt(over_images + first.run_variance + second.run_variance))
     return Difference(first.mean - second.mean, error)
 
 
 def comparison(name: str, other: str, first: Repeated, second: Repeated) -> str:
-    """A sentence about two systems; none on their order where one was trained for longer.
+    """A sentence that compares two systems, without a claim where one was trained for longer.
 
-    On the larger sets the published trainings themselves are longer: shares of these count.
+    What counts is the share of the published training, which is longer on larger sets.
     """
     if not first.length.is_share_of(second.length):
         return (
@@ -176,7 +175,7 @@ def comparisons(
 
 
 def claim(first: str, second: str, found: Difference) -> str:
-    """A sentence about the direction of a difference; it claims nothing beyond twice the error."""
+    """A sentence about the direction of a difference, which must exceed twice its error."""
     error = f"standard error {found.error:.1f}"
     if not found.resolved:
         figures = f"{found.value:+.1f} points, {error}"

@@ -1,8 +1,8 @@
 """What the experiments share: the data, the budget, the folder where everything is kept.
 
-Everything lies in one folder, under a name that says what it is; what is there already is read, and
-a training that was interrupted goes on. So ``paper all`` shares trained stages between tables and
-can be stopped at any moment. One folder holds one setting: another budget needs another folder.
+What an experiment makes lies there under a name that says what it is. The next one reads it, and a
+training that was interrupted goes on: ``paper all`` can be stopped at any moment. One folder holds
+one setting; another budget needs another folder.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TRAINING_SETS = {
 TEST_SETS = {"07": "2007:test", "12": "2012:test"}
 # Section 4: images of the published sets; a devkit may have its own lists.
 PUBLISHED_SIZES = {"2007:trainval": 5011, "2007:test": 4952}
-# What may change from one command to the next: names of what is kept tell it.
+# What may change between commands of one folder: the names of what is kept tell it.
 _FREE = ("seeds", "detect_images", "window_stride")
 
 Key = TypeVar("Key")
@@ -168,11 +168,10 @@ class Workshop:
         return " ".join(parts)
 
     def check(self) -> None:
-        """Makes sure that given runs can serve and that the folder is ours and of this setting.
+        """Checks the given runs and the folder, and begins the folder if it is new.
 
         Raises:
-            UserError: naming the run and what it lacks, or what was different when the folder was
-                begun, or a folder of something else.
+            UserError: a run cannot serve, or the folder holds something else or another setting.
         """
         if self.runs and self.budget.seeds > 1:
             raise UserError(
