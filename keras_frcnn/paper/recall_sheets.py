@@ -31,7 +31,7 @@ from keras_frcnn.paper.sheet import (
 )
 from keras_frcnn.paper.workshop import TEST_SETS, Workshop, countable_objects, tried
 from keras_frcnn.plots import save_figure
-from keras_frcnn.recipes import Network, RpnConfig
+from keras_frcnn.recipes import PAPER, Network
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.metrics import read_records
 
@@ -40,12 +40,8 @@ NUMBERS = (300, 1000, 2000)  # figure 2
 COLOURS = {"ss": "tab:blue", "eb": "tab:green", "rpn-zf": "tab:orange", "rpn-vgg16": "tab:red"}
 
 LOSS_PROPOSALS = 300
-AS_PUBLISHED: dict[str, Any] = {
-    "objectness": "softmax",
-    "box_normaliser": "positions",
-    "box_weight": 10.0,
-    "keep_cross_boundary": False,
-}
+# What a variant leaves as published, also where the budget's recipe is that of another run.
+RULES = ("objectness", "box_normaliser", "box_weight", "keep_cross_boundary")
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax": ("softmax objectness, lambda 10, positions: the paper", {}),
     "logistic": ("logistic objectness (footnote 2)", {"objectness": "logistic"}),
@@ -225,7 +221,8 @@ def _losses(workshop: Workshop, name: str) -> Sheet:
 
 def _trained_by(workshop: Workshop, network: Network, key: str) -> RunFolder:
     recipe = workshop.budget.recipe()
-    rpn: RpnConfig = dataclasses.replace(recipe.rpn, **{**AS_PUBLISHED, **LOSSES[key][1]})
+    rules = {name: getattr(PAPER.rpn, name) for name in RULES} | LOSSES[key][1]
+    rpn = dataclasses.replace(recipe.rpn, **rules)
     return rpn_alone(workshop, key, network, dataclasses.replace(recipe, rpn=rpn))
 
 

@@ -121,7 +121,7 @@ class Repeated:
 
     @property
     def error(self) -> float:
-        """Deviation over the seeds, as in the paper; of a single one, standard error over images."""
+        """Deviation over the seeds, as in the paper; of a single one: standard error of images."""
         if len(self.results) > 1:
             return float(np.std([entry.mean for entry in self.results], ddof=1))
         return float(np.nanstd(self.replicates, ddof=1))
