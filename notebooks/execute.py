@@ -3,8 +3,8 @@
     python notebooks/execute.py notebooks/first_detector.ipynb
     python notebooks/execute.py notebooks/first_detector.ipynb --set SMALL=1 --out copy.ipynb
 
-The notebook runs in the project's root folder. Where a cell fails, its error is printed and
-nothing is written.
+The notebook runs in the project's root folder. What goes to stderr is not kept. Where a cell fails,
+its error is printed and nothing is written.
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ def execute(source: Path, target: Path, settings: dict[str, str], timeout: int) 
         record_timing=False,  # times of day would change the file at every run
     )
     client.execute(env=environment)
+    for cell in notebook.cells:  # TensorFlow's notes there are about this machine
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
 

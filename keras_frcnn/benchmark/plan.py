@@ -1,4 +1,4 @@
-"""Everything that a benchmark measures, in turns."""
+"""What a benchmark measures, and in which order."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_frcnn.benchmark.memory import peak_memory
 from keras_frcnn.benchmark.operations import matrix_rate
+from keras_frcnn.benchmark.peers import onnx_parts, torchvision_parts
 from keras_frcnn.benchmark.report import COMPRESSED, Measured
 from keras_frcnn.benchmark.setting import Setting, random_model
 from keras_frcnn.benchmark.testing import Part, parts_of_testing
@@ -30,14 +31,12 @@ class Plan:
     """What is measured.
 
     Attributes:
-        setting: the network and the sizes.
         work: ``testing``, ``training`` or both.
-        precisions: each of them.
-        compressed: testing with truncated SVD, too.
-        onnx: testing by onnxruntime, too.
-        peer: torchvision's network, too.
+        compressed: test with truncated SVD, too.
+        onnx: test by onnxruntime, too.
+        peer: time torchvision's network, too.
         repetitions: measured rounds.
-        memory: peak memory, too.
+        memory: measure peak memory, too.
     """
 
     setting: Setting
@@ -55,22 +54,18 @@ def measured(
     doing: Callable[[str], AbstractContextManager],
     counting: Callable[[str, int], AbstractContextManager[Callable[[int], None]]],
 ) -> Measured:
-    """Measures.
+    """Times all parts in turns, then measures memory and counts operations.
 
     Args:
-        doing: told what is done.
-        counting: told what is done, how often; gives what is told how often it was.
+        doing: shows what is done for as long as it takes.
+        counting: shows what is done, of how many; gives what hears how many are done.
     """
     parts = _parts(plan)
     if plan.onnx:
-        from keras_frcnn.benchmark.onnx_testing import onnx_parts
-
         with doing("converting to ONNX ..."):
             parts |= onnx_parts(plan.setting)
     if plan.peer:
-        from keras_frcnn.benchmark.torchvision_peer import peer_parts
-
-        parts |= peer_parts(plan.setting)
+        parts |= torchvision_parts(plan.setting)
     with counting("timing", len(parts) * (plan.repetitions + 2)) as report:
         timings = in_turns(
             {key: part.call for key, part in parts.items()},
@@ -92,9 +87,10 @@ def measured(
 
 
 def _parts(plan: Plan) -> dict[str, Part]:
-    parts = {}
+    parts: dict[str, Part] = {}
     for precision in plan.precisions:
-        own, model = {}, None
+        own: dict[str, Part] = {}
+        model = None
         if "testing" in plan.work:
             model = random_model(plan.setting, precision, half_weights=True)
             own |= parts_of_testing(model)

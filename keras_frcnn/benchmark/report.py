@@ -1,4 +1,4 @@
-"""What the timings amount to: tables, ratios, a record."""
+"""What a benchmark found, as tables, ratios and a record."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ SELECTION = ("proposals", "pooling", "detections")
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Timings of one run of the benchmark.
+    """What a benchmark found of each part, by ``precision/part`` or ``torchvision ...``.
 
     Attributes:
-        timings: by key.
-        operations: by key; 0 where nothing is counted.
-        rates: operations a second, by precision.
-        memory: GB, by key.
-        images: that a call sees, by key.
+        operations: 0 where none are counted.
+        rates: operations a second of large matrix products, by precision.
+        memory: GB.
+        images: that a call sees.
     """
 
     timings: Mapping[str, Timing]
@@ -49,7 +48,7 @@ class Measured:
 
 
 def ratios(measured: Measured) -> dict[str, float]:
-    """Ratios of median CPU seconds that the timings give, by what they say."""
+    """Ratios of median CPU seconds, by what they compare, of all parts that were timed."""
     found: dict[str, float] = {}
 
     def add(text: str, above: str, below: str) -> None:
@@ -66,8 +65,9 @@ def ratios(measured: Measured) -> dict[str, float]:
         add(f"joint / bare convolutions forward, {name}", f"{name}/joint", "float32/conv")
         whole = measured.cpu(f"{name}/whole")
         parts = [measured.cpu(f"{name}/{part}") for part in SELECTION]
-        if whole and None not in parts:
-            found[f"proposals, pooling and detections / testing, {name}"] = sum(parts) / whole
+        selection = [seconds for seconds in parts if seconds is not None]
+        if whole and len(selection) == len(parts):
+            found[f"proposals, pooling and detections / testing, {name}"] = sum(selection) / whole
         if name != "float32":
             for part, text in (("whole", "testing"), ("stage1", "stage 1"), ("stage2", "stage 2")):
                 add(f"{text}, {name} / float32", f"{name}/{part}", f"float32/{part}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -25,17 +26,15 @@ class Setting:
     """One network at one size.
 
     Attributes:
-        network: name of the base.
-        short_side, long_side: height and width of the network input.
+        short_side, long_side: height and width of the network input, in pixels.
         proposals: of an image in testing.
-        roi_pooling: kind of the pooling layer.
     """
 
     network: str = "vgg16"
     short_side: int = 600
     long_side: int = 800
     proposals: int = 300
-    roi_pooling: str = "crop"
+    roi_pooling: Literal["crop", "max", "align"] = "crop"
 
     @property
     def recipe(self) -> Recipe:
@@ -59,8 +58,8 @@ def random_model(
 ) -> FasterRcnn:
     """A network of VOC's classes with random weights: as fast as a trained one.
 
-    They are written a few rows at a time, as weights are when they are loaded, so that the peak of
-    the memory is that of the work and not of the drawing.
+    A few rows are drawn at a time, as weights are loaded, so that the peak of the memory is that of
+    the work and not of the drawing.
 
     Args:
         half_weights: as a network is loaded for testing, see :class:`FasterRcnn`.

@@ -44,8 +44,7 @@ class Part:
 
     Attributes:
         call: runs it and waits for the result.
-        count: counts the operations of its convolutions and matrix products; 0 where it has none,
-            or none that can be counted.
+        count: counts the operations of its convolutions and matrix products; 0: none, or unknown.
         images: that one call sees.
     """
 
@@ -55,7 +54,7 @@ class Part:
 
     @cached_property
     def operations(self) -> int:
-        """Counted when it is asked for: where memory is measured, nothing else may need any."""
+        """Counted when first asked for: a process that measures memory never asks."""
         return self.count()
 
 
@@ -91,7 +90,7 @@ def _operations_of_whole(model: FasterRcnn) -> int:
 
 
 def _inner_parts(model: FasterRcnn, inputs: tf.Tensor) -> dict[str, Part]:
-    """What is between the network's input and its detections, each on the results before it."""
+    """The parts between the network's input and its detections, each on results of the last."""
     functions = _functions(model, tf.shape(inputs)[None, 1:3])
     features = functions["conv"](inputs)
     outputs = functions["rpn"](features)

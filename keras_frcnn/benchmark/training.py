@@ -78,8 +78,8 @@ def _part(model: FasterRcnn, name: str) -> Part:
 def _arithmetic(model: FasterRcnn, stage: Stage, step: TrainingStep) -> Callable:
     """``(images or features, pooled) -> gradients, [gradient toward pooled], outputs``.
 
-    The detector's head works on what was pooled. The gradient toward that is computed where a step
-    goes on to the base with it, but nothing of RoI pooling.
+    The detector's head works on pooled features that are given: RoI pooling is left out. The
+    gradient toward them is computed where a step would carry it on to the base.
     """
     variables, parts = step.optimizer.variables_trained, stage.trains
 

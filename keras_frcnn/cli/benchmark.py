@@ -136,9 +136,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from keras_frcnn.benchmark.setting import Setting
 
     if arguments.compare:
-        from keras_frcnn.benchmark import torchvision_peer
+        from keras_frcnn.benchmark.peers import check_torchvision
 
-        torchvision_peer.check_available()
+        check_torchvision()
     plan = Plan(
         setting=Setting(
             arguments.network,

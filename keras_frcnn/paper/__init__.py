@@ -1,1 +1,1 @@
-"""Every table and figure of the paper's experiments, one module each."""
+"""Every table and figure of the paper's experiments; ``catalogue`` says where each is made."""

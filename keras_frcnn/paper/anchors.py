@@ -10,25 +10,29 @@ average  (A, 2) height and width, weighted by objectness, in pixels of an image 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.data.images import read_image
+from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.geometry import boxes as box_geometry
 from keras_frcnn.geometry.anchors import anchor_grid, base_anchors, configured_anchors, inside_image
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import network_input
 from keras_frcnn.paper import published
-from keras_frcnn.paper.sheet import Column, Sheet
-from keras_frcnn.paper.trainings import four_steps
-from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.paper.kept import four_steps
+from keras_frcnn.paper.sheet import Sheet, columns
+from keras_frcnn.paper.workshop import TEST_SETS, Workshop, tried
 from keras_frcnn.recipes import PAPER, Recipe
 from keras_frcnn.runs.networks import load_model
 
 # More than any image has left after suppression, so that the count is not cut.
 _UNCUT = 20_000
+
+Row = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -44,26 +48,17 @@ class AnchorStatistics:
     proposals: float
 
 
-def make(workshop: Workshop) -> Sheet:
+def make(workshop: Workshop, name: str) -> Sheet:
     """The paper's row of average proposals (ZF) beside ours, and the three counts."""
     network = workshop.budget.network_or("zf")
     recipe = workshop.budget.recipe()
     dataset = workshop.detected(TEST_SETS["07"])
-    found, absent = None, ()
-    try:
-        model = load_model(four_steps(workshop, network))
-    except Absent as reason:
-        absent = (f"Ours: {reason}.",)
-    else:
-        found = anchor_statistics(model, [example.path for example in dataset.examples])
+    runs, absent = tried({"Ours": partial(four_steps, workshop, network)})
+    found = anchor_statistics(load_model(runs["Ours"]), dataset) if runs else None
     return Sheet(
-        name="anchors",
+        name=name,
         title="Average proposal of each anchor, and how many there are",
-        columns=(
-            Column("anchor, width x height"),
-            Column("paper (ZF)"),
-            Column(f"ours ({network})"),
-        ),
+        columns=columns("anchor, width x height", "paper (ZF)", f"ours ({network})"),
         rows=(*_averages(recipe, found), *_counts(recipe, found)),
         caption=f"{workshop.caption()} {len(dataset)} images of VOC 2007 test.",
         remarks=(
@@ -72,12 +67,12 @@ def make(workshop: Workshop) -> Sheet:
             f"{PAPER.image.short_side}; the input's is {recipe.image.short_side} here.",
             "The anchors are those of the released code: the base box is rounded before it is "
             "scaled, so 128^2 at 2:1 is 184 x 96.",
-            *absent,
+            *(f"{whose}: {reason}." for whose, reason in absent.items()),
         ),
     )
 
 
-def _averages(recipe: Recipe, found: AnchorStatistics | None):
+def _averages(recipe: Recipe, found: AnchorStatistics | None) -> Iterator[Row]:
     """One row for each anchor."""
     factor = PAPER.image.short_side / recipe.image.short_side
     boxes = configured_anchors(recipe.anchors)
@@ -94,7 +89,7 @@ def _averages(recipe: Recipe, found: AnchorStatistics | None):
         yield (f"{width:.0f} x {height:.0f}", in_paper.get((height, width), "-"), ours)
 
 
-def _counts(recipe: Recipe, found: AnchorStatistics | None):
+def _counts(recipe: Recipe, found: AnchorStatistics | None) -> Iterator[Row]:
     """Anchors in all and inside, of the paper's setting and of this; proposals after NMS."""
     papers = (f"about {published.ANCHORS_IN_ALL:,}", f"about {published.ANCHORS_INSIDE:,}")
     settings = {"": (PAPER, papers)}
@@ -114,12 +109,8 @@ def _counts(recipe: Recipe, found: AnchorStatistics | None):
     )
 
 
-def anchor_statistics(model: FasterRcnn, paths) -> AnchorStatistics:
-    """Runs the RPN over images.
-
-    Args:
-        paths: image files.
-    """
+def anchor_statistics(model: FasterRcnn, dataset: Dataset) -> AnchorStatistics:
+    """Runs the RPN over images."""
     per_position = len(model.base_anchors)
     uncut = dataclasses.replace(model.recipe.training_proposals, after_nms=_UNCUT)
 
@@ -136,8 +127,8 @@ def anchor_statistics(model: FasterRcnn, paths) -> AnchorStatistics:
         return tf.reduce_sum(sides * weights, 0), tf.reduce_sum(weights, 0), kept.count[0]
 
     totals, weights, counts = np.zeros((per_position, 2)), np.zeros((per_position, 1)), []
-    for path in paths:
-        total, weight, count = one(read_image(path))
+    for example in dataset.examples:
+        total, weight, count = one(example.pixels())
         totals += total.numpy()
         weights += weight.numpy()
         counts.append(int(count))

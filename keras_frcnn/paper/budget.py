@@ -85,13 +85,16 @@ class Budget(Settings):
             image = image.with_short_side(self.short_side)
         if self.dropout is not None:
             dropout = self.dropout
-        pairs = zip(stages_on(PAPER, sets), base.stages, strict=True)
+        rpn, detector, rpn_shared, detector_shared = (
+            self._schedule(paper, own.learning_rate)
+            for paper, own in zip(stages_on(PAPER, sets), base.stages, strict=True)
+        )
         return dataclasses.replace(
             base,
             image=image,
             anchors=self.anchors or base.anchors,
             detector=dataclasses.replace(base.detector, dropout=dropout),
-            stages=tuple(self._schedule(paper, own.learning_rate) for paper, own in pairs),
+            stages=(rpn, detector, rpn_shared, detector_shared),
         )
 
     def _schedule(self, paper: StageSchedule, rate: float) -> StageSchedule:
@@ -100,7 +103,7 @@ class Budget(Settings):
             rate = self.learning_rate
         return dataclasses.replace(paper.scaled_to(iterations), learning_rate=rate)
 
-    def network_or(self, network: str) -> str:
+    def network_or(self, network: Network) -> Network:
         """The network that stands for one of the paper's."""
         return self.network or network
 

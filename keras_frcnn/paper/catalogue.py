@@ -16,20 +16,22 @@ if TYPE_CHECKING:  # they bring TensorFlow, which naming the experiments need no
 
 # In an order in which later ones find the trained runs of earlier ones.
 EXPERIMENTS = {
-    "table2": ("voc_tables", "VGG-16 on VOC 2007 test: Selective Search, RPN unshared and shared"),
-    "table6": ("voc_tables", "table 2's average precision per class"),
+    "table2": ("map_tables", "VGG-16 on VOC 2007 test: Selective Search, RPN unshared and shared"),
+    "table6": ("map_tables", "table 2's average precision per class"),
     "figure1": ("detection_sheets", "detections with a score of 0.6 and above: eight images"),
     "figure3": ("detection_sheets", "the same: twenty-four images"),
-    "table1": ("table1", "train-time and test-time proposals, ablations of the RPN, ZF"),
-    "figure2": ("figure2", "recall against overlap for 300, 1000 and 2000 proposals"),
+    "table1": ("map_tables", "train-time and test-time proposals, ablations of the RPN, ZF"),
+    "figure2": ("recall_sheets", "recall against overlap for 300, 1000 and 2000 proposals"),
     "anchors": ("anchors", "average proposal of each anchor; anchors in all, inside, after NMS"),
     "table4": ("table4", "time per image: convolutions, proposals, region-wise"),
-    "table5": ("table5", "one-stage dense windows against two stages"),
-    "loss": ("loss", "softmax or logistic objectness, normalisations, cross-boundary anchors"),
-    "table3": ("voc_tables", "VGG-16 on VOC 2012 test, with files for the server"),
-    "table7": ("voc_tables", "table 3's average precision per class"),
+    "table5": ("map_tables", "one-stage dense windows against two stages"),
+    "loss": (
+        "recall_sheets",
+        "softmax or logistic objectness, normalisations, cross-boundary anchors",
+    ),
+    "table3": ("map_tables", "VGG-16 on VOC 2012 test, with files for the server"),
+    "table7": ("map_tables", "table 3's average precision per class"),
 }
-_SHARED = ("voc_tables", "detection_sheets")  # one module makes several
 
 
 def experiment(name: str) -> Callable[[Workshop], Sheet]:
@@ -39,8 +41,7 @@ def experiment(name: str) -> Callable[[Workshop], Sheet]:
         KeyError: there is none of this name.
     """
     module, _ = EXPERIMENTS[name]
-    make = import_module(f"keras_frcnn.paper.{module}").make
-    return partial(make, name=name) if module in _SHARED else make
+    return partial(import_module(f"keras_frcnn.paper.{module}").make, name=name)
 
 
 def named(name: str | None) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from keras_frcnn.recipes import Network
+
 # Selective Search and Fast R-CNN with VGG-16, the code released with the paper, six runs (table 2,
 # footnote).
 REPEATED_MEAN, REPEATED_DEVIATION = 68.0, 0.3
@@ -25,7 +27,7 @@ TABLE1 = {
 }
 
 # Table 4: milliseconds an image on a K40 (SS on a CPU): conv, proposal, region-wise.
-TABLE4 = {
+TABLE4: dict[tuple[Network, str], tuple[int, int, int]] = {
     ("vgg16", "ss"): (146, 1510, 174),
     ("vgg16", "rpn"): (141, 10, 47),
     ("zf", "rpn"): (31, 3, 25),

@@ -27,10 +27,15 @@ class Column:
     digits: int | None = None
 
 
-# The paper's mAP beside ours, and recall with its 95 % interval, wherever they stand.
-MAP_COLUMNS = (Column("paper, mAP %", 1), Column("ours, mAP %", 1), Column("standard error", 1))
-RECALL_COLUMNS = (Column("recall at IoU 0.5, %", 1), Column("95 % interval"))
-NO_RECALL: tuple[Cell, ...] = (None, "-")
+Heading = str | tuple[str, int]
+# Of a recall with its interval, see :func:`recall_cells`.
+RECALL_COLUMNS: tuple[Heading, ...] = (("recall at IoU 0.5, %", 1), "95 % interval")
+
+
+def columns(*headings: Heading) -> tuple[Column, ...]:
+    """Columns of texts by their names, columns of numbers with their decimals."""
+    pairs = (heading if isinstance(heading, tuple) else (heading, None) for heading in headings)
+    return tuple(Column(*pair) for pair in pairs)
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,10 @@ class Sheet:
     Attributes:
         name: as on the command line, ``table1`` say.
         title: one line.
-        columns: see :class:`Column`.
+        columns: of :func:`columns`.
         rows: as many cells each as there are columns.
-        caption: budget and data, so that a small run is not taken for a reproduction.
-        remarks: sentences below the table: what is absent, what is resolved and what is not.
+        caption: budget and data, so that nobody takes a small run for a reproduction.
+        remarks: sentences below the table: what is absent, what may be claimed.
         figures: file names of PNGs beside it.
     """
 
@@ -105,13 +110,15 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
-def recall_cells(found: ProposalRecall) -> tuple[Cell, ...]:
+def recall_cells(found: ProposalRecall | None) -> tuple[Cell, ...]:
     """The cells of :data:`RECALL_COLUMNS`; the first threshold is 0.5."""
+    if found is None:
+        return None, "-"
     return 100 * float(found.recall[0]), interval(found.recall_low[0], found.recall_high[0])
 
 
 def points(found: RecallContrast) -> str:
-    """A difference of recalls in points with its interval, and whether it says anything."""
+    """A difference of recalls in points with its interval, and a note if it is not resolved."""
     text = f"{100 * found.value:+.1f} points ({interval(found.low, found.high)})"
     return text if found.resolved else f"{text}, not resolved at this budget"
 

@@ -1,8 +1,8 @@
-"""A detection system of the paper: a detector and the proposals it is given, evaluated once."""
+"""Detection systems of the paper: detectors, the proposals they are given, and what they reach."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.matching import match_detections
 from keras_frcnn.evaluation.uncertainty import Difference, draw_images, resampled_means
 from keras_frcnn.evaluation.voc import evaluate_voc
-from keras_frcnn.paper.kept_proposals import KeptProposals
+from keras_frcnn.paper.kept import KeptProposals
 from keras_frcnn.paper.voc_server import has_annotations, write_server_files
-from keras_frcnn.paper.workshop import TEST_SETS, Absent, Workshop
+from keras_frcnn.paper.workshop import TEST_SETS, Absent, Key, Workshop
 from keras_frcnn.recipes import PAPER, stages_on
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.system.files import written_whole
@@ -42,13 +42,12 @@ class Length:
 
 @dataclass(frozen=True)
 class System:
-    """What makes detections.
+    """A detector and the proposals that it is given.
 
     Attributes:
-        detector: a run, of whose stage 2 or 4 the detector is taken.
-        stage: ``None``: its result.
-        proposals: what it is given.
-        most: the best so many of each image; ``None``: all.
+        detector: a run.
+        stage: whose detector is taken, 2 or 4; ``None``: the run's result.
+        most: the best so many proposals of each image; ``None``: all.
         scales: short sides of an image pyramid; none: the recipe's own.
     """
 
@@ -60,14 +59,14 @@ class System:
 
     @property
     def length(self) -> Length:
-        """Of its detector's stage 2, by which detectors can be compared or not."""
+        """Of its detector's stage 2: only equal shares of the published length are compared."""
         config = self.detector.read_config()
         published = stages_on(PAPER, config.data.sets)[1].iterations
         return Length(config.recipe.stages[1].iterations, published)
 
     @property
     def name(self) -> str:
-        """What its detections are kept by: two tables that name one system share them."""
+        """The name that its detections are kept under, and shared by tables."""
         parts = [
             self.detector.path.name,
             f"stage{self.stage}" if self.stage else "result",
@@ -102,10 +101,12 @@ class Repeated:
     Attributes:
         results: of each seed.
         length: of the detectors' training.
+        proposals: that the first of them was given.
     """
 
     results: tuple[Evaluated, ...]
     length: Length
+    proposals: KeptProposals | None = None
 
     @property
     def mean(self) -> float:
@@ -120,7 +121,7 @@ class Repeated:
 
     @property
     def error(self) -> float:
-        """Deviation over the seeds, as the paper gives it; of one: standard error over images."""
+        """Deviation over the seeds, as in the paper; of a single one: standard error of images."""
         if len(self.results) > 1:
             return float(np.std([entry.mean for entry in self.results], ddof=1))
         return float(np.nanstd(self.replicates, ddof=1))
@@ -132,7 +133,7 @@ class Repeated:
 
     @property
     def run_variance(self) -> float:
-        """Of the mean, by how the seeds differ; 0 where there is one to tell from."""
+        """Variance of the mean by how the seeds differ; 0 for a single one."""
         seeds = len(self.results)
         return self.error**2 / seeds if seeds > 1 else 0.0
 
@@ -145,16 +146,16 @@ def error_meaning(seeds: int) -> str:
 
 
 def difference(first: Repeated, second: Repeated) -> Difference:
-    """How much better the first is, in percent: the paired bootstrap, and the seeds' own spread."""
+    """How much better the first is, in points; the error is of images and of seeds."""
     over_images = np.nanvar(first.replicates - second.replicates, ddof=1)
     error = float(np.sqrt(over_images + first.run_variance + second.run_variance))
     return Difference(first.mean - second.mean, error)
 
 
 def comparison(name: str, other: str, first: Repeated, second: Repeated) -> str:
-    """A sentence about two systems; none on their order where one was trained for longer.
+    """A sentence that compares two systems, without a claim where one was trained for longer.
 
-    On the larger sets the published trainings themselves are longer: shares of these count.
+    What counts is the share of the published training, which is longer on larger sets.
     """
     if not first.length.is_share_of(second.length):
         return (
@@ -164,8 +165,17 @@ def comparison(name: str, other: str, first: Repeated, second: Repeated) -> str:
     return claim(name, other, difference(first, second))
 
 
+def comparisons(
+    found: Mapping[Key, Repeated], pairs: Iterable[tuple[Key, Key, str, str]]
+) -> Iterator[str]:
+    """A sentence about each pair of systems, keys and names, of which both were made."""
+    for key, other_key, name, other in pairs:
+        if key in found and other_key in found:
+            yield comparison(name, other, found[key], found[other_key])
+
+
 def claim(first: str, second: str, found: Difference) -> str:
-    """A sentence about the direction of a difference; it claims nothing beyond twice the error."""
+    """A sentence about the direction of a difference, which must exceed twice its error."""
     error = f"standard error {found.error:.1f}"
     if not found.resolved:
         figures = f"{found.value:+.1f} points, {error}"
@@ -192,11 +202,11 @@ def repeated(
     Args:
         system_of: trains it, and makes its proposals, from a seed.
     """
-    results = []
+    systems, results = [], []
     for seed in range(workshop.budget.seeds):
-        system = system_of(seed)
-        results.append(evaluate(workshop, system, sets))
-    return Repeated(tuple(results), system.length)
+        systems.append(system_of(seed))
+        results.append(evaluate(workshop, systems[-1], sets))
+    return Repeated(tuple(results), systems[0].length, systems[0].proposals)
 
 
 def kept_detections(
@@ -256,15 +266,15 @@ def evaluated(dataset: Dataset, detections: dict[str, ImageDetections]) -> Evalu
 def write_detections(path: Path, dataset: Dataset, detections: dict[str, ImageDetections]) -> None:
     """Keeps detections in the order of the data set."""
     found = [detections[example.key] for example in dataset.examples]
-    arrays = {
-        "boxes": np.concatenate([entry.boxes_image for entry in found]),
-        "scores": np.concatenate([entry.scores for entry in found]),
-        "classes": np.concatenate([entry.classes for entry in found]),
-        "counts": np.array([len(entry) for entry in found]),
-        "ids_hash": np.array(dataset.ids_hash),
-    }
     with written_whole(path) as partial, open(partial, "wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(
+            stream,
+            boxes=np.concatenate([entry.boxes_image for entry in found]),
+            scores=np.concatenate([entry.scores for entry in found]),
+            classes=np.concatenate([entry.classes for entry in found]),
+            counts=np.array([len(entry) for entry in found]),
+            ids_hash=np.array(dataset.ids_hash),
+        )
 
 
 def read_detections(path: Path, dataset: Dataset) -> dict[str, ImageDetections]:

@@ -1,18 +1,19 @@
 """What the experiments share: the data, the budget, the folder where everything is kept.
 
-Everything lies in one folder, under a name that says what it is; what is there already is read, and
-a training that was interrupted goes on. So ``paper all`` shares trained stages between tables and
-can be stopped at any moment. One folder holds one setting: another budget needs another folder.
+What an experiment makes lies there under a name that says what it is. The next one reads it, and a
+training that was interrupted goes on: ``paper all`` can be stopped at any moment. One folder holds
+one setting; another budget needs another folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -39,8 +40,11 @@ TRAINING_SETS = {
 TEST_SETS = {"07": "2007:test", "12": "2012:test"}
 # Section 4: images of the published sets; a devkit may have its own lists.
 PUBLISHED_SIZES = {"2007:trainval": 5011, "2007:test": 4952}
-# What may change from one command to the next: names of what is kept tell it.
+# What may change between commands of one folder: the names of what is kept tell it.
 _FREE = ("seeds", "detect_images", "window_stride")
+
+Key = TypeVar("Key")
+Made = TypeVar("Made")
 
 
 class Absent(Exception):
@@ -48,6 +52,20 @@ class Absent(Exception):
 
     Raised by whatever reads data or weights, trains, proposes, detects or evaluates.
     """
+
+
+def tried(
+    makers: Mapping[Key, Callable[[], Made]],
+) -> tuple[dict[Key, Made], dict[Key, str]]:
+    """What could be made, and of the rest why not."""
+    made: dict[Key, Made] = {}
+    absent: dict[Key, str] = {}
+    for key, make in makers.items():
+        try:
+            made[key] = make()
+        except Absent as reason:
+            absent[key] = str(reason)
+    return made, absent
 
 
 @dataclass
@@ -98,10 +116,10 @@ class Workshop:
                 lists = self.devkit / f"VOC{year}" / "ImageSets" / "Main"
                 if not (lists / f"{split}.txt").is_file():
                     raise Absent(f"the devkit has no VOC {year} {split}")
-            names = None if sets == TRAINING_SETS["07"] else self.class_names
             if sets in TEST_SETS.values() and not has_annotations(self.devkit, sets):
-                dataset = load_unannotated(self.devkit, sets, names)
+                dataset = load_unannotated(self.devkit, sets, self.class_names)
             else:
+                names = None if sets == TRAINING_SETS["07"] else self.class_names
                 dataset = load_voc(self.devkit, sets, class_names=names)
             for sentence in about_problems(dataset):
                 self.say(sentence)
@@ -151,11 +169,10 @@ class Workshop:
         return " ".join(parts)
 
     def check(self) -> None:
-        """Makes sure that given runs can serve and that the folder is ours and of this setting.
+        """Checks the given runs and the folder, and begins the folder if it is new.
 
         Raises:
-            UserError: naming the run and what it lacks, or what was different when the folder was
-                begun, or a folder of something else.
+            UserError: a run cannot serve, or the folder holds something else or another setting.
         """
         if self.runs and self.budget.seeds > 1:
             raise UserError(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_frcnn.geometry.anchors import base_anchors
-from keras_frcnn.paper.kept_proposals import dense_windows
+from keras_frcnn.paper.kept import dense_windows
 from keras_frcnn.recipes import PAPER
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_frcnn.paper.table4 import _fields, _parts, _row
+from keras_frcnn.paper.table4 import _fields, _milliseconds, _row
 from keras_frcnn.system.timing import Timing
 
 NO_SHARES = (None,) * 4
@@ -24,7 +24,7 @@ def test_a_row():
 def test_without_proposals_there_are_no_shares():
     seconds = {"conv": np.array([0.1, 0.2, 0.3]), "region-wise": np.array([0.4, 0.4, 0.4])}
     timings = {part: Timing(wall, wall) for part, wall in seconds.items()}
-    row = _row("SVD", "ours", _parts(timings))
+    row = _row("SVD", "ours", _milliseconds(timings))
     assert row == ("SVD", "ours", "200 +- 50", "-", "400 +- 0", pytest.approx(600), *NO_SHARES)
     assert _row("absent", "ours", {}) == ("absent", "ours", "-", "-", "-", None, *NO_SHARES)
 

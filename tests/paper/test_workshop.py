@@ -23,11 +23,10 @@ from keras_frcnn.demo.devkit import write_demo_devkit
 from keras_frcnn.detection.detections import NO_DETECTIONS
 from keras_frcnn.detection.detector import Detector
 from keras_frcnn.errors import UserError
-from keras_frcnn.paper import detection_sheets, kept_proposals, loss, systems
+from keras_frcnn.paper import detection_sheets, kept, recall_sheets, systems
 from keras_frcnn.paper.budget import Budget
-from keras_frcnn.paper.kept_proposals import external_proposals, rpn_proposals
+from keras_frcnn.paper.kept import external_proposals, four_steps, rpn_alone, rpn_proposals
 from keras_frcnn.paper.systems import Length, System, detect_all, evaluate, kept_detections
-from keras_frcnn.paper.trainings import four_steps, rpn_alone
 from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of, initial_weights
 from keras_frcnn.proposals.region_proposal_network import Ablation
 from keras_frcnn.recipes import AnchorConfig
@@ -195,7 +194,7 @@ def test_a_training_that_diverges_leaves_its_row(make, monkeypatch):
     monkeypatch.setattr(explosion, "FACTOR", 1e-9)
     monkeypatch.setattr(explosion, "LEAST_KNOWN", 1)
     workshop = make()
-    rows = loss.make(workshop).rows
+    rows = recall_sheets.make(workshop, "loss").rows
     assert len(rows) == 4
     for row in rows:
         assert row[1:4] == (None, None, None)
@@ -246,15 +245,15 @@ def test_stage_1_is_trained_once(trained):
     assert run.proposals_file(1).exists()
 
 
-@pytest.mark.parametrize("variant", kept_proposals.VARIANTS)
+@pytest.mark.parametrize("variant", kept.VARIANTS)
 def test_fewer_proposals_are_the_first_of_more(trained, monkeypatch, tmp_path, variant):
     """Which lets all tables share one file: of an RPN, without a part of it, at random."""
     workshop, run = trained
     some = []
     for most in (8, 40):
         folder = dataclasses.replace(workshop, folder=tmp_path / str(most))
-        ablation = kept_proposals.VARIANTS[variant][0]
-        monkeypatch.setitem(kept_proposals.VARIANTS, variant, (ablation, most))
+        ablation = kept.VARIANTS[variant][0]
+        monkeypatch.setitem(kept.VARIANTS, variant, (ablation, most))
         some.append(rpn_proposals(folder, run, "2007:test", stage=1, variant=variant))
     few, many = some
     assert (few.mean_number(), many.mean_number(), many.mean_number(8)) == (8, 40, 8)
@@ -263,7 +262,7 @@ def test_fewer_proposals_are_the_first_of_more(trained, monkeypatch, tmp_path, v
 
 
 def test_variants_leave_out_what_they_say():
-    found = {name: ablation for name, (ablation, _) in kept_proposals.VARIANTS.items()}
+    found = {name: ablation for name, (ablation, _) in kept.VARIANTS.items()}
     assert found["no-nms"] == Ablation(nms=False)
     assert found["no-cls"] == Ablation(cls=False)
     assert found["no-reg"] == Ablation(reg=False)

@@ -1,16 +1,37 @@
-"""torchvision's Faster R-CNN with a VGG-16 body, to be timed in the same run."""
+"""Other programs, to be timed in the same run: onnxruntime, and torchvision's Faster R-CNN."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from keras_frcnn.benchmark.setting import Setting, random_batch, random_photo
+from keras_frcnn.benchmark.setting import Setting, random_batch, random_model, random_photo
 from keras_frcnn.benchmark.testing import Part
 from keras_frcnn.data.voc import VOC_CLASSES
+from keras_frcnn.detection.network_detector import NetworkDetector
 from keras_frcnn.errors import UserError
 
 
-def check_available() -> None:
+def onnx_parts(setting: Setting) -> dict[str, Part]:
+    """Testing one image by onnxruntime: float32, and int8 that is calibrated on this image."""
+    from keras_frcnn.detection.exported_model import OnnxDetector
+    from keras_frcnn.export.onnx.convert import to_onnx
+    from keras_frcnn.export.onnx.quantise import needs_seven_bits, quantise
+
+    photo = random_photo(setting.recipe.image)
+    network = random_model(setting, "float32")
+    model = to_onnx(NetworkDetector(network, network.recipe.test_filter))
+    del network
+    int8 = quantise(model, [photo], seven_bit_weights=needs_seven_bits())
+    parts = {}
+    for name, form in (("float32", model), ("int8", int8)):
+        detector = OnnxDetector(form.SerializeToString())
+        parts[f"onnx {name}/whole"] = Part(partial(detector.outputs, photo[None]))
+    return parts
+
+
+def check_torchvision() -> None:
     """Makes sure that torchvision can be imported.
 
     Raises:
@@ -25,11 +46,11 @@ def check_available() -> None:
         ) from error
 
 
-def peer_parts(setting: Setting) -> dict[str, Part]:
-    """``torchvision testing`` and ``torchvision joint``: one image through, one step on one."""
+def torchvision_parts(setting: Setting) -> dict[str, Part]:
+    """torchvision's network on one image: a test, and a step of joint training."""
     import torch
 
-    model = _build(setting)
+    model = _torchvision_model(setting)
     photo = torch.from_numpy(random_photo(setting.recipe.image).copy())
     image = photo.permute(2, 0, 1).float() / 255
     batch = {name: np.array(value) for name, value in random_batch(setting.recipe.image, 1).items()}
@@ -55,7 +76,8 @@ def peer_parts(setting: Setting) -> dict[str, Part]:
     return {"torchvision testing": Part(test), "torchvision joint": Part(step)}
 
 
-def _build(setting: Setting):
+def _torchvision_model(setting: Setting):
+    """With VGG-16, and as many proposals and RoIs as the paper's."""
     import torch
     from torchvision.models import vgg16
     from torchvision.models.detection import FasterRCNN
