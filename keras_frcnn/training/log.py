@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,6 @@ class Log:
     Args:
         stage: for messages.
         units: of the run, for messages.
-        write: takes each record.
         state: of :meth:`state`, from a checkpoint; empty at the start of a stage.
     """
 
@@ -72,12 +71,10 @@ class Log:
         self,
         stage: int,
         units: Sequence[TrainingUnit],
-        write: Callable[[dict[str, Any]], None],
         state: dict[str, Any],
     ):
         self.stage = stage
         self.units = units
-        self._write = write
         self._guard = ExplosionGuard(state.get("last_losses", ()))
         self._values: list[dict[str, float]] = list(state.get("values", ()))
         self._images: int = state.get("images", 0)
@@ -109,8 +106,8 @@ class Log:
         """The images of some batches, by their units."""
         return ", ".join(self.units[int(unit)].key for batch in units for unit in batch)
 
-    def record(self, done: int, rate: float) -> None:
-        """Writes the means of the iterations since the last record, after ``done`` iterations.
+    def record(self, done: int, rate: float) -> dict[str, Any]:
+        """The means of the iterations since the last record, after ``done`` iterations.
 
         Raises:
             LossExploded: a loss is not finite or has exploded; the message names the images.
@@ -129,7 +126,7 @@ class Log:
         }
         self._values, self._images, self._waited = [], 0, 0.0
         self._start = time.monotonic()
-        self._write(record)
+        return record
 
     def _read(self, done: int) -> None:
         """Reads what the device has measured, and checks it in the order of the iterations."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How, not what, to train: nothing here changes a result.
+    """How, not what, to train: nothing here changes a result, but callbacks that mean to.
 
     Attributes:
         initial_weights: the file that stages 1 and 2 start from; ``None``: random.
@@ -17,6 +19,7 @@ class TrainingOptions:
         cache_budget: GiB for each of them; ``None``: by what is free.
         checkpoint_seconds: time between checkpoints.
         workers: decoding threads.
+        callbacks: Keras', see :mod:`keras_frcnn.training.callbacks`: they may end a stage.
     """
 
     initial_weights: Path | None
@@ -25,3 +28,4 @@ class TrainingOptions:
     cache_budget: float | None = None
     checkpoint_seconds: float = 600.0
     workers: int = 2
+    callbacks: Sequence[Any] = ()

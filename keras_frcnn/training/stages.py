@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,11 +17,10 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import load_layers, write_layers
-from keras_frcnn.plots import save_curves
 from keras_frcnn.runs.config import RunConfig
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.initial_weights import check_unchanged, load_initial_weights
-from keras_frcnn.runs.metrics import append_record, forget_after
+from keras_frcnn.runs.metrics import forget_after
 from keras_frcnn.runs.provenance import (
     check_parts,
     check_record,
@@ -41,15 +39,15 @@ from keras_frcnn.runs.stage_table import (
 )
 from keras_frcnn.system.signals import TrainingStopped, signal_of
 from keras_frcnn.training import pictures
+from keras_frcnn.training.callbacks import StageCallbacks
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.events import EventFile
-from keras_frcnn.training.explosion import check_weights
 from keras_frcnn.training.feeding import Sources, make_proposals
-from keras_frcnn.training.log import Log, check_state
+from keras_frcnn.training.log import LOG_EVERY, Log, check_state
 from keras_frcnn.training.loop import BETWEEN, run_iterations
 from keras_frcnn.training.objectives import metric_names
 from keras_frcnn.training.options import TrainingOptions
+from keras_frcnn.training.output import EventFile, StageOutput
 from keras_frcnn.training.preflight import (
     PROBED_ITERATIONS,
     check_memory,
@@ -89,7 +87,7 @@ class Trainer:
         self.display = display
         self.units = training_units(dataset.examples, config.flips)
         self.sources = Sources(config, self.units, run, options, display)
-        self.events = EventFile(run.path / "tensorboard", display.say)
+        self.events = EventFile(run.path / "tensorboard", display)
 
     def train(self) -> None:
         """Runs every stage that was asked for and is not finished yet.
@@ -246,7 +244,7 @@ class Trainer:
             self.display.say(note)
         if first:
             self.display.say(f"going on after iteration {first}")
-        forget_after(self.run.metrics_file, stage.number, first)
+        records = forget_after(self.run.metrics_file, stage.number, first)
         images_per_step = images * batches_per_step
         if schedule.iterations - first >= PROBED_ITERATIONS:
             largest = largest_units(self.units, eligible, self.recipe.image, images_per_step)
@@ -260,29 +258,39 @@ class Trainer:
             iterations=schedule.iterations,
         )
 
-        def save_checkpoint(done: int, state: dict[str, Any]) -> None:
-            check_weights(step.optimizer.variables_trained, done, stage.number)
-            checkpoints.save(done, step.optimizer, step.loss_scale, state)
-            if done < schedule.iterations:
-                self._draw_curves()
-
-        def write(record: dict[str, Any]) -> None:
-            append_record(self.run.metrics_file, record)
-            self.events.add(record)
-            line.update(record)
-
+        callbacks = StageCallbacks(
+            self.options.callbacks,
+            model,
+            stage,
+            schedule,
+            first_epoch=records,
+            epochs=sum(-(-each.iterations // LOG_EVERY) for each in self.config.schedules.values()),
+        )
         with self.display.stage(stage.number, stage.title, schedule.iterations, first) as line:
-            run_iterations(
+            output = StageOutput(
+                self.run,
+                self.config.mode,
+                checkpoints,
+                self.options.checkpoint_seconds,
+                step,
+                callbacks,
+                self.events,
+                line,
+            )
+            done = run_iterations(
                 step,
                 feed.batches(int(eligible[position]) for position in order),
                 schedule,
-                Log(stage.number, self.units, write, state),
-                save_checkpoint,
+                Log(stage.number, self.units, state),
+                output,
                 seed=self.config.seed,
                 first=first,
-                checkpoint_seconds=self.options.checkpoint_seconds,
             )
-        self._draw_curves()
+        if done < schedule.iterations:
+            self.display.say(
+                f"{stage_name(stage.number)} ends after iteration {done} of {schedule.iterations}: "
+                "a callback asked to stop"
+            )
         if schedule.iterations > first:
             self.display.say(f"traces of the step: {step.traces} for all image sizes")
 
@@ -293,10 +301,6 @@ class Trainer:
         if "rpn" not in stage.trains:
             return self.recipe.detector.images_per_step, 1
         return 1, self.recipe.joint_images_per_step
-
-    def _draw_curves(self) -> None:
-        if self.run.metrics_file.exists():
-            save_curves(self.run.metrics_file, self.run.path / "curves.png", self.config.mode)
 
     def new_model(self) -> FasterRcnn:
         """The network with random weights drawn from the run's seed."""

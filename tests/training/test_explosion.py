@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.training import stages
+from keras_frcnn.training import output
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.explosion import (
     ExplosionGuard,
@@ -112,7 +112,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_last_good_checkpoint(
         bad = tf.where(tf.equal(seed[1], hit - 1), np.float32(np.nan), np.float32(0))
         return metrics, [gradients[0] + tf.cast(bad, gradients[0].dtype), *gradients[1:]]
 
-    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
+    monkeypatch.setattr(output, "save_curves", lambda *arguments: None)
     config = run_config(stages=(1,), precision=precision)
     run = RunFolder(tmp_path / "run")
     run.create(config, [])
