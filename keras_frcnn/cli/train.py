@@ -227,7 +227,7 @@ def initial_weights(arguments: argparse.Namespace, run: RunFolder) -> Path | Non
     weights = arguments.weights or "imagenet"
     if arguments.input_weight_path is not None:
         weights = existing_path(arguments.input_weight_path, "--input_weight_path")
-    from keras_frcnn.runs.initial_weights import weights_file
+    from keras_frcnn.runs.networks import weights_file
 
     return weights_file(weights, arguments.network)
 

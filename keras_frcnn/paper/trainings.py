@@ -15,9 +15,9 @@ from keras_frcnn.runs.config import DataSource, RunConfig, command_line
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.stage_table import FINAL, planned
 from keras_frcnn.system.signals import TrainingStopped
-from keras_frcnn.training.explosion import TrainingDiverged
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.session import Origin, display_of, train_run
+from keras_frcnn.training.watch import TrainingDiverged
 
 # Units of fc6 and fc7.
 FULLY_CONNECTED = {"vgg16": 4096, "zf": 4096, "tiny": 256}

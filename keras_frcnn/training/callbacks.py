@@ -43,10 +43,7 @@ class StageCallbacks:
     stage. The schedule is the recipe's: a rate that a callback sets is refused.
 
     Args:
-        callbacks: of the whole training; without any, nothing is made and nothing called.
-        network: that is trained.
-        stage: that is trained.
-        schedule: its iterations and learning rate.
+        callbacks: without any, nothing is made and nothing called.
         first_epoch: records of ``metrics.jsonl`` that are there.
         epochs: records of the whole training.
     """
@@ -64,9 +61,10 @@ class StageCallbacks:
         self.epoch = first_epoch
         self._stage = stage.number
         self._callbacks = list(callbacks)
+        self._schedule = schedule
         self._rate = schedule.rate_at(0)
         self._logs: dict[str, float] = {}
-        self._model: keras.Model | None = None
+        self._model: Any = None
         if self._callbacks:
             self._model = keras_model_of(network, tuple(stage.starts))
             self._model.compile(_shown_optimizer(network.recipe.optimizer, self._rate))
@@ -104,24 +102,20 @@ class StageCallbacks:
     def after_batch(self, iteration: int, metrics: dict[str, tf.Tensor]) -> None:
         """After an iteration; 0-based."""
         if self.see_batches:
+            self._show(iteration + 1)
             values = {name: float(value) for name, value in metrics.items()}
             logs = {"stage": float(self._stage), "iteration": float(iteration + 1), **values}
             self._list.on_train_batch_end(iteration % LOG_EVERY, logs)
 
     def record(self, record: dict[str, Any], *, is_last: bool) -> None:
-        """After a record is written.
-
-        Args:
-            is_last: of the stage, unless a callback asks to stop.
+        """After a record is written, the last of the stage perhaps.
 
         Raises:
             UserError: a callback has set a learning rate.
         """
         if self._model is None:
             return
-        self._rate = record["learning_rate"]
-        self._model.optimizer.learning_rate = self._rate
-        self._model.optimizer.iterations.assign(record["iteration"])
+        self._show(record["iteration"])
         self._logs = {name: float(value) for name, value in record.items()}
         self._list.on_epoch_end(self.epoch, dict(self._logs))
         self._check_rate()
@@ -137,6 +131,13 @@ class StageCallbacks:
     def _begin_epoch(self) -> None:
         self._list.on_epoch_begin(self.epoch)
         self._check_rate()
+
+    def _show(self, done: int) -> None:
+        """Lets the optimizer tell the rate and the number of the newest iteration."""
+        self._check_rate()
+        self._rate = self._schedule.rate_at(done - 1)
+        self._model.optimizer.learning_rate = self._rate
+        self._model.optimizer.iterations.assign(done)
 
     def _check_rate(self) -> None:
         if np.float32(self._model.optimizer.learning_rate) != np.float32(self._rate):

@@ -49,15 +49,12 @@ def run_iterations(
 ) -> int:
     """Runs iterations ``first`` to ``schedule.iterations`` of a stage.
 
+    A record is written every :data:`LOG_EVERY` of them. There, where nothing measured is left, a
+    callback's wish to stop is answered.
+
     Args:
-        step: what one iteration does.
         batches: from iteration ``first`` on.
-        schedule: number of iterations and learning rate.
-        log: takes what an iteration measures; a record every :data:`LOG_EVERY` of them.
-        output: takes the records and checkpoints. A stop that a callback asks for is answered at a
-            record, where nothing measured is left.
-        seed: with the log's stage it keys the randomness of each iteration.
-        first: where a resumed stage goes on.
+        seed: with the stage it keys the randomness of each iteration.
 
     Returns:
         The iterations that are done.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,69 +17,58 @@ from keras_frcnn.runs.metrics import append_record
 from keras_frcnn.training.callbacks import StageCallbacks
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.display import StageDisplay, TrainingDisplay
-from keras_frcnn.training.explosion import check_weights
 from keras_frcnn.training.step import TrainingStep
+from keras_frcnn.training.watch import check_weights
 
 
 class EventFile:
     """TensorBoard's events of a run: the records of ``metrics.jsonl`` once more.
 
     Where they cannot be written they end, and the training goes on.
-
-    Args:
-        folder: where the file is made.
-        display: where it is said that it ends.
     """
 
     def __init__(self, folder: Path, display: TrainingDisplay):
         self._folder = folder
         self._display = display
-        self._writer = None
-        try:
+        self._writer: Any = None
+        with self._ended_by_errors():
             self._writer = tf.summary.create_file_writer(str(folder))
-        except tf.errors.OpError as error:
-            self._end(error)
 
     def add(self, record: dict[str, Any]) -> None:
         """Writes the numbers of a record."""
         if self._writer is None:
             return
-        try:
-            with self._writer.as_default(step=record["iteration"]):
-                for name, value in record.items():
-                    if name not in ("stage", "iteration"):
-                        group = f"stage{record['stage']}" if record["stage"] else "joint"
-                        tf.summary.scalar(f"{group}/{name}", value)
-        except tf.errors.OpError as error:
-            self._end(error)
+        group = f"stage{record['stage']}" if record["stage"] else "joint"
+        with self._ended_by_errors(), self._writer.as_default(step=record["iteration"]):
+            for name, value in record.items():
+                if name not in ("stage", "iteration"):
+                    tf.summary.scalar(f"{group}/{name}", value)
 
     def close(self) -> None:
         """Writes what is left; nothing can be added afterwards."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            try:
+            with self._ended_by_errors():
                 writer.close()
-            except tf.errors.OpError as error:
-                self._end(error)
 
-    def _end(self, error: tf.errors.OpError) -> None:
-        self._writer = None
-        self._display.say(
-            f"TensorBoard's events in {self._folder} end here: {reason_of(error)}. All records are "
-            "in metrics.jsonl."
-        )
+    @contextmanager
+    def _ended_by_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self._writer = None
+            self._display.say(
+                f"TensorBoard's events in {self._folder} end here: {reason_of(error)}. All records "
+                "are in metrics.jsonl."
+            )
 
 
 class StageOutput:
     """Records, checkpoints and curves of one stage.
 
     Args:
-        run: where they are written.
         mode: of the run.
-        checkpoints: of the stage.
-        checkpoint_seconds: time between them.
-        step: whose weights they keep.
-        callbacks: of the user.
+        step: whose weights the checkpoints keep.
         events, line: that are given every record, too.
     """
 
@@ -103,11 +94,7 @@ class StageOutput:
         self._line = line
 
     def record(self, record: dict[str, Any], *, is_last: bool) -> None:
-        """Writes a record.
-
-        Args:
-            is_last: of the stage.
-        """
+        """Writes a record, which may be the last of the stage."""
         append_record(self._run.metrics_file, record)
         self._events.add(record)
         self._line.update(record)
@@ -122,7 +109,7 @@ class StageOutput:
         """Keeps what ``done`` iterations have made, and the state of the log.
 
         Raises:
-            WeightsNotFinite: they are of no use.
+            TrainingDiverged: they are of no use.
         """
         check_weights(self._step.optimizer.variables_trained, done, self._checkpoints.stage)
         self._checkpoints.save(done, self._step.optimizer, self._step.loss_scale, state)

@@ -16,10 +16,10 @@ from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.recipes import RECIPES, Recipe, stages_on
+from keras_frcnn.recipes import RECIPES, Network, Precision, Recipe, stages_on
 from keras_frcnn.runs.config import RunConfig, source_of
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.runs.initial_weights import load_initial_weights, weights_file, with_digest
+from keras_frcnn.runs.networks import load_initial_weights, weights_file, with_digest
 from keras_frcnn.runs.provenance import record_of
 from keras_frcnn.runs.training_images import keep_training_images
 from keras_frcnn.system.files import write_text
@@ -53,10 +53,10 @@ def train(
     data: Dataset,
     out: Path | str,
     *,
-    network: str = "vgg16",
+    network: Network = "vgg16",
     recipe: str | Recipe = "paper",
     weights: Path | str = "imagenet",
-    precision: str = "float32",
+    precision: Precision = "float32",
     seed: int = 0,
     callbacks: Sequence[Any] = (),
     **options: Any,
@@ -113,7 +113,8 @@ def _recipe_of(recipe: str | Recipe, data: Dataset) -> Recipe:
     if recipe not in RECIPES:
         raise UserError(f"Expected a `recipe` of {', '.join(RECIPES)}, received {recipe!r}.")
     named = RECIPES[recipe]
-    return dataclasses.replace(named, stages=stages_on(named, data.sets))
+    stages: Any = stages_on(named, data.sets)  # four of them
+    return dataclasses.replace(named, stages=stages)
 
 
 def train_run(
@@ -130,8 +131,7 @@ def train_run(
     """Trains a run to its end, from where it stopped if it is there.
 
     Args:
-        config: what to train; of a run that is there it must be its own.
-        dataset: the training images.
+        config: of a run that is there it must be its own.
         given: train Fast R-CNN alone, on these proposals.
         on_start: called when all is checked, before the first iteration.
 

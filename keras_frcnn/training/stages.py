@@ -19,8 +19,8 @@ from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import load_layers, write_layers
 from keras_frcnn.runs.config import RunConfig
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.runs.initial_weights import check_unchanged, load_initial_weights
 from keras_frcnn.runs.metrics import forget_after
+from keras_frcnn.runs.networks import check_unchanged, load_initial_weights
 from keras_frcnn.runs.provenance import (
     check_parts,
     check_record,
@@ -41,7 +41,7 @@ from keras_frcnn.system.signals import TrainingStopped, signal_of
 from keras_frcnn.training import pictures
 from keras_frcnn.training.callbacks import StageCallbacks
 from keras_frcnn.training.checkpoint import Checkpoints
-from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.display import StageDisplay, TrainingDisplay
 from keras_frcnn.training.feeding import Sources, make_proposals
 from keras_frcnn.training.log import LOG_EVERY, Log, check_state
 from keras_frcnn.training.loop import BETWEEN, run_iterations
@@ -62,15 +62,7 @@ from keras_frcnn.training.units import give_rois, training_units, unit_order
 
 
 class Trainer:
-    """Trains one run.
-
-    Args:
-        config: what to train.
-        dataset: the training images.
-        run: an existing run folder.
-        options: how to train.
-        display: where progress is shown.
-    """
+    """Trains one run, in a folder that is there."""
 
     def __init__(
         self,
@@ -119,13 +111,21 @@ class Trainer:
         if not self.run.weights_file(stage.weights).exists():
             self._train_stage(stage, reader)
         if (
-            reader is not None
+            stage.makes
+            and reader is not None
             and not self.run.weights_file(reader.weights).exists()
             and not file_of(self.run, stage.makes).exists()
         ):
             model, _ = self._model_of(stage.result)
             self._prepare(model, reader)
-            self._write_proposals(model, stage.makes)
+            file = file_of(self.run, stage.makes)
+            store = make_proposals(model, self.sources.feed(), self.display)
+            store.save(file, record_of(self.run, self.config, stage.makes))
+            counts = store.counts
+            self.display.say(
+                f"{counts.sum()} proposals, {counts.mean():.0f} an image "
+                f"({counts.min()} to {counts.max()}), written to {file}"
+            )
 
     def _train_stage(self, stage: Stage, reader: Stage | None) -> None:
         model, loaded = self._model_of(stage.starts)
@@ -171,7 +171,7 @@ class Trainer:
         """Of the deltas that a stage learns (section 3.2, recipe 4.5, 4.7)."""
         units = self.display.passes(self.units, "box targets of all training images")
         if store is not None:
-            return detector_statistics(model, units, store.boxes_of)
+            return detector_statistics(model, units, store)
         if "head" in stage.trains:
             normalisation = Normalisation.identity(model.number_of_classes, 4)
             normalisation.std[:] = self.recipe.joint_delta_std
@@ -190,13 +190,8 @@ class Trainer:
             return np.arange(len(self.units))
         gives_rois = give_rois(self.units, self.recipe.detector)
         # Once, not in each orientation.
-        left_out = list(
-            dict.fromkeys(
-                unit.example.key
-                for unit, kept in zip(self.units, gives_rois, strict=True)
-                if not kept
-            )
-        )
+        keys = (self.units[index].example.key for index in np.flatnonzero(~gives_rois))
+        left_out = list(dict.fromkeys(keys))
         if left_out:
             more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
             self.display.say(
@@ -257,7 +252,6 @@ class Trainer:
             first_iteration=first,
             iterations=schedule.iterations,
         )
-
         callbacks = StageCallbacks(
             self.options.callbacks,
             model,
@@ -266,7 +260,9 @@ class Trainer:
             first_epoch=records,
             epochs=sum(-(-each.iterations // LOG_EVERY) for each in self.config.schedules.values()),
         )
-        with self.display.stage(stage.number, stage.title, schedule.iterations, first) as line:
+        with StageDisplay(
+            self.display, stage.number, stage.title, schedule.iterations, first
+        ) as line:
             output = StageOutput(
                 self.run,
                 self.config.mode,
@@ -329,25 +325,13 @@ class Trainer:
         for part, source in sources.items():
             if source not in (INITIAL, NEW):
                 layers = model.layers(part)
-                self._load(layers, source)
-                loaded.update(layer.name for layer in layers)
+                names = [layer.name for layer in layers]
+                file = self.run.weights_file(source)
+                load_layers(layers, file, reinitialise=(), required=names)
+                loaded.update(names)
         return model, loaded
-
-    def _load(self, layers: Sequence[keras.layers.Layer], name: str) -> None:
-        names = [layer.name for layer in layers]
-        load_layers(layers, self.run.weights_file(name), reinitialise=(), required=names)
 
     def _save(self, layers: Sequence[keras.layers.Layer], name: str) -> None:
         metadata = weights_metadata(self.run, self.config, name)
         write_layers(self.run.weights_file(name), layers, metadata)
         self.display.say(f"weights written to {self.run.weights_file(name)}")
-
-    def _write_proposals(self, model: FasterRcnn, part: str) -> None:
-        file = file_of(self.run, part)
-        store = make_proposals(model, self.sources.feed(), self.display.passes)
-        store.save(file, record_of(self.run, self.config, part))
-        counts = np.diff(store.offsets)
-        self.display.say(
-            f"{len(store.scores)} proposals, {counts.mean():.0f} an image "
-            f"({counts.min()} to {counts.max()}), written to {file}"
-        )

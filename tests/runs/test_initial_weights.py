@@ -22,7 +22,7 @@ from keras_frcnn.network.weights import write_layers
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.stage_table import FINAL
 from keras_frcnn.training import stages
-from keras_frcnn.runs.initial_weights import (
+from keras_frcnn.runs.networks import (
     check_unchanged,
     load_initial_weights,
     weights_file,

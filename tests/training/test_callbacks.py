@@ -66,6 +66,10 @@ class Batches(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.ended.append((batch, logs))
+        optimizer = self.model.optimizer  # MLflow's callback looks there
+        assert int(optimizer.iterations) == logs["iteration"]
+        rate = 0.01 if logs["iteration"] <= 30 else 0.001
+        assert float(optimizer.learning_rate) == np.float32(rate)
 
 
 @pytest.fixture(autouse=True)
