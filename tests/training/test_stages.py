@@ -179,8 +179,11 @@ def test_layers_of_vgg_trained_in_each_stage(
     identity = Normalisation.identity(4)
     monkeypatch.setattr(stages.Trainer, "_fit", remember)
     monkeypatch.setattr(stages.Trainer, "new_model", lambda self: vgg)
-    for name in ("_load", "_save", "_write_proposals", "_prepare"):
+    for name in ("_save", "_prepare"):
         monkeypatch.setattr(stages.Trainer, name, nothing)
+    monkeypatch.setattr(stages, "load_layers", nothing)
+    made = SimpleNamespace(save=nothing, counts=np.ones(1, int))
+    monkeypatch.setattr(stages, "make_proposals", lambda *arguments: made)
     for name in ("rpn_statistics", "detector_statistics"):
         monkeypatch.setattr(stages, name, lambda *arguments: identity)
     for name in ("make_plain", "make_normalised"):
