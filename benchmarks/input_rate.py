@@ -18,8 +18,8 @@ from pathlib import Path
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.recipes import PAPER
+from keras_frcnn.training.caches import ImageCache
 from keras_frcnn.training.feeding import Feed
-from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.units import training_units
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from keras_frcnn.recipes import RECIPES, DetectionFilter, Recipe
     from keras_frcnn.runs.folder import RunFolder
     from keras_frcnn.training.options import TrainingOptions
-    from keras_frcnn.training.train import train
+    from keras_frcnn.training.session import train
 
 __version__ = "0.1.0"
 
@@ -63,7 +63,7 @@ _PUBLIC = {
     "recipes": ("RECIPES", "DetectionFilter", "Recipe"),
     "runs.folder": ("RunFolder",),
     "training.options": ("TrainingOptions",),
-    "training.train": ("train",),
+    "training.session": ("train",),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -25,7 +25,7 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.stage_table import FINAL
-from keras_frcnn.training import stages
+from keras_frcnn.training import output
 from keras_frcnn.training.log import Log
 from tests.random_networks import write_part
 
@@ -61,13 +61,13 @@ def test_memory_of_a_training_stays_flat(
 ):
     run = RunFolder(tmp_path / "run")
     run.create(small_config, [])
-    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
+    monkeypatch.setattr(output, "save_curves", lambda *arguments: None)
     seen = {}
     record = Log.record
 
     def measured(self, done, rate):
         seen[done] = resident()
-        record(self, done, rate)
+        return record(self, done, rate)
 
     monkeypatch.setattr(Log, "record", measured)
     trainer, _ = trainer_of(small_config, demo_dataset, run)

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = None
     if arguments.proposals is not None:
         given = load_given(arguments.proposals, dataset)
-    from keras_frcnn.runs.initial_weights import weights_file
+    from keras_frcnn.runs.networks import weights_file
 
     # Last: they may have to be fetched.
     initial = weights_file(weights, arguments.network)

@@ -37,9 +37,9 @@ from keras_frcnn.runs.config import DataSource, RunConfig, command_line
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.stage_table import FINAL, planned
 from keras_frcnn.system.signals import TrainingStopped
-from keras_frcnn.training.explosion import TrainingDiverged
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.session import Origin, display_of, train_run
+from keras_frcnn.training.watch import TrainingDiverged
 
 StageNumber = Literal[1, 2, 3, 4]
 

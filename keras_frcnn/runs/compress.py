@@ -1,9 +1,4 @@
-"""A compressed copy of a run, and what it gains.
-
-Shapes and names
-----------------
-R  RoIs.
-"""
+"""A compressed copy of a run, and what it gains."""
 
 from __future__ import annotations
 
@@ -32,12 +27,6 @@ def compress_run(
 
     The new folder has the result's weights only (the final ones; those of stages 1 and 2 where the
     run stopped there), the configuration, the list of training images and the sample pictures.
-
-    Args:
-        run: a finished run.
-        out: a run folder that is not there yet.
-        compression: the ranks.
-        command: what was typed.
 
     Returns:
         the detector's network before and after.

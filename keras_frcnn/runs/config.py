@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from keras_frcnn import __version__
 from keras_frcnn.errors import UserError
@@ -51,10 +51,8 @@ class DataSource(Settings):
 
     Attributes:
         path: where they lay when the training last began or went on.
-        ids_hash: of :class:`keras_frcnn.data.dataset.Dataset`.
         parser: ``pascal_voc`` or ``simple``.
         sets: such as ``2007:trainval``.
-        images: their number.
         bits: that those with 16 bits use; 0 where there are none.
         proposals: those that were given, in the mode ``fast-rcnn``.
     """
@@ -76,7 +74,7 @@ def source_of(dataset: Dataset, proposals: GivenSource | None = None) -> DataSou
         parser=dataset.parser,
         sets=dataset.sets,
         images=len(dataset),
-        bits=dataset.bits,
+        bits=cast(Any, dataset.bits),
         proposals=proposals,
     )
 
@@ -86,16 +84,11 @@ class RunConfig(Settings):
     """What a run is made of; stored as ``config.json``.
 
     Attributes:
-        network: what features come from.
-        precision: what is computed in.
         mode: ``fast-rcnn`` is stage 2 alone, on given proposals.
-        seed: of everything random.
         flips: whether every image is also seen mirrored.
         class_names: foreground classes in order.
         initial_weights: ``imagenet``, ``random`` or the file that was given.
-        stages: stages that were asked for (1 to 4).
-        data: where the training images come from.
-        recipe: every hyper-parameter.
+        stages: those that were asked for.
         compression: ranks of fc6 and fc7 if they are compressed; such a run cannot be trained on.
         initial_weights_digest: of the contents of that file; ``None``: random weights.
     """

@@ -54,48 +54,32 @@ class RunFolder:
 
     Args:
         path: the folder; it need not exist yet.
+
+    Attributes:
+        config_file: the configuration.
+        metrics_file: one JSON object a line.
+        training_images_file: keys, file names and digests of the training images.
+        given_proposals_file: those of the training images, mirrored for mirrored images.
+        features_file: whether features are kept, which rounds them.
+        checkpoints: their folder.
     """
 
     def __init__(self, path: Path | str):
         self.path = user_path(path)
-
-    @property
-    def config_file(self) -> Path:
-        """The configuration."""
-        return self.path / "config.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """One JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def training_images_file(self) -> Path:
-        """Keys, file names and digests of the training images."""
-        return self.path / "training_images.txt"
+        self.config_file = self.path / "config.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.training_images_file = self.path / "training_images.txt"
+        self.given_proposals_file = self.path / "proposals" / "given.h5"
+        self.features_file = self.path / "features.txt"
+        self.checkpoints = self.path / "checkpoints"
 
     def weights_file(self, name: str) -> Path:
-        """Weights after a stage (``"stage2"``, ``"joint"``) or of the result (``"final"``)."""
+        """Weights after a stage (``"stage2"``) or of the result (``"final"``)."""
         return self.path / "weights" / f"{name}.weights.h5"
 
     def proposals_file(self, stage: int) -> Path:
         """Proposals made by the RPN of stage 1 or 3."""
         return self.path / "proposals" / f"stage{stage}.h5"
-
-    @property
-    def given_proposals_file(self) -> Path:
-        """Proposals of the training images that were given, mirrored for mirrored images."""
-        return self.path / "proposals" / "given.h5"
-
-    @property
-    def features_file(self) -> Path:
-        """Whether features are kept, which rounds them: ``kept`` or ``off``."""
-        return self.path / "features.txt"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.path / "checkpoints"
 
     def features_kept(self) -> bool | None:
         """Whether stages 3 and 4 began with features that were kept; ``None`` before them."""

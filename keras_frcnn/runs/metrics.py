@@ -67,10 +67,14 @@ def _is_record(value: Any) -> bool:
     )
 
 
-def forget_after(path: Path, stage: int, iteration: int) -> None:
-    """Drops the records of a stage beyond an iteration, those of later stages, and half a line."""
+def forget_after(path: Path, stage: int, iteration: int) -> int:
+    """Drops the records of a stage beyond an iteration, those of later stages, and half a line.
+
+    Returns:
+        how many are left.
+    """
     if not path.is_file():
-        return
+        return 0
     kept = [
         record
         for record in read_records(path)
@@ -80,3 +84,4 @@ def forget_after(path: Path, stage: int, iteration: int) -> None:
     text = "".join(json.dumps(record) + "\n" for record in kept)
     if text.encode() != path.read_bytes():
         write_text(path, text)
+    return len(kept)

@@ -54,7 +54,6 @@ def check_record(
     """Makes sure that a file is the part of the run that its name says.
 
     Args:
-        found: the record in the file.
         sources: whether what it was made from is compared, too, as far as it is there.
 
     Raises:

@@ -61,48 +61,23 @@ class Stage:
 
 
 _ALL = ("base", "rpn", "head")
-_DETECTOR = {"base": INITIAL, "head": INITIAL}
+_NEW_RPN = {"base": INITIAL, "rpn": INITIAL}
+_NEW_DETECTOR = {"base": INITIAL, "head": INITIAL}
+_RPN_AGAIN = {"base": "stage2", "rpn": NEW}
+_DETECTOR_AGAIN = {"base": "stage2", "head": "stage2"}
+_TITLE_3 = "stage 3/4, RPN on shared convolutions"
+_TITLE_4 = "stage 4/4, Fast R-CNN on shared convolutions"
 # By mode, in the order in which they are trained.
 STAGES: dict[str, tuple[Stage, ...]] = {
     "alternating": (
-        Stage(
-            1,
-            "stage 1/4, RPN",
-            "stage1",
-            ("base", "rpn"),
-            {"base": INITIAL, "rpn": INITIAL},
-            makes="proposals1",
-        ),
-        Stage(
-            2,
-            "stage 2/4, Fast R-CNN",
-            "stage2",
-            ("base", "head"),
-            _DETECTOR,
-            reads="proposals1",
-        ),
-        Stage(
-            3,
-            "stage 3/4, RPN on shared convolutions",
-            "stage3",
-            ("rpn",),
-            {"base": "stage2", "rpn": NEW},
-            makes="proposals3",
-        ),
-        Stage(
-            4,
-            "stage 4/4, Fast R-CNN on shared convolutions",
-            "stage4",
-            ("head",),
-            {"base": "stage2", "head": "stage2"},
-            reads="proposals3",
-        ),
+        Stage(1, "stage 1/4, RPN", "stage1", ("base", "rpn"), _NEW_RPN, makes="proposals1"),
+        Stage(2, "stage 2/4, Fast R-CNN", "stage2", ("base", "head"), _NEW_DETECTOR, "proposals1"),
+        Stage(3, _TITLE_3, "stage3", ("rpn",), _RPN_AGAIN, makes="proposals3"),
+        Stage(4, _TITLE_4, "stage4", ("head",), _DETECTOR_AGAIN, "proposals3"),
     ),
     "joint": (Stage(0, "joint training", FINAL, _ALL, dict.fromkeys(_ALL, INITIAL)),),
     "fast-rcnn": (
-        Stage(
-            2, "Fast R-CNN on given proposals", "stage2", ("base", "head"), _DETECTOR, reads=GIVEN
-        ),
+        Stage(2, "Fast R-CNN on given proposals", "stage2", ("base", "head"), _NEW_DETECTOR, GIVEN),
     ),
 }
 # What the network of the four stages is put together from.

@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -28,7 +29,7 @@ class _Sink(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Any) -> int:
         left = memoryview(data).cast("B")
         size = len(left)
         try:

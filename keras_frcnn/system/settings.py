@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import types
 import typing
@@ -125,7 +124,6 @@ def from_json(values: Any, kind: type, where: str) -> Any:
         raise UserError(f"{where}: {error}") from error
 
 
-@functools.cache
 def hints(kind: type) -> dict[str, Any]:
     """The types of the fields, with what they are annotated with."""
     return typing.get_type_hints(kind, include_extras=True)
@@ -156,7 +154,7 @@ def checked(value: Any, hint: Any, where: str) -> Any:
         return value
     if origin is tuple:
         return _checked_tuple(value, arguments, where)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_json(value, hint, where)
     # JSON has no such numbers, Python's reader takes them; and no count is beyond 64 bits.
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

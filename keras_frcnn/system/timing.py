@@ -60,7 +60,6 @@ def in_turns(
     """Every call once, then every call again, and so on.
 
     Args:
-        repetitions: measured rounds.
         warm_up: rounds before them: tracing, first allocations.
         report: is told how many calls are done.
     """

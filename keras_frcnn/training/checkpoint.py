@@ -35,13 +35,7 @@ BLOCK_BYTES = 2**20
 
 
 class _Foreign(UserError):
-    """The checkpoint is whole, and of another run.
-
-    Args:
-        path: the file.
-        reason: by which it is known.
-        advice: whose it is, and what to do where there is no other.
-    """
+    """The checkpoint is whole, and of another run."""
 
     def __init__(self, path: Path, reason: str, advice: str):
         super().__init__(f"{path} {reason}: {advice}")
@@ -53,8 +47,6 @@ class Checkpoints:
     """The checkpoints of one stage in a folder of the run.
 
     Attributes:
-        folder: where they lie.
-        stage: 1 to 4, 0 for joint training.
         identity: of the run and of what the stage is made from, as any text.
     """
 
@@ -95,9 +87,9 @@ class Checkpoints:
                     group["weight"] = variable.numpy()
                     group["velocity"] = velocity.numpy()
             with open(partial, "r+b") as stream:
-                head = _head(_checksum(stream))
+                checksum = _checksum(stream)
                 stream.seek(0)
-                stream.write(head)
+                stream.write(f"{FORMAT} {checksum:08x}\n".encode())
         for old in self.files()[KEPT:]:
             old.unlink()
 
@@ -185,9 +177,9 @@ class Checkpoints:
         check(iteration, window)
         if not all(np.isfinite(array).all() for pair in values for array in pair):
             raise ValueError("its weights are not finite")
-        for pair, arrays in zip(pairs, values, strict=True):
-            for variable, array in zip(pair, arrays, strict=True):
-                variable.assign(array)
+        for (variable, velocity), (weight, of_velocity) in zip(pairs, values, strict=True):
+            variable.assign(weight)
+            velocity.assign(of_velocity)
         loss_scale.scale.assign(header["loss_scale"])
         loss_scale.good_steps.assign(header["good_steps"])
         return iteration, window
@@ -251,8 +243,7 @@ def _check_head(path: Path) -> None:
         found = stream.read(HEAD_BYTES).rstrip(b"\0")
     match = re.fullmatch(rb"(.{1,60}) (\d{1,9}) ([0-9a-f]{8})\n", found)
     name, version = FORMAT.rsplit(" ", 1)
-    whole = match and match[1] == name.encode() and int(match[3], 16) == checksum
-    if not whole:
+    if not match or match[1] != name.encode() or int(match[3], 16) != checksum:
         raise ValueError("its checksum differs")
     if int(match[2]) != int(version):
         raise UserError(
@@ -268,8 +259,3 @@ def _checksum(stream: BinaryIO) -> int:
     while block := stream.read(BLOCK_BYTES):
         checksum = zlib.crc32(block, checksum)
     return checksum
-
-
-def _head(checksum: int) -> bytes:
-    """What the first :data:`HEAD_BYTES` of a checkpoint say: format, checksum of the rest."""
-    return f"{FORMAT} {checksum:08x}\n".encode()

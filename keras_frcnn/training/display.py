@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
@@ -44,7 +44,6 @@ class TrainingDisplay:
     """Progress of stages and passes on a rich console.
 
     Args:
-        console: where to print.
         plan: ``(stage, iterations)`` of every stage of the run, for the time left of all.
         left_out: images that the training does without because they are bad.
     """
@@ -62,9 +61,7 @@ class TrainingDisplay:
 
     def passes(self, items: Sequence[Item], description: str) -> Iterator[Item]:
         """Iterates with a progress bar, or with a line every half minute."""
-        return self._counted(items, len(items), description)
-
-    def _counted(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+        total = len(items)
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -86,10 +83,6 @@ class TrainingDisplay:
                 self.say(f"{description}: {done}/{total}, left {duration(left)}")
             yield item
         self.say(f"{description}: {total} in {duration(time.monotonic() - start)}")
-
-    def stage(self, stage: int, title: str, total: int, done: int) -> StageDisplay:
-        """The progress line of one stage; use as a context manager."""
-        return StageDisplay(self, stage, title, total, done)
 
     def left_of_all(self, stage: int, left_of_stage: float, seconds: float) -> float:
         """Seconds left of this stage and those after it, by what is known of their speed."""
@@ -113,36 +106,34 @@ class _StageProgress(Progress):
 
 
 class StageDisplay:
-    """The progress of one stage; made by :meth:`TrainingDisplay.stage`."""
+    """The progress of one stage of ``total`` iterations from ``first`` on; a context manager."""
 
-    def __init__(self, display: TrainingDisplay, stage: int, title: str, total: int, done: int):
+    def __init__(self, display: TrainingDisplay, number: int, title: str, total: int, first: int):
         self.display = display
-        self.number = stage
+        self.number = number
         self.title = title
         self.total = total
-        self.first = done
+        self.first = first
         self.start = time.monotonic()
-        self._progress = None
-        self._task = None
+        self._progress = _StageProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=display.console,
+        )
+        self._task = self._progress.add_task(
+            title.split(",")[0], total=total, completed=first, left=""
+        )
 
     def __enter__(self) -> StageDisplay:
         self.display.say(f"{self.title}: {self.total} iterations", style="bold")
         if self.display.console.is_terminal:
-            self._progress = _StageProgress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[left]}"),
-                console=self.display.console,
-            )
             self._progress.start()
-            self._task = self._progress.add_task(
-                self.title.split(",")[0], total=self.total, completed=self.first, left=""
-            )
         return self
 
     def __exit__(self, *exception) -> None:
-        if self._progress is not None:
+        if self.display.console.is_terminal:
             self._progress.stop()
 
     def update(self, record: dict) -> None:
@@ -161,7 +152,7 @@ class StageDisplay:
         detail += f"  {record['images_per_second']:.2f} img/s  wait {100 * record['waiting']:.0f}%"
         if self.display.left_out:
             detail += f"  {self.display.left_out} bad images left out"
-        if self._progress is not None:
+        if self.display.console.is_terminal:
             self._progress.detail = detail
             self._progress.update(self._task, completed=done, left=left)
             return

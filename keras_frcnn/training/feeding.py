@@ -1,13 +1,8 @@
-"""What the steps of a run are fed with: images, features and proposals, from files or from caches.
-
-Shapes and names
-----------------
-U  units (images in both orientations), P  proposals of one.
-"""
+"""What the steps of a run are fed with: images, features and proposals, from files or caches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,18 +15,22 @@ from keras_frcnn.data.pipeline import batch_signature, batches, unit_record
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.network_input import Frames
+from keras_frcnn.proposals.given import ScoredBoxes
 from keras_frcnn.recipes import ImageConfig
 from keras_frcnn.runs.config import RunConfig
 from keras_frcnn.runs.folder import RunFolder
+from keras_frcnn.training.caches import (
+    CachePlan,
+    FeatureCache,
+    ImageCache,
+    feature_shapes,
+    plan_cache,
+)
 from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.feature_cache import CachePlan, FeatureCache, feature_shapes, plan_cache
-from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.objectives import features_of
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.units import TrainingUnit
-
-Passes = Callable[[Sequence[int], str], Iterable[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,18 +38,15 @@ class Feed:
     """Batches of training units.
 
     Attributes:
-        units: of the run.
-        config: the input size.
-        read: image to pixels.
+        images: a cache of them, if there is one.
         features: cached ones, in place of pixels.
         store: proposals of every unit, if any are needed.
-        images_per_step: images of a batch, N.
         workers: threads that decode, and that resize.
     """
 
     units: Sequence[TrainingUnit]
     config: ImageConfig
-    read: Callable[[Example], np.ndarray] = Example.pixels
+    images: ImageCache | None = None
     features: FeatureCache | None = None
     store: ProposalStore | None = None
     images_per_step: int = 1
@@ -69,7 +65,7 @@ class Feed:
             self.config,
             proposals_image=None if self.store is None else self.store.boxes_of(index),
             features=None if self.features is None else self.features.get(index),
-            read=self.read,
+            read=Example.pixels if self.images is None else self.images.read,
         )
 
     def batches(self, order: Iterable[int]) -> Iterator[dict[str, tf.Tensor]]:
@@ -91,7 +87,9 @@ class Feed:
         return (None, None) if cache is None else (int(cache.shapes[0, 2]), cache.dtype)
 
 
-def fill_features(cache: FeatureCache, model: FasterRcnn, feed: Feed, passes: Passes) -> None:
+def fill_features(
+    cache: FeatureCache, model: FasterRcnn, feed: Feed, display: TrainingDisplay
+) -> None:
     """Computes the features of every unit once; mirrored images are computed, never mirrored."""
 
     @tf.function(input_signature=[feed.signature])
@@ -100,11 +98,11 @@ def fill_features(cache: FeatureCache, model: FasterRcnn, feed: Feed, passes: Pa
 
     count = len(feed.units)
     batch_iterator = iter(feed.batches(range(count)))
-    for index in passes(range(count), "features of the frozen base"):
+    for index in display.passes(range(count), "features of the frozen base"):
         cache.put(index, features(next(batch_iterator)))
 
 
-def make_proposals(model: FasterRcnn, feed: Feed, passes: Passes) -> ProposalStore:
+def make_proposals(model: FasterRcnn, feed: Feed, display: TrainingDisplay) -> ProposalStore:
     """Runs the RPN over every unit; those that are mirrored are seen mirrored (imdb_from_voc.m)."""
 
     @tf.function(input_signature=[feed.signature])
@@ -115,25 +113,19 @@ def make_proposals(model: FasterRcnn, feed: Feed, passes: Passes) -> ProposalSto
         count = found.count[0]
         return frames.to_image(found.boxes_input)[0, :count], found.scores[0, :count]
 
-    boxes, scores = [], []
-    count = len(feed.units)
-    batch_iterator = iter(feed.batches(range(count)))
-    for _ in passes(range(count), "proposals of all training images"):
-        found, objectness = proposals(next(batch_iterator))
-        boxes.append(found.numpy())
-        scores.append(objectness.numpy())
-    return ProposalStore.from_lists([unit.key for unit in feed.units], boxes, scores)
+    entries = {}
+    batch_iterator = iter(feed.batches(range(len(feed.units))))
+    for unit in display.passes(feed.units, "proposals of all training images"):
+        found, scores = proposals(next(batch_iterator))
+        entries[unit.key] = ScoredBoxes(found.numpy(), scores.numpy())
+    return ProposalStore(entries)
 
 
 class Sources:
     """The training units of a run, and the caches of their images and features.
 
     Args:
-        config: what is trained.
-        units: of the run.
         run: an existing run folder, which takes the caches that do not fit into memory.
-        options: which caches are wanted.
-        display: where it is said which are made.
 
     Attributes:
         features: the feature cache of stages 3 and 4, once it is filled; else None.
@@ -157,20 +149,24 @@ class Sources:
         self.kept_free = 0
         self._images: ImageCache | None = None
 
-    def feed(self, store: ProposalStore | None = None, images_per_step: int = 1) -> Feed:
+    def feed(
+        self, store: ProposalStore | None = None, images_per_step: int = 1, *, keep: bool = True
+    ) -> Feed:
         """Batches of pixels, or of features once they are cached; and of proposals.
 
-        Images come from their cache, which is made when the first is needed, or from files.
+        Images come from files, or from their cache, which is made when the first is to be kept.
         """
-        if self._images is None and self.features is None:
-            self._images = self._image_cache()
-        return self._feed(store, images_per_step)
-
-    def _feed(self, store: ProposalStore | None = None, images_per_step: int = 1) -> Feed:
+        needed = keep and self._images is None and self.features is None
+        if needed and self._image_plan.place != "off":
+            on_disk = self._image_plan.place == "disk"
+            self._images = ImageCache(
+                [unit.example for unit in self.units],
+                self.run.path / "images.bin" if on_disk else None,
+            )
         return Feed(
             self.units,
             self.config.recipe.image,
-            Example.pixels if self._images is None else self._images.read,
+            self._images,
             self.features,
             store,
             images_per_step,
@@ -195,9 +191,9 @@ class Sources:
         dtype = tf.bfloat16 if self.config.precision == "bfloat16" else tf.float16
         # Where no image was needed yet, a cache of them would not be for long, and its room has
         # just been planned for the features.
-        feed = self._feed()
+        feed = self.feed(keep=False)
         self.features = FeatureCache(shapes, dtype, file)
-        fill_features(self.features, model, feed, self.display.passes)
+        fill_features(self.features, model, feed, self.display)
         self._close_images()  # the stages that follow read features
 
     def close(self) -> None:
@@ -238,13 +234,6 @@ class Sources:
         plan = self._plan(ImageCache.size_of(examples), self.options.image_cache)
         self.display.say(f"image cache: {plan.text()}")
         return plan
-
-    def _image_cache(self) -> ImageCache | None:
-        place = self._image_plan.place
-        if place == "off":
-            return None
-        examples = [unit.example for unit in self.units]
-        return ImageCache(examples, self.run.path / "images.bin" if place == "disk" else None)
 
     def _plan(self, size: int, choice: str) -> CachePlan:
         budget = self.options.cache_budget

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_frcnn.training.explosion import FACTOR, ExplosionGuard, LossExploded
+from keras_frcnn.runs.stage_table import stage_name
 from keras_frcnn.training.units import TrainingUnit
+from keras_frcnn.training.watch import ExplosionGuard, TrainingDiverged
 
 LOG_EVERY = 20
 
@@ -62,22 +63,13 @@ class Log:
     """Metrics since the last record of a stage; read from the device only when they are needed.
 
     Args:
-        stage: for messages.
         units: of the run, for messages.
-        write: takes each record.
         state: of :meth:`state`, from a checkpoint; empty at the start of a stage.
     """
 
-    def __init__(
-        self,
-        stage: int,
-        units: Sequence[TrainingUnit],
-        write: Callable[[dict[str, Any]], None],
-        state: dict[str, Any],
-    ):
+    def __init__(self, stage: int, units: Sequence[TrainingUnit], state: dict[str, Any]):
         self.stage = stage
         self.units = units
-        self._write = write
         self._guard = ExplosionGuard(state.get("last_losses", ()))
         self._values: list[dict[str, float]] = list(state.get("values", ()))
         self._images: int = state.get("images", 0)
@@ -94,7 +86,7 @@ class Log:
         """What goes into the checkpoint after ``done`` iterations, in types of JSON.
 
         Raises:
-            LossExploded: as :meth:`record`.
+            TrainingDiverged: as :meth:`record`.
         """
         self._read(done)
         return {
@@ -109,11 +101,11 @@ class Log:
         """The images of some batches, by their units."""
         return ", ".join(self.units[int(unit)].key for batch in units for unit in batch)
 
-    def record(self, done: int, rate: float) -> None:
-        """Writes the means of the iterations since the last record, after ``done`` iterations.
+    def record(self, done: int, rate: float) -> dict[str, Any]:
+        """The means of the iterations since the last record, after ``done`` iterations.
 
         Raises:
-            LossExploded: a loss is not finite or has exploded; the message names the images.
+            TrainingDiverged: a loss is not finite or has exploded; the message names the images.
         """
         self._read(done)
         names = list(self._values[0])
@@ -129,25 +121,26 @@ class Log:
         }
         self._values, self._images, self._waited = [], 0, 0.0
         self._start = time.monotonic()
-        self._write(record)
+        return record
 
     def _read(self, done: int) -> None:
         """Reads what the device has measured, and checks it in the order of the iterations."""
         unread, self._unread = self._unread, []
         for before, (units, metrics) in zip(range(len(unread), 0, -1), unread, strict=True):
             values = {name: float(value) for name, value in metrics.items()}
-            exploded = None
+            sound = np.isfinite(list(values.values())).all()
             # What comes before a loss that is not finite may have exploded already.
-            if np.isfinite(list(values.values())).all():
-                exploded = self._guard.first_explosion([values["loss"]])
-                if exploded is None:
-                    self._values.append(values)
-                    self._images += sum(len(batch) for batch in units)
-                    continue
-            what = (
-                "is not finite"
-                if exploded is None
-                else f"is more than {FACTOR:g} times its median of {exploded[1]:.3g}"
-            )
-            details = f"{values}. Images of this iteration: {self.names(units)}."
-            raise LossExploded(what, done - before + 1, self.stage, details)
+            fault = self._guard.fault_of(values["loss"]) if sound else "is not finite"
+            if fault is not None:
+                iteration, names = done - before + 1, self.names(units)
+                raise TrainingDiverged(
+                    f"The loss {fault} at iteration {iteration} of {stage_name(self.stage)}: "
+                    f"{values}. Images of this iteration: {names}. Look at their boxes in "
+                    "data_report.txt; else start again with a lower --learning_rate or with "
+                    "--clip_gradients.",
+                    f"its loss {fault}",
+                    iteration,
+                    self.stage,
+                )
+            self._values.append(values)
+            self._images += sum(len(batch) for batch in units)

@@ -7,9 +7,8 @@ Python sees an iteration only to log it; everything between the batch and the lo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import tensorflow as tf
 
@@ -18,6 +17,7 @@ from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.runs.stage_table import stage_name
 from keras_frcnn.system.signals import GO_ON, StopRequest, TrainingStopped, signals_noted
 from keras_frcnn.training.log import LOG_EVERY, Log
+from keras_frcnn.training.output import StageOutput
 from keras_frcnn.training.preflight import out_of_memory
 from keras_frcnn.training.step import TrainingStep
 
@@ -42,51 +42,41 @@ def run_iterations(
     batches: Iterable[dict[str, tf.Tensor]],
     schedule: StageSchedule,
     log: Log,
-    save_checkpoint: Callable[[int, dict[str, Any]], None],
+    output: StageOutput,
     *,
     seed: int,
     first: int,
-    checkpoint_seconds: float,
-) -> None:
+) -> int:
     """Runs iterations ``first`` to ``schedule.iterations`` of a stage.
 
+    A record is written every :data:`LOG_EVERY` of them. There, where nothing measured is left, a
+    callback's wish to stop is answered.
+
     Args:
-        step: what one iteration does.
         batches: from iteration ``first`` on.
-        schedule: number of iterations and learning rate.
-        log: takes what an iteration measures; a record every :data:`LOG_EVERY` of them.
-        save_checkpoint: takes the number of finished iterations, and the state of the log.
-        seed: with the log's stage it keys the randomness of each iteration.
-        first: where a resumed stage goes on.
-        checkpoint_seconds: time between checkpoints.
+        seed: with the stage it keys the randomness of each iteration.
+
+    Returns:
+        The iterations that are done.
 
     Raises:
-        UserError: a loss is not finite or has exploded, an image cannot be read, or there is not
-            enough memory.
+        UserError: a loss is not finite or has exploded, an image cannot be read, there is not
+            enough memory, or a callback changes the learning rate.
         TrainingStopped: after a signal, with a checkpoint written.
     """
-    iterator, stage = iter(batches), stage_name(log.stage)
-    last_checkpoint = time.monotonic()
+    if first == schedule.iterations:
+        output.draw_curves()
+        return first
+    iterator = iter(batches)
     with stop_on_signal() as request:
+        output.callbacks.begin()
         for iteration in range(first, schedule.iterations):
-            done = iteration + 1
+            done, rate = iteration + 1, schedule.rate_at(iteration)
+            output.callbacks.before_batch(iteration)
             before = time.monotonic()
-            try:
-                found = tuple(next(iterator) for _ in range(step.batches_per_step))
-            except tf.errors.ResourceExhaustedError as error:
-                raise UserError(
-                    f"There is not enough memory to read the images of iteration {done} of "
-                    f"{stage}; give a lower --short_side and --long_side, or fewer --workers."
-                ) from error
-            except tf.errors.OpError as error:
-                # The generator's own exception is only in the text of TensorFlow's.
-                raise UserError(
-                    f"A training image could not be read at iteration {done} of {stage}: "
-                    f"{reason_of(error)}. Mend the file; {GO_ON}."
-                ) from error
+            found = _next_batches(iterator, step.batches_per_step, log.stage, done)
             waited = time.monotonic() - before
             units = [batch["unit"] for batch in found]
-            rate = schedule.rate_at(iteration)
             try:
                 metrics = step.run(
                     found, tf.constant(rate), tf.constant([seed * 8 + log.stage, iteration])
@@ -95,17 +85,45 @@ def run_iterations(
                 images = f"the images of iteration {done} ({log.names(units)})"
                 raise out_of_memory(log.stage, images) from error
             log.add(units, metrics, waited)
+            output.callbacks.after_batch(iteration, metrics)
             finished = done == schedule.iterations
-            due = time.monotonic() - last_checkpoint > checkpoint_seconds
             # At fixed iterations only: a resumed training writes the same records.
             if done % LOG_EVERY == 0 or finished:
-                log.record(done, rate)
+                output.record(log.record(done, rate), is_last=finished)
+                finished = finished or output.callbacks.ask_to_stop
             # At the end, too: what comes before the weights are written may be stopped, or fail.
-            if due or finished or request.received:
-                save_checkpoint(done, log.state(done))
-                last_checkpoint = time.monotonic()
+            if finished or request.received or output.checkpoint_is_due:
+                output.checkpoint(done, log.state(done))
                 if request.received:
                     raise TrainingStopped(
                         request.received,
-                        f"stopped after iteration {done} of {stage}; a checkpoint is written",
+                        f"stopped after iteration {done} of {stage_name(log.stage)}; a checkpoint "
+                        "is written",
                     )
+            if finished:
+                break
+        output.callbacks.end()
+    return done
+
+
+def _next_batches(
+    iterator: Iterator[dict[str, tf.Tensor]], number: int, stage: int, done: int
+) -> tuple[dict[str, tf.Tensor], ...]:
+    """The batches of an iteration.
+
+    Raises:
+        UserError: an image cannot be read, or there is no memory for it.
+    """
+    try:
+        return tuple(next(iterator) for _ in range(number))
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(
+            f"There is not enough memory to read the images of iteration {done} of "
+            f"{stage_name(stage)}; give a lower --short_side and --long_side, or fewer --workers."
+        ) from error
+    except tf.errors.OpError as error:
+        # The generator's own exception is only in the text of TensorFlow's.
+        raise UserError(
+            f"A training image could not be read at iteration {done} of {stage_name(stage)}: "
+            f"{reason_of(error)}. Mend the file; {GO_ON}."
+        ) from error

@@ -21,12 +21,7 @@ def is_bias(variable: tf.Variable) -> bool:
 
 
 class MomentumOptimizer(tf.Module):
-    """Momentum for a fixed list of variables; every slot exists before the first step.
-
-    Args:
-        variables: the trained variables.
-        config: momentum, decay and the rate multiplier of biases.
-    """
+    """Momentum for a fixed list of variables; every slot exists before the first step."""
 
     def __init__(self, variables: Sequence[tf.Variable], config: OptimizerConfig):
         super().__init__(name="momentum_optimizer")

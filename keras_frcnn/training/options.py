@@ -13,7 +13,7 @@ Place = Literal["auto", "memory", "disk", "off"]
 
 @dataclass(frozen=True)
 class TrainingOptions(Settings):
-    """How, not what, to train: nothing here changes a result.
+    """How, not what, to train: nothing here changes a result, but callbacks that mean to.
 
     Attributes:
         initial_weights: the file that stages 1 and 2 start from; ``None``: random.
@@ -22,6 +22,7 @@ class TrainingOptions(Settings):
         cache_budget: GiB for each of them; ``None``: by what is free.
         checkpoint_seconds: time between checkpoints.
         workers: decoding threads.
+        callbacks: Keras', see :mod:`keras_frcnn.training.callbacks`: they may end a stage.
     """
 
     initial_weights: Path | None
@@ -47,3 +48,4 @@ class TrainingOptions(Settings):
     workers: Annotated[int, Range(1, 256)] = flagged(
         2, "--workers N", "decoding threads", "{} (ours)"
     )
+    callbacks: tuple = ()

@@ -1,10 +1,4 @@
-"""What is looked at before a training takes hours: its data, the disk, the device's memory.
-
-Shapes and names
-----------------
-bytes  of files; a float32 number has four.
-unit   one training image in one orientation.
-"""
+"""What is looked at before a training takes hours: its data, the disk, the device's memory."""
 
 from __future__ import annotations
 
@@ -25,6 +19,7 @@ from keras_frcnn.geometry.anchors import configured_anchors
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import MAX_METADATA_BYTES
+from keras_frcnn.proposals.given import ranked
 from keras_frcnn.recipes import ImageConfig
 from keras_frcnn.runs.config import RunConfig
 from keras_frcnn.runs.folder import RunFolder
@@ -107,7 +102,6 @@ def check_room(run: RunFolder, config: RunConfig, model: FasterRcnn, stage: int,
     """Makes sure that checkpoints, weights and proposals of this stage and the later ones fit.
 
     Args:
-        stage: that is about to be trained; 0 is joint training.
         units: training images in both orientations.
 
     Returns:
@@ -129,15 +123,12 @@ def check_room(run: RunFolder, config: RunConfig, model: FasterRcnn, stage: int,
 
 def _caches(run: RunFolder) -> str:
     """A clause on the caches that take room on the disk, if any."""
-    sizes = {
-        flag: file.stat().st_size / GIBIBYTE
-        for flag, file in (
-            ("--cache", run.path / "images.bin"),
-            ("--feature_cache", run.path / "features.bin"),
-        )
+    files = {"--cache": run.path / "images.bin", "--feature_cache": run.path / "features.bin"}
+    parts = [
+        f"{file.stat().st_size / GIBIBYTE:.2f} GiB that {flag} off would give back"
+        for flag, file in files.items()
         if file.is_file()
-    }
-    parts = [f"{size:.2f} GiB that {flag} off would give back" for flag, size in sizes.items()]
+    ]
     return f", besides {' and '.join(parts)} (train_frcnn.py)" if parts else ""
 
 
@@ -160,7 +151,7 @@ def bytes_to_write(
         if not run.weights_file(name).exists():
             numbers += _numbers(layers)
     for each in config.plan:
-        if reader_of(each, config.plan) and not file_of(run, each.makes).exists():
+        if each.makes and reader_of(each, config.plan) and not file_of(run, each.makes).exists():
             numbers += PROPOSAL_FLOATS * config.recipe.training_proposals.after_nms * units
     return FLOAT_BYTES * numbers + OTHER_BYTES
 
@@ -170,7 +161,7 @@ def _numbers(layers: Iterable[keras.layers.Layer]) -> int:
 
 
 def largest_units(
-    units: Sequence[TrainingUnit], eligible: Sequence[int], config: ImageConfig, number: int
+    units: Sequence[TrainingUnit], eligible: np.ndarray, config: ImageConfig, number: int
 ) -> list[int]:
     """The eligible units of the largest network input, the largest first; repeated if too few."""
     sizes = [
@@ -182,11 +173,7 @@ def largest_units(
 
 
 def check_memory(step: TrainingStep, feed: Feed, largest: list[int], stage: int) -> None:
-    """Computes the gradients of the largest images and drops them.
-
-    Args:
-        largest: of :func:`largest_units`, as many as a step takes.
-        stage: its number.
+    """Computes the gradients of the largest images and drops them, see :func:`largest_units`.
 
     Raises:
         UserError: the device has not enough memory.
@@ -199,11 +186,7 @@ def check_memory(step: TrainingStep, feed: Feed, largest: list[int], stage: int)
 
 
 def out_of_memory(stage: int, images: str) -> UserError:
-    """What to say where a step, or what is read for it, finds no room.
-
-    Args:
-        images: of the step, in words.
-    """
+    """What to say where a step finds no room for some images, which are given in words."""
     return UserError(
         f"{stage_name(stage).capitalize()} needs more memory than the device has with {images}. "
         "Give a lower --short_side and --long_side, --precision bfloat16 or float16, or "
@@ -217,8 +200,7 @@ def check_memory_ahead(stage: Stage, model: FasterRcnn, sources: Sources) -> Non
     Without it a run would learn only after stage 1 and its proposals that stage 2 does not fit.
 
     Args:
-        stage: that will start from the initial weights, and reads proposals.
-        model: with these weights; it stays as it is.
+        model: with the initial weights; it stays as it is.
 
     Raises:
         UserError: as :func:`check_memory`.
@@ -239,12 +221,13 @@ def _probe(stage: Stage, model: FasterRcnn, sources: Sources) -> None:
     largest = largest_units(units, eligible, recipe.image, number)
     share = (recipe.detector.background_iou_low + recipe.detector.background_iou_high) / 2
     count = recipe.training_proposals.after_nms
-    boxes = [
-        made_up_proposals(unit, count, share) if index in largest else np.zeros((0, 4))
-        for index, unit in enumerate(units)
-    ]
-    scores = [np.zeros(len(entry)) for entry in boxes]
-    store = ProposalStore.from_lists([unit.key for unit in units], boxes, scores)
+    nothing = ranked([])
+    store = ProposalStore(
+        {
+            unit.key: ranked(made_up_proposals(unit, count, share)) if i in largest else nothing
+            for i, unit in enumerate(units)
+        }
+    )
     feed = sources.feed(store, number)
     normalisation = Normalisation.identity(model.number_of_classes, 4)
     step = step_of(model, stage.trains, normalisation, feed.signature)
@@ -255,12 +238,11 @@ def made_up_proposals(unit: TrainingUnit, count: int, share: float) -> np.ndarra
     """Boxes of which a full minibatch can be sampled: foreground and background.
 
     Args:
-        count: how many, P.
         share: IoU of the background ones with their object.
 
     Returns:
-        (P, 4) float32 in pixels of the image as the unit shows it: the objects and a part of each
-        at its four sides, again and again; the whole image where there is no object.
+        (count, 4) float32 in pixels of the image as the unit shows it: the objects and a part of
+        each at its four sides, again and again; the whole image where there is no object.
     """
     boxes = unit.boxes_image
     if not len(boxes):

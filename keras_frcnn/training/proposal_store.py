@@ -4,13 +4,14 @@ The file is that of :mod:`keras_frcnn.proposals.files`; its settings say which r
 
 Shapes and names
 ----------------
-U  units (images in both orientations), T  proposals of all of them, P  proposals of one.
+U  units, P  proposals of one, that is of an image in one orientation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +30,12 @@ class ProposalStore:
     """Proposals of a list of units, in its order.
 
     Attributes:
-        keys: (U,) names of the units.
-        offsets: (U + 1,) int64.
-        boxes_image: (T, 4) float32.
-        scores: (T,) float32.
+        entries: key of each unit to its proposals.
         record: which run the file is of, see :mod:`keras_frcnn.runs.provenance`.
     """
 
-    keys: tuple[str, ...]
-    offsets: np.ndarray
-    boxes_image: np.ndarray
-    scores: np.ndarray
+    entries: Mapping[str, ScoredBoxes]
     record: Any = None
-
-    @classmethod
-    def from_lists(
-        cls,
-        keys: Sequence[str],
-        boxes: Sequence[np.ndarray],
-        scores: Sequence[np.ndarray],
-    ) -> ProposalStore:
-        """From one (P, 4) and one (P,) array for each unit."""
-        lengths = [len(entry) for entry in boxes]
-        return cls(
-            tuple(keys),
-            np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
-            np.concatenate([*boxes, np.zeros((0, 4))]).astype(np.float32),
-            np.concatenate([*scores, np.zeros(0)]).astype(np.float32),
-        )
 
     @classmethod
     def from_given(cls, given: GivenProposals, units: Sequence[TrainingUnit]) -> ProposalStore:
@@ -66,16 +45,22 @@ class ProposalStore:
             UserError: proposals of an image are missing, or are those of another image size.
         """
         given.check_covers([unit.example for unit in units])
-        found = [given.of_example(unit.example, flipped=unit.flipped) for unit in units]
-        return cls.from_lists(
-            [unit.key for unit in units],
-            [entry.boxes_image for entry in found],
-            [entry.scores for entry in found],
+        return cls(
+            {unit.key: given.of_example(unit.example, flipped=unit.flipped) for unit in units}
         )
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(U,) proposals of each unit."""
+        return np.array([len(entry.scores) for entry in self.entries.values()])
+
+    @cached_property
+    def _boxes(self) -> list[np.ndarray]:
+        return [entry.boxes_image for entry in self.entries.values()]
 
     def boxes_of(self, index: int) -> np.ndarray:
         """(P, 4) float32 proposals of unit ``index``, best first."""
-        return self.boxes_image[self.offsets[index] : self.offsets[index + 1]]
+        return self._boxes[index]
 
     def save(self, path: Path, record: Mapping[str, Any] | None = None) -> None:
         """Writes the file whole or not at all.
@@ -83,13 +68,8 @@ class ProposalStore:
         Args:
             record: of :func:`keras_frcnn.runs.provenance.record_of`.
         """
-        parts = zip(self.keys, self.offsets, self.offsets[1:], strict=False)
-        entries = {
-            key: ScoredBoxes(self.boxes_image[start:end], self.scores[start:end])
-            for key, start, end in parts
-        }
-        about = {**(record or {}), "proposals": len(self.scores)}
-        write_proposals(path, GivenProposals(entries, "training", about, str(path)))
+        about = {**(record or {}), "proposals": int(self.counts.sum())}
+        write_proposals(path, GivenProposals(self.entries, "training", about, str(path)))
 
     @classmethod
     def load(cls, path: Path, keys: Sequence[str]) -> ProposalStore:
@@ -104,15 +84,13 @@ class ProposalStore:
                 f"{path} holds proposals of {len(given.entries)} other images than the "
                 f"{len(keys)} of this run; {_AGAIN}."
             )
-        found = given.entries.values()
-        store = cls.from_lists(keys, [boxes for boxes, _ in found], [scores for _, scores in found])
-        written = given.settings.get("proposals")
-        if written != len(store.scores):
+        store = cls(given.entries, given.settings)
+        found, written = int(store.counts.sum()), given.settings.get("proposals")
+        if written != found:
             raise UserError(
-                f"{path} holds {len(store.scores)} proposals, and {written!r:.40} were written; "
-                f"{_AGAIN}."
+                f"{path} holds {found} proposals, and {written!r:.40} were written; {_AGAIN}."
             )
-        return replace(store, record=given.settings)
+        return store
 
     def check_boxes(self, path: Path, units: Sequence[TrainingUnit]) -> None:
         """Makes sure that proposals lie in their images.

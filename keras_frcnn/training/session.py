@@ -1,22 +1,29 @@
-"""One training of a run, from the claim of its folder to its weights: for commands and programs."""
+"""One training of a run, from the claim of its folder to its weights: for programs and commands."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from keras_frcnn.data.bad_images import number_left_out
 from keras_frcnn.data.checks import report_text, without_objects
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.proposals.given import GivenProposals
-from keras_frcnn.runs.config import RunConfig
+from keras_frcnn.recipes import RECIPES, Network, Precision, Recipe, stages_on
+from keras_frcnn.runs.config import RunConfig, source_of
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.runs.initial_weights import load_initial_weights, with_digest
+from keras_frcnn.runs.networks import load_initial_weights, weights_file, with_digest
 from keras_frcnn.runs.provenance import record_of
 from keras_frcnn.runs.training_images import keep_training_images
 from keras_frcnn.system.files import write_text
+from keras_frcnn.training.callbacks import check_callbacks
 from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.options import TrainingOptions
 from keras_frcnn.training.pictures import save_labels
@@ -42,6 +49,74 @@ class Origin:
     name: str | None = None
 
 
+def train(
+    data: Dataset,
+    out: Path | str,
+    *,
+    network: Network = "vgg16",
+    recipe: str | Recipe = "paper",
+    weights: Path | str = "imagenet",
+    precision: Precision = "float32",
+    seed: int = 0,
+    callbacks: Sequence[Any] = (),
+    **options: Any,
+) -> RunFolder:
+    """Trains Faster R-CNN: by the paper's four steps, or jointly with ``py-faster-rcnn``.
+
+    The same call again goes on where a training stopped, and does nothing where it is finished.
+
+    Args:
+        data: of :func:`keras_frcnn.load_data`.
+        out: the run folder.
+        network: ``vgg16``, ``zf``, ``resnet50``, or ``tiny`` for tests.
+        recipe: a name of ``RECIPES``, or a recipe of one's own made by ``dataclasses.replace``.
+        weights: what to start from: ``imagenet``, ``random``, a weight file or a run folder.
+        precision: of convolutions and fc layers: ``float32``, ``bfloat16`` or ``float16``.
+        seed: of everything random.
+        callbacks: of ``keras.callbacks``, or your own: every stage is to them what a ``fit`` is,
+            see :class:`keras_frcnn.training.callbacks.StageCallbacks`.
+        options: fields of :class:`TrainingOptions`, such as ``workers=4``.
+
+    Returns:
+        The run, which :func:`keras_frcnn.load` takes.
+
+    Raises:
+        UserError: a name that does not exist, something that is no callback, data that nothing can
+            be learnt from, a folder of another run, weights that do not fit, or a training that
+            diverged.
+        TrainingStopped: after a signal; the same call goes on.
+    """
+    chosen = _recipe_of(recipe, data)
+    is_joint = chosen.name == "py-faster-rcnn"
+    config = RunConfig(
+        network=network,
+        precision=precision,
+        mode="joint" if is_joint else "alternating",
+        seed=seed,
+        flips=True,
+        class_names=data.class_names,
+        initial_weights=str(weights),
+        stages=() if is_joint else (1, 2, 3, 4),
+        data=source_of(data),
+        recipe=chosen,
+    )
+    run = RunFolder(out)
+    initial = weights_file(weights, network)
+    how = TrainingOptions(initial_weights=initial, callbacks=tuple(callbacks), **options)
+    train_run(run, config, data, how, display_of(config, data, Console(markup=False)))
+    return run
+
+
+def _recipe_of(recipe: str | Recipe, data: Dataset) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise UserError(f"Expected a `recipe` of {', '.join(RECIPES)}, received {recipe!r}.")
+    named = RECIPES[recipe]
+    stages: Any = stages_on(named, data.sets)  # four of them
+    return dataclasses.replace(named, stages=stages)
+
+
 def train_run(
     run: RunFolder,
     config: RunConfig,
@@ -56,8 +131,7 @@ def train_run(
     """Trains a run to its end, from where it stopped if it is there.
 
     Args:
-        config: what to train; of a run that is there it must be its own.
-        dataset: the training images.
+        config: of a run that is there it must be its own.
         given: train Fast R-CNN alone, on these proposals.
         on_start: called when all is checked, before the first iteration.
 
@@ -69,6 +143,7 @@ def train_run(
             or the training cannot go on.
         TrainingStopped: after a signal; all that was finished is written.
     """
+    check_callbacks(options.callbacks)
     check_objects(dataset)
     check_class_names(dataset)
     if (sentence := check_anchors(config, dataset)) is not None:

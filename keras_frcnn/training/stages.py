@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,11 +17,10 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.weights import load_layers, write_layers
-from keras_frcnn.plots import save_curves
 from keras_frcnn.runs.config import RunConfig
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.runs.initial_weights import check_unchanged, load_initial_weights
-from keras_frcnn.runs.metrics import append_record, forget_after
+from keras_frcnn.runs.metrics import forget_after
+from keras_frcnn.runs.networks import check_unchanged, load_initial_weights
 from keras_frcnn.runs.provenance import (
     check_parts,
     check_record,
@@ -41,15 +39,15 @@ from keras_frcnn.runs.stage_table import (
 )
 from keras_frcnn.system.signals import TrainingStopped, signal_of
 from keras_frcnn.training import pictures
+from keras_frcnn.training.callbacks import StageCallbacks
 from keras_frcnn.training.checkpoint import Checkpoints
-from keras_frcnn.training.display import TrainingDisplay
-from keras_frcnn.training.events import EventFile
-from keras_frcnn.training.explosion import check_weights
+from keras_frcnn.training.display import StageDisplay, TrainingDisplay
 from keras_frcnn.training.feeding import Sources, make_proposals
-from keras_frcnn.training.log import Log, check_state
+from keras_frcnn.training.log import LOG_EVERY, Log, check_state
 from keras_frcnn.training.loop import BETWEEN, run_iterations
 from keras_frcnn.training.objectives import metric_names
 from keras_frcnn.training.options import TrainingOptions
+from keras_frcnn.training.output import EventFile, StageOutput
 from keras_frcnn.training.preflight import (
     PROBED_ITERATIONS,
     check_memory,
@@ -64,15 +62,7 @@ from keras_frcnn.training.units import give_rois, training_units, unit_order
 
 
 class Trainer:
-    """Trains one run.
-
-    Args:
-        config: what to train.
-        dataset: the training images.
-        run: an existing run folder.
-        options: how to train.
-        display: where progress is shown.
-    """
+    """Trains one run, in a folder that is there."""
 
     def __init__(
         self,
@@ -89,7 +79,7 @@ class Trainer:
         self.display = display
         self.units = training_units(dataset.examples, config.flips)
         self.sources = Sources(config, self.units, run, options, display)
-        self.events = EventFile(run.path / "tensorboard", display.say)
+        self.events = EventFile(run.path / "tensorboard", display)
 
     def train(self) -> None:
         """Runs every stage that was asked for and is not finished yet.
@@ -121,13 +111,21 @@ class Trainer:
         if not self.run.weights_file(stage.weights).exists():
             self._train_stage(stage, reader)
         if (
-            reader is not None
+            stage.makes
+            and reader is not None
             and not self.run.weights_file(reader.weights).exists()
             and not file_of(self.run, stage.makes).exists()
         ):
             model, _ = self._model_of(stage.result)
             self._prepare(model, reader)
-            self._write_proposals(model, stage.makes)
+            file = file_of(self.run, stage.makes)
+            store = make_proposals(model, self.sources.feed(), self.display)
+            store.save(file, record_of(self.run, self.config, stage.makes))
+            counts = store.counts
+            self.display.say(
+                f"{counts.sum()} proposals, {counts.mean():.0f} an image "
+                f"({counts.min()} to {counts.max()}), written to {file}"
+            )
 
     def _train_stage(self, stage: Stage, reader: Stage | None) -> None:
         model, loaded = self._model_of(stage.starts)
@@ -173,7 +171,7 @@ class Trainer:
         """Of the deltas that a stage learns (section 3.2, recipe 4.5, 4.7)."""
         units = self.display.passes(self.units, "box targets of all training images")
         if store is not None:
-            return detector_statistics(model, units, store.boxes_of)
+            return detector_statistics(model, units, store)
         if "head" in stage.trains:
             normalisation = Normalisation.identity(model.number_of_classes, 4)
             normalisation.std[:] = self.recipe.joint_delta_std
@@ -192,13 +190,8 @@ class Trainer:
             return np.arange(len(self.units))
         gives_rois = give_rois(self.units, self.recipe.detector)
         # Once, not in each orientation.
-        left_out = list(
-            dict.fromkeys(
-                unit.example.key
-                for unit, kept in zip(self.units, gives_rois, strict=True)
-                if not kept
-            )
-        )
+        keys = (self.units[index].example.key for index in np.flatnonzero(~gives_rois))
+        left_out = list(dict.fromkeys(keys))
         if left_out:
             more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
             self.display.say(
@@ -246,7 +239,7 @@ class Trainer:
             self.display.say(note)
         if first:
             self.display.say(f"going on after iteration {first}")
-        forget_after(self.run.metrics_file, stage.number, first)
+        records = forget_after(self.run.metrics_file, stage.number, first)
         images_per_step = images * batches_per_step
         if schedule.iterations - first >= PROBED_ITERATIONS:
             largest = largest_units(self.units, eligible, self.recipe.image, images_per_step)
@@ -259,30 +252,41 @@ class Trainer:
             first_iteration=first,
             iterations=schedule.iterations,
         )
-
-        def save_checkpoint(done: int, state: dict[str, Any]) -> None:
-            check_weights(step.optimizer.variables_trained, done, stage.number)
-            checkpoints.save(done, step.optimizer, step.loss_scale, state)
-            if done < schedule.iterations:
-                self._draw_curves()
-
-        def write(record: dict[str, Any]) -> None:
-            append_record(self.run.metrics_file, record)
-            self.events.add(record)
-            line.update(record)
-
-        with self.display.stage(stage.number, stage.title, schedule.iterations, first) as line:
-            run_iterations(
+        callbacks = StageCallbacks(
+            self.options.callbacks,
+            model,
+            stage,
+            schedule,
+            first_epoch=records,
+            epochs=sum(-(-each.iterations // LOG_EVERY) for each in self.config.schedules.values()),
+        )
+        with StageDisplay(
+            self.display, stage.number, stage.title, schedule.iterations, first
+        ) as line:
+            output = StageOutput(
+                self.run,
+                self.config.mode,
+                checkpoints,
+                self.options.checkpoint_seconds,
+                step,
+                callbacks,
+                self.events,
+                line,
+            )
+            done = run_iterations(
                 step,
                 feed.batches(int(eligible[position]) for position in order),
                 schedule,
-                Log(stage.number, self.units, write, state),
-                save_checkpoint,
+                Log(stage.number, self.units, state),
+                output,
                 seed=self.config.seed,
                 first=first,
-                checkpoint_seconds=self.options.checkpoint_seconds,
             )
-        self._draw_curves()
+        if done < schedule.iterations:
+            self.display.say(
+                f"{stage_name(stage.number)} ends after iteration {done} of {schedule.iterations}: "
+                "a callback asked to stop"
+            )
         if schedule.iterations > first:
             self.display.say(f"traces of the step: {step.traces} for all image sizes")
 
@@ -293,10 +297,6 @@ class Trainer:
         if "rpn" not in stage.trains:
             return self.recipe.detector.images_per_step, 1
         return 1, self.recipe.joint_images_per_step
-
-    def _draw_curves(self) -> None:
-        if self.run.metrics_file.exists():
-            save_curves(self.run.metrics_file, self.run.path / "curves.png", self.config.mode)
 
     def new_model(self) -> FasterRcnn:
         """The network with random weights drawn from the run's seed."""
@@ -325,25 +325,13 @@ class Trainer:
         for part, source in sources.items():
             if source not in (INITIAL, NEW):
                 layers = model.layers(part)
-                self._load(layers, source)
-                loaded.update(layer.name for layer in layers)
+                names = [layer.name for layer in layers]
+                file = self.run.weights_file(source)
+                load_layers(layers, file, reinitialise=(), required=names)
+                loaded.update(names)
         return model, loaded
-
-    def _load(self, layers: Sequence[keras.layers.Layer], name: str) -> None:
-        names = [layer.name for layer in layers]
-        load_layers(layers, self.run.weights_file(name), reinitialise=(), required=names)
 
     def _save(self, layers: Sequence[keras.layers.Layer], name: str) -> None:
         metadata = weights_metadata(self.run, self.config, name)
         write_layers(self.run.weights_file(name), layers, metadata)
         self.display.say(f"weights written to {self.run.weights_file(name)}")
-
-    def _write_proposals(self, model: FasterRcnn, part: str) -> None:
-        file = file_of(self.run, part)
-        store = make_proposals(model, self.sources.feed(), self.display.passes)
-        store.save(file, record_of(self.run, self.config, part))
-        counts = np.diff(store.offsets)
-        self.display.say(
-            f"{len(store.scores)} proposals, {counts.mean():.0f} an image "
-            f"({counts.min()} to {counts.max()}), written to {file}"
-        )

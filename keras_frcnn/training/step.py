@@ -76,7 +76,6 @@ class TrainingStep:
         objective: ``(batch, seed) -> metrics``; every entry whose name ends in ``_loss`` is summed
             into the objective.
         optimizer: holds the trained variables.
-        signature: the batch's signature.
         batches_per_step: batches whose gradients are averaged (Caffe's ``iter_size``).
         loss_scale: dynamic for float16, else constant.
         taken_last: the trained variable whose gradient is taken when all others are there, see

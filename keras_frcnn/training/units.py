@@ -24,12 +24,7 @@ from keras_frcnn.recipes import DetectorConfig
 
 @dataclass(frozen=True)
 class TrainingUnit:
-    """One image in one orientation.
-
-    Attributes:
-        example: the image, difficult objects removed.
-        flipped: whether it is mirrored left to right.
-    """
+    """One image in one orientation, difficult objects removed."""
 
     example: Example
     flipped: bool
@@ -90,8 +85,6 @@ def epoch_batches(
 
     Args:
         landscape: (U,) bool, whether a unit is at least as wide as high.
-        images_per_step: units of a batch.
-        seed, stage, epoch: what the order depends on.
 
     Returns:
         (steps, images_per_step) int indices of units.

@@ -227,7 +227,7 @@ def test_paths_and_data_are_looked_at_before_weights_are_fetched(
     def fetch(weights, network):
         raise AssertionError("fetched")
 
-    monkeypatch.setattr("keras_frcnn.runs.initial_weights.weights_file", fetch)
+    monkeypatch.setattr("keras_frcnn.runs.networks.weights_file", fetch)
     few = GivenProposals({"VOC2007/000000": ranked([(1, 1, 9, 9)])}, "by hand", {}, "few.h5")
     write_proposals(tmp_path / "few.h5", few)
     flags = ("-p", devkit, "--out", tmp_path / "run", "--gpu", "-1")

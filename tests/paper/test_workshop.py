@@ -31,7 +31,7 @@ from keras_frcnn.paper.workshop import Absent, Workshop, devkit_of, initial_weig
 from keras_frcnn.proposals.region_proposal_network import Ablation
 from keras_frcnn.recipes import AnchorConfig
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.training import explosion, loop
+from keras_frcnn.training import loop, watch
 
 BUDGET = Budget(
     fraction=0.00005,
@@ -191,8 +191,8 @@ def test_a_run_on_the_test_images_of_2007_serves_those_of_2012(make, trained, tm
 
 def test_a_training_that_diverges_leaves_its_row(make, monkeypatch):
     """The paper expects one to: footnotes 2 and 3, and the rule of section 3.3."""
-    monkeypatch.setattr(explosion, "FACTOR", 1e-9)
-    monkeypatch.setattr(explosion, "LEAST_KNOWN", 1)
+    monkeypatch.setattr(watch, "FACTOR", 1e-9)
+    monkeypatch.setattr(watch, "LEAST_KNOWN", 1)
     workshop = make()
     rows = recall_sheets.make(workshop, "loss").rows
     assert len(rows) == 4

@@ -31,7 +31,7 @@ def given(path):
 
 
 def of_a_stage(path):
-    ProposalStore.from_lists(["a"], [BOXES], [SCORES]).save(path)
+    ProposalStore({"a": ScoredBoxes(BOXES, SCORES)}).save(path)
 
 
 def weights(path):
@@ -98,8 +98,7 @@ def test_a_compressed_copy_is_read(tmp_path, write, options):
     if write is given:
         boxes, scores = read_proposals(path).entries["a"]
     elif write is of_a_stage:
-        store = ProposalStore.load(path, ["a"])
-        boxes, scores = store.boxes_image, store.scores
+        boxes, scores = ProposalStore.load(path, ["a"]).entries["a"]
     else:
         read = read_layers(path)
         assert read.metadata == {"stage": 1}

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.training import stages
+from keras_frcnn.training import output, stages
 from tests.training.runs import weights_of
 
 
@@ -47,7 +47,7 @@ def uninterrupted(tmp_path_factory, run_config, demo_dataset, trainer_of):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages.Trainer, "_fit", watched)
         patch.setattr(stages.Trainer, "eligible", kept_units)
-        patch.setattr(stages, "save_curves", lambda *arguments: None)
+        patch.setattr(output, "save_curves", lambda *arguments: None)
         trainer.train()
     return SimpleNamespace(
         run=run,

@@ -55,7 +55,7 @@ def interrupt(patch, stage, done, how):
             return metrics
 
         stopped = SimpleNamespace(run=run, batches_per_step=step.batches_per_step)
-        run_iterations(stopped, batches, schedule, log, *arguments, **others)
+        return run_iterations(stopped, batches, schedule, log, *arguments, **others)
 
     def failing(self, iteration, *arguments):
         hit = (self.stage, iteration) == (stage, done)

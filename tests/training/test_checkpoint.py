@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 
 import h5py
 import numpy as np
@@ -17,7 +18,6 @@ import tensorflow as tf
 
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import OptimizerConfig
-from keras_frcnn.training import checkpoint
 from keras_frcnn.training.checkpoint import Checkpoints
 from keras_frcnn.training.log import check_state
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer
@@ -158,9 +158,10 @@ def spoil(path, change):
     with h5py.File(path, "r+") as file:
         change(file)
     with open(path, "r+b") as stream:
-        head = checkpoint._head(checkpoint._checksum(stream))
+        stream.seek(512)
+        checksum = zlib.crc32(stream.read())
         stream.seek(0)
-        stream.write(head)
+        stream.write(f"keras_frcnn checkpoint 1 {checksum:08x}\n".encode())
 
 
 def set_header(**changes):

@@ -11,13 +11,13 @@ import io
 
 from rich.console import Console
 
-from keras_frcnn.training.display import TrainingDisplay
+from keras_frcnn.training.display import StageDisplay, TrainingDisplay
 
 
 def test_the_last_record_is_always_shown():
     said = io.StringIO()
     display = TrainingDisplay(Console(file=said, width=200), [(1, 50)])
-    with display.stage(1, "stage 1/4, RPN", 50, 0) as line:
+    with StageDisplay(display, 1, "stage 1/4, RPN", 50, 0) as line:
         for done in (20, 40, 50):  # within half a minute
             line.update({"iteration": done, "loss": 1.0, "images_per_second": 2.0, "waiting": 0.0})
     lines = said.getvalue().splitlines()

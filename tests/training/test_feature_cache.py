@@ -7,16 +7,19 @@ Shapes and names
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
 from keras_frcnn.data.pipeline import decode_unit
 from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.training import feature_cache
-from keras_frcnn.training.feature_cache import FeatureCache, feature_shapes, plan_cache
+from keras_frcnn.training import caches
+from keras_frcnn.training.caches import FeatureCache, feature_shapes, plan_cache
+from keras_frcnn.training.display import TrainingDisplay
 from keras_frcnn.training.feeding import Feed, fill_features, make_proposals
 from keras_frcnn.training.units import training_units
 
@@ -33,8 +36,7 @@ def model(tiny_recipe, demo_dataset):
     return FasterRcnn("tiny", demo_dataset.class_names, tiny_recipe, seed=2)
 
 
-def each(items, description):
-    return items
+SILENT = TrainingDisplay(Console(file=io.StringIO()), [])
 
 
 def feed(model, units, cache=None):
@@ -58,7 +60,7 @@ def test_equal_to_recomputation_within_half_precision(model, units, place, tmp_p
     file = tmp_path / "run" / "features.bin" if place == "disk" else None
     shapes = feature_shapes(model, units)
     cache = FeatureCache(shapes, tf.float16, file)
-    fill_features(cache, model, feed(model, units), each)
+    fill_features(cache, model, feed(model, units), SILENT)
     for index, unit in enumerate(units):
         expected = computed(model, unit)
         assert expected.shape == tuple(shapes[index])
@@ -77,7 +79,7 @@ def test_equal_to_recomputation_within_half_precision(model, units, place, tmp_p
 def test_bfloat16_is_exact_where_the_base_computes_in_it(tiny_recipe, units):
     model = FasterRcnn("tiny", ("a",), tiny_recipe, precision="bfloat16", seed=2)
     cache = FeatureCache(feature_shapes(model, units), tf.bfloat16, None)
-    fill_features(cache, model, feed(model, units), each)
+    fill_features(cache, model, feed(model, units), SILENT)
     np.testing.assert_array_equal(read(cache, 1), computed(model, units[1]))
 
 
@@ -114,9 +116,9 @@ def test_features_of_another_shape_are_refused():
 )
 def test_where_it_goes(monkeypatch, tmp_path, size, choice, budget, place):
     free = SimpleNamespace(available=10 * GIB)
-    monkeypatch.setattr(feature_cache.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(caches.psutil, "virtual_memory", lambda: free)
     usage = SimpleNamespace(free=20 * GIB)
-    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(caches.shutil, "disk_usage", lambda folder: usage)
     plan = plan_cache(size, tmp_path, choice, budget)
     assert (plan.place, plan.size) == (place, size)
     assert f"{size / GIB:.2f} GiB" in plan.text()
@@ -125,9 +127,9 @@ def test_where_it_goes(monkeypatch, tmp_path, size, choice, budget, place):
 
 def test_what_is_to_be_written_is_not_for_the_cache(monkeypatch, tmp_path):
     free = SimpleNamespace(available=10 * GIB)
-    monkeypatch.setattr(feature_cache.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(caches.psutil, "virtual_memory", lambda: free)
     usage = SimpleNamespace(free=20 * GIB)
-    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(caches.shutil, "disk_usage", lambda folder: usage)
     for size, kept_free, place in (
         (12 * GIB, 5 * GIB, "disk"),  # 80 % of 15 GiB
         (12 * GIB + 1, 5 * GIB, "off"),
@@ -140,10 +142,10 @@ def test_what_is_to_be_written_is_not_for_the_cache(monkeypatch, tmp_path):
 def test_proposals_from_cached_features(model, units):
     """The pass over all units: keys in order, image pixels, the same from pixels and features."""
     cache = FeatureCache(feature_shapes(model, units), tf.float16, None)
-    fill_features(cache, model, feed(model, units), each)
-    cached = make_proposals(model, feed(model, units, cache), each)
-    direct = make_proposals(model, feed(model, units), each)
-    assert cached.keys == direct.keys == tuple(unit.key for unit in units)
+    fill_features(cache, model, feed(model, units), SILENT)
+    cached = make_proposals(model, feed(model, units, cache), SILENT)
+    direct = make_proposals(model, feed(model, units), SILENT)
+    assert list(cached.entries) == list(direct.entries) == [unit.key for unit in units]
     for index, unit in enumerate(units):
         assert 0 < len(direct.boxes_of(index)) <= 60
         boxes = direct.boxes_of(index)
@@ -153,5 +155,4 @@ def test_proposals_from_cached_features(model, units):
         # Half precision may swap near-equal proposals; nearly all are the same boxes.
         distance = np.abs(boxes[:, None] - cached.boxes_of(index)[None]).max(axis=2).min(axis=1)
         assert np.mean(distance < 0.5) > 0.9
-    scores = direct.scores[direct.offsets[0] : direct.offsets[1]]
-    assert np.all(np.diff(scores) <= 0)
+        assert np.all(np.diff(direct.entries[unit.key].scores) <= 0)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import StageSchedule
 from keras_frcnn.system.signals import TrainingStopped
-from keras_frcnn.training.log import LOG_EVERY, Log
+from keras_frcnn.training.log import LOG_EVERY, Log, check_state
 from keras_frcnn.training.loop import run_iterations, stop_on_signal
 
 
@@ -42,21 +42,50 @@ class FakeStep:
 UNITS = [SimpleNamespace(key=f"image-{index}") for index in range(1000)]
 
 
-def run(step, *, iterations=50, first=0, images=1, seconds=1e9, state=None, dataset=None, stage=3):
+class FakeOutput:
+    """Keeps the records, and ``{done: state}`` of the checkpoints.
+
+    Args:
+        seconds: time between checkpoints.
+        stop_at: an iteration with a record where a callback asks to stop.
+    """
+
+    def __init__(self, seconds=1e9, stop_at=None):
+        self.records, self.saved, self.last = [], {}, []
+        self.checkpoint_is_due = seconds < 0
+        self.stop_at = stop_at
+        self.callbacks = SimpleNamespace(
+            begin=lambda: None,
+            before_batch=lambda iteration: None,
+            after_batch=lambda iteration, metrics: None,
+            end=lambda: None,
+            ask_to_stop=False,
+        )
+
+    def record(self, record, *, is_last):
+        self.records.append(record)
+        self.last.append(is_last)
+        self.callbacks.ask_to_stop = record["iteration"] == self.stop_at
+
+    def checkpoint(self, done, state):
+        self.saved[done] = state
+
+
+def run(step, *, iterations=50, first=0, images=1, state=None, dataset=None, stage=3, **others):
     """Records, and ``{done: state}`` of the checkpoints."""
-    records, saved = [], {}
     units = tf.data.Dataset.range(1000).map(lambda unit: {"unit": tf.cast(unit, tf.int32)})
-    run_iterations(
+    output = FakeOutput(**others)
+    done = run_iterations(
         step,
         dataset or units.skip(first * images * step.batches_per_step).batch(images),
         StageSchedule(iterations, 30, 0.1),
-        Log(stage, UNITS, records.append, json.loads(json.dumps(state or {}))),
-        saved.__setitem__,
+        Log(stage, UNITS, json.loads(json.dumps(state or {}))),
+        output,
         seed=7,
         first=first,
-        checkpoint_seconds=seconds,
     )
-    return records, saved
+    assert done == others.get("stop_at", iterations)
+    return output.records, output.saved
 
 
 def test_records_are_means_over_their_iterations():
@@ -106,6 +135,15 @@ def test_rate_and_seed_are_functions_of_the_iteration():
 def test_checkpoints_are_written_when_due_and_at_the_end():
     _, saved = run(FakeStep(), iterations=4, seconds=-1.0)
     assert list(saved) == [1, 2, 3, 4]
+
+
+def test_a_callback_stops_a_stage_at_a_record_with_a_checkpoint_that_goes_on():
+    records, saved = run(FakeStep(), stop_at=40)
+    assert [record["iteration"] for record in records] == [20, 40]
+    assert list(saved) == [40] and saved[40]["values"] == []
+    check_state(saved[40], {"loss", "rois"}, 40, 50)
+    rest, _ = run(FakeStep(), first=40, state=saved[40])
+    assert [record["iteration"] for record in rest] == [50]
 
 
 def without_times(records):
@@ -180,20 +218,19 @@ def test_a_signal_stops_after_the_iteration_with_a_checkpoint(number, at):
     """In the last iteration too, so that the next stage does not begin."""
     step = FakeStep(at={at: lambda: signal.raise_signal(number)})
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    saved = []
+    output = FakeOutput()
     with pytest.raises(TrainingStopped) as stopped:
         run_iterations(
             step,
             tf.data.Dataset.range(9).map(lambda unit: {"unit": [unit]}),
             StageSchedule(5, 3, 0.1),
-            Log(1, UNITS, lambda record: None, {}),
-            lambda done, state: saved.append(done),
+            Log(1, UNITS, {}),
+            output,
             seed=0,
             first=0,
-            checkpoint_seconds=1e9,
         )
     assert len(step.calls) == at
-    assert saved == [at]
+    assert list(output.saved) == [at]
     assert f"stopped after iteration {at} of stage 1" in str(stopped.value)
     assert "--resume" in str(stopped.value)
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers

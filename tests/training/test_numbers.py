@@ -17,7 +17,7 @@ from PIL import Image
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.training import stages
+from keras_frcnn.training import output
 from tests.read_weights import read_layers
 
 HEIGHT, WIDTH = 120, 160
@@ -79,7 +79,7 @@ def dataset(make_dataset, tmp_path):
 def test_hard_data(
     dataset, run_config, trainer_of, tmp_path, monkeypatch, name, recipe_name, mode, precision
 ):
-    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
+    monkeypatch.setattr(output, "save_curves", lambda *arguments: None)
     monkeypatch.setattr("keras_frcnn.training.loop.LOG_EVERY", 1)
     data = dataset(name)
     recipe = run_config().recipe

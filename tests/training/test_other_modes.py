@@ -16,14 +16,14 @@ from keras_frcnn.proposals.given import GivenProposals, ranked
 from keras_frcnn.recipes import PY_FASTER_RCNN, StageSchedule
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.provenance import record_of
-from keras_frcnn.training import stages
+from keras_frcnn.training import output
 from keras_frcnn.training.proposal_store import ProposalStore
 from tests.random_networks import write_part
 from tests.training.runs import BASE, HEAD, file_weights, interrupt, losses_of, same, weights_of
 
 
 def test_joint_training_in_float16(run_config, demo_dataset, trainer_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
+    monkeypatch.setattr(output, "save_curves", lambda *arguments: None)
     recipe = run_config().recipe
     recipe = dataclasses.replace(
         recipe,
@@ -76,7 +76,7 @@ def test_fast_rcnn_alone_and_exactly_resumed(run_config, demo_dataset, trainer_o
         if not run.given_proposals_file.exists():
             given_store(trainer).save(run.given_proposals_file, record_of(run, config, "given"))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stages, "save_curves", lambda *arguments: None)
+            patch.setattr(output, "save_curves", lambda *arguments: None)
             trainer.train()
         return trainer, said.getvalue()
 

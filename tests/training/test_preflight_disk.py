@@ -19,10 +19,9 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.system import files
-from keras_frcnn.training import feature_cache, feeding, preflight, stages
+from keras_frcnn.training import caches, feeding, preflight, stages
+from keras_frcnn.training.caches import FeatureCache, ImageCache
 from keras_frcnn.training.checkpoint import Checkpoints
-from keras_frcnn.training.feature_cache import FeatureCache
-from keras_frcnn.training.image_cache import ImageCache
 from keras_frcnn.training.preflight import OTHER_BYTES, bytes_to_write, check_room
 from tests.random_networks import write_part
 
@@ -92,7 +91,7 @@ def disk(monkeypatch):
 
         monkeypatch.setattr(preflight.shutil, "disk_usage", usage)
         nothing = SimpleNamespace(available=0)
-        monkeypatch.setattr(feature_cache.psutil, "virtual_memory", lambda: nothing)
+        monkeypatch.setattr(caches.psutil, "virtual_memory", lambda: nothing)
 
     return make
 

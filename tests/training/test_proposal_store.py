@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_frcnn.errors import UserError
+from keras_frcnn.proposals.given import ScoredBoxes, ranked
 from keras_frcnn.training.proposal_store import ProposalStore
 
 KEYS = ("VOC2007/000005", "VOC2007/000007", "list/größe.png flipped")
@@ -20,24 +21,26 @@ KEYS = ("VOC2007/000005", "VOC2007/000007", "list/größe.png flipped")
 def store():
     rng = np.random.default_rng(0)
     boxes = [rng.uniform(0, 9, (count, 4)) + (0, 0, 9, 9) for count in (3, 0, 2)]
-    return ProposalStore.from_lists(KEYS, boxes, [rng.uniform(0, 1, len(entry)) for entry in boxes])
+    found = [ScoredBoxes(entry.astype("f"), rng.random(len(entry), np.float32)) for entry in boxes]
+    return ProposalStore(dict(zip(KEYS, found, strict=True)))
 
 
 def test_round_trip(store, tmp_path):
     store.save(tmp_path / "stage1.h5", {"run": "a"})
     again = ProposalStore.load(tmp_path / "stage1.h5", KEYS)
-    assert again.keys == KEYS
+    assert tuple(again.entries) == KEYS
     assert again.record == {"run": "a", "proposals": 5}
     assert [len(again.boxes_of(index)) for index in range(3)] == [3, 0, 2]
     for index in range(3):
         np.testing.assert_array_equal(again.boxes_of(index), store.boxes_of(index))
-    np.testing.assert_array_equal(again.scores, store.scores)
-    assert again.boxes_image.dtype == again.scores.dtype == np.float32
+    for key, entry in again.entries.items():
+        np.testing.assert_array_equal(entry.scores, store.entries[key].scores)
+        assert entry.boxes_image.dtype == entry.scores.dtype == np.float32
     assert [path.name for path in tmp_path.iterdir()] == ["stage1.h5"]
 
 
 def test_no_proposals_at_all(tmp_path):
-    empty = ProposalStore.from_lists(KEYS[:1], [np.zeros((0, 4))], [np.zeros(0)])
+    empty = ProposalStore({KEYS[0]: ranked([])})
     empty.save(tmp_path / "stage1.h5")
     assert ProposalStore.load(tmp_path / "stage1.h5", KEYS[:1]).boxes_of(0).shape == (0, 4)
 

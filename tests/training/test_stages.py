@@ -52,7 +52,7 @@ def test_what_each_stage_starts_from(uninterrupted):
     stored = file_weights(run, "stage2")["bbox_pred"]
     trainer = uninterrupted.trainer
     store = ProposalStore.load(run.proposals_file(3), [unit.key for unit in trainer.units])
-    means, stds = statistics.detector_statistics(trainer.new_model(), trainer.units, store.boxes_of)
+    means, stds = statistics.detector_statistics(trainer.new_model(), trainer.units, store)
     kernel, bias = before[4]["bbox_pred"]
     np.testing.assert_allclose(kernel * stds.ravel(), stored[0], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(bias * stds.ravel() + means.ravel(), stored[1], rtol=1e-4, atol=1e-6)
@@ -120,7 +120,7 @@ def test_proposals_of_every_unit_lie_in_the_run_folder(uninterrupted, demo_datas
     keys = [unit.key for unit in training_units(demo_dataset.examples, flips=True)]
     for stage in (1, 3):
         store = ProposalStore.load(uninterrupted.run.proposals_file(stage), keys)
-        counts = np.diff(store.offsets)
+        counts = store.counts
         assert counts.min() > 0 and counts.max() <= 60
     assert f"written to {uninterrupted.run.proposals_file(3)}" in uninterrupted.said
 
@@ -179,8 +179,11 @@ def test_layers_of_vgg_trained_in_each_stage(
     identity = Normalisation.identity(4)
     monkeypatch.setattr(stages.Trainer, "_fit", remember)
     monkeypatch.setattr(stages.Trainer, "new_model", lambda self: vgg)
-    for name in ("_load", "_save", "_write_proposals", "_prepare"):
+    for name in ("_save", "_prepare"):
         monkeypatch.setattr(stages.Trainer, name, nothing)
+    monkeypatch.setattr(stages, "load_layers", nothing)
+    made = SimpleNamespace(save=nothing, counts=np.ones(1, int))
+    monkeypatch.setattr(stages, "make_proposals", lambda *arguments: made)
     for name in ("rpn_statistics", "detector_statistics"):
         monkeypatch.setattr(stages, name, lambda *arguments: identity)
     for name in ("make_plain", "make_normalised"):

@@ -15,6 +15,8 @@ import pytest
 
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
+from keras_frcnn.proposals.given import ranked
+from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.statistics import (
     detector_statistics,
     rpn_statistics,
@@ -103,6 +105,10 @@ def test_cross_boundary_anchors_count_where_they_are_kept(model, units):
     assert not np.allclose(rpn_statistics(model, units), rpn_statistics(other, units))
 
 
+def store_of(boxes):
+    return ProposalStore({str(index): ranked(entry) for index, entry in enumerate(boxes)})
+
+
 def test_detector_statistics_against_a_loop(model, units):
     rng = np.random.default_rng(4)
     proposals = []
@@ -120,7 +126,7 @@ def test_detector_statistics_against_a_loop(model, units):
             best = int(np.argmax(overlaps))
             if overlaps[best] >= 0.5:
                 deltas[unit.example.classes[best]].append(encode(roi, gt_boxes[best]))
-    means, stds = detector_statistics(model, units, lambda index: proposals[index])
+    means, stds = detector_statistics(model, units, store_of(proposals))
     assert means.shape == stds.shape == (classes, 4)
     np.testing.assert_array_equal(means[0], 0)
     np.testing.assert_array_equal(stds[0], 1)
@@ -135,7 +141,7 @@ def test_detector_statistics_against_a_loop(model, units):
 
 def test_a_class_without_spread_is_left_as_it_is(model, units):
     """With no proposals every RoI is a gt box and every delta 0: there is nothing to divide by."""
-    means, stds = detector_statistics(model, units, lambda index: np.zeros((0, 4), np.float32))
+    means, stds = detector_statistics(model, units, store_of([np.zeros((0, 4))] * len(units)))
     np.testing.assert_array_equal(means, np.zeros_like(means))
     np.testing.assert_array_equal(stds, np.ones_like(stds))
 
@@ -158,7 +164,7 @@ def test_rounding_is_not_taken_for_spread(model, demo_dataset):
     ]
     # Each gt box itself joins the RoIs, so every proposal is made 40 times.
     shifted = [np.repeat(square + np.float32(7), 40, axis=0) for square in squares]
-    _, stds = detector_statistics(model, units, lambda index: shifted[index])
+    _, stds = detector_statistics(model, units, store_of(shifted))
     spread = np.std([0.0] + [7 / 77] * 40)
     np.testing.assert_allclose(stds[1, :2], spread, rtol=2e-2)
     np.testing.assert_array_equal(stds[1, 2:], 1)

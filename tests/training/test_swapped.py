@@ -24,7 +24,7 @@ from keras_frcnn.runs.compress import compress_run
 from keras_frcnn.runs.folder import RunFolder
 from keras_frcnn.runs.networks import load_model
 from keras_frcnn.runs.provenance import check_parts, file_of
-from keras_frcnn.training import stages
+from keras_frcnn.training import output
 from tests.training.runs import interrupt, same, weights_of
 
 PARTS = ("stage1", "proposals1", "stage2", "stage3", "proposals3", "stage4", "final")
@@ -51,7 +51,7 @@ def own(uninterrupted, tmp_path):
 @pytest.fixture
 def train(uninterrupted, demo_dataset, trainer_of, monkeypatch):
     """``train(run, **options)``: goes on with the run."""
-    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
+    monkeypatch.setattr(output, "save_curves", lambda *arguments: None)
 
     def make(run, **options):
         trainer_of(uninterrupted.config, demo_dataset, run, **options)[0].train()

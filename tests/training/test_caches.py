@@ -17,7 +17,7 @@ from keras_frcnn.data import dataset
 from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.images import read_image
 from keras_frcnn.errors import UserError
-from keras_frcnn.training.image_cache import ImageCache
+from keras_frcnn.training.caches import ImageCache
 
 SIZES = ((20, 30), (40, 10), (1, 1))
 

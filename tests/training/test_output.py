@@ -7,18 +7,20 @@ record  of ``metrics.jsonl``.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from keras_frcnn.training.events import EventFile
+from keras_frcnn.training.output import EventFile
 
 RECORD = {"stage": 2, "iteration": 20, "loss": 0.5, "learning_rate": 0.001}
 
 
 def test_every_number_of_a_record_is_there(tmp_path):
     said = []
-    events = EventFile(tmp_path, said.append)
+    events = EventFile(tmp_path, SimpleNamespace(say=said.append))
     events.add(RECORD)
     events.add({**RECORD, "iteration": 40, "loss": 0.25})
     events.close()
@@ -31,7 +33,7 @@ def test_every_number_of_a_record_is_there(tmp_path):
 
 
 def test_joint_training_has_no_stage(tmp_path):
-    events = EventFile(tmp_path, [].append)
+    events = EventFile(tmp_path, SimpleNamespace(say=[].append))
     events.add({**RECORD, "stage": 0})
     events.close()
     found = EventAccumulator(str(tmp_path)).Reload()
@@ -41,7 +43,7 @@ def test_joint_training_has_no_stage(tmp_path):
 def test_a_folder_that_cannot_be_made_is_told_once(tmp_path):
     (tmp_path / "run").write_text("a file")
     said = []
-    events = EventFile(tmp_path / "run" / "tensorboard", said.append)
+    events = EventFile(tmp_path / "run" / "tensorboard", SimpleNamespace(say=said.append))
     events.add(RECORD)
     events.close()
     assert len(said) == 1 and "end here: " in said[0]
@@ -60,7 +62,7 @@ def test_a_full_disk_ends_the_events_and_not_the_training(fails, tmp_path):
             return getattr(self.writer, name)
 
     said = []
-    events = EventFile(tmp_path / "tensorboard", said.append)
+    events = EventFile(tmp_path / "tensorboard", SimpleNamespace(say=said.append))
     events._writer = FullDisk(events._writer)
     for _ in range(3):
         events.add(RECORD)

@@ -20,14 +20,14 @@ from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.weights import write_layers
 from keras_frcnn.runs.folder import RunFolder
-from keras_frcnn.runs.initial_weights import (
+from keras_frcnn.runs.networks import (
     check_unchanged,
     load_initial_weights,
     weights_file,
     with_digest,
 )
 from keras_frcnn.runs.stage_table import FINAL
-from keras_frcnn.training import stages
+from keras_frcnn.training import output
 
 CLASSES = ("cat", "dog")
 
@@ -140,7 +140,7 @@ def test_values_that_are_no_numbers_are_refused(source, model, tmp_path):
 def test_changed_initial_weights_are_refused_as_long_as_they_are_needed(
     run_config, demo_dataset, trainer_of, tmp_path, monkeypatch, file, mode
 ):
-    monkeypatch.setattr(stages, "save_curves", lambda *arguments: None)
+    monkeypatch.setattr(output, "save_curves", lambda *arguments: None)
     numbers = () if mode == "joint" else (1,)
     config = run_config(mode=mode, stages=numbers, initial_weights=str(file))
     run = RunFolder(tmp_path / "run")
