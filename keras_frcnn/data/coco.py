@@ -24,7 +24,7 @@ from keras_frcnn.data.dataset import (
     WrittenObject,
 )
 from keras_frcnn.data.names import PICTURE_SUFFIXES, FilesOfFolder
-from keras_frcnn.data.split import by_name, chosen_parts, part_of
+from keras_frcnn.data.split import by_name, chosen_parts, part_of, part_of_file
 from keras_frcnn.data.voc_xml import polygon_problem
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.system.files import parse_json, read_bounded
@@ -39,7 +39,9 @@ _ADVICE = "give annotations of objects in COCO's format"
 
 def recognises(path: Path) -> bool:
     """Whether it is a JSON file, or a folder with one of COCO's kind in it or below it."""
-    return path.suffix.lower() == ".json" if path.is_file() else bool(_files(path))
+    return (
+        path.suffix.lower() == ".json" if path.is_file() else path.is_dir() and _files(path) != []
+    )
 
 
 def read(
@@ -62,10 +64,10 @@ def read(
     images, problems = FilesOfFolder(root, PICTURE_SUFFIXES), Problems()
     found: list[tuple[WrittenImage, str]] = []
     for file in files:
-        words = [*file.absolute().relative_to(root.absolute()).parts[:-1]]
-        words = [*re.split(r"[_.]", file.stem), *words]
-        for image in _images(file, root, words, images, problems):
-            found.append((image, part_of(*words, *PurePosixPath(image.image_id).parts[:-1])))
+        place = file.absolute().relative_to(root.absolute())
+        for image in _images(file, place, root, images, problems):
+            part = part_of_file(place) or part_of(*PurePosixPath(image.image_id).parts[:-1])
+            found.append((image, part))
     found.sort(key=lambda pair: by_name(pair[0]))
     return chosen_parts(root, found, problems, sets, default_split, kept)
 
@@ -79,17 +81,21 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_coco(file: Path) -> bool:
-    try:
-        with reading(file, _FORM, _ADVICE), open(file, "rb") as stream:
-            return file.is_file() and _FIELDS.search(stream.read(_HEAD)) is not None
-    except UserError:
+    if not file.is_file():
         return False
+    with open(file, "rb") as stream:
+        return _FIELDS.search(stream.read(_HEAD)) is not None
 
 
 def _images(
-    file: Path, root: Path, near: Sequence[str], images: FilesOfFolder, problems: Problems
+    file: Path, place: Path, root: Path, images: FilesOfFolder, problems: Problems
 ) -> Iterator[WrittenImage]:
-    """The images of one file that exist, with their objects."""
+    """The images of one file that exist, with their objects.
+
+    Args:
+        place: the file's path from the data folder ``root``.
+    """
+    near = (*re.split(r"[_.]", place.stem), *place.parts[:-1])
     with reading(file, _FORM, _ADVICE):
         content = parse_json(read_bounded(file, _MOST_BYTES))
         listed, annotations, categories = (
@@ -107,9 +113,10 @@ def _images(
             problem = DataProblem("image unnamed", str(file), where, reason, "image dropped")
             problems.append(problem)
             continue
-        folder = "/".join(file.absolute().relative_to(root.absolute()).parts[:-1])
         of_image = PurePosixPath(written.replace("\\", "/")).parts[:-1]
-        found = images.find_near([written, f"{folder}/{written}"], [*near, *of_image])
+        found = images.find_near(
+            [written, f"{place.parent.as_posix()}/{written}"], [*near, *of_image]
+        )
         if found is None:
             reason = f"expected the image {written:.500} in {root}, found none"
             reason += images.nearest(written)

@@ -19,7 +19,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from keras_frcnn.data.checks import names_found
 from keras_frcnn.data.dataset import DataProblem, Problems, Written, WrittenImage
@@ -58,6 +58,12 @@ def part_named(name: str) -> str:
 def part_of(*names: str) -> str:
     """The part that the first of some names tells which tells any."""
     return next(filter(None, map(part_named, names)), "")
+
+
+def part_of_file(place: PurePath) -> str:
+    """The part that a file's path tells, or the name of a JSON file: ``instances_train2017``."""
+    words = re.split(r"[_.]", place.stem) if place.suffix.lower() == ".json" else ()
+    return part_of(*words, *place.parts[:-1], place.stem)
 
 
 def by_name(image: WrittenImage) -> tuple[str, str]:
@@ -109,7 +115,20 @@ def chosen_parts(
     images = list({image.path: image for pairs in wanted for image, _ in pairs}.values())
     of = [image for image, _ in found] if split else images
     class_names = names_found(written for image in of for written in image.objects)
-    return Written(images, problems, class_names, names, split)
+    others = set() if "all" in names else parts - set(names)
+    own = [each for each in problems if _part_of_problem(root, each, split) not in others]
+    return Written(images, own, class_names, names, split)
+
+
+def _part_of_problem(root: Path, problem: DataProblem, split: Mapping[str, str]) -> str:
+    """Which part an image that was lost would have been in: the others are not to blame."""
+    if not split:
+        place = PurePath(problem.file)
+        return part_of_file(place.relative_to(root)) if place.is_relative_to(root) else ""
+    if problem.action != "image dropped":
+        return ""
+    share = _hash(f"{problem.file} {problem.where}")
+    return _part_of_share(share, _second_half(len(split)))
 
 
 def _classes(image: WrittenImage) -> set[str]:
@@ -151,11 +170,8 @@ def make_split(
     series = _series(classes)
     sizes = Counter(series.values())
     shares = {each: _hash(each) for each in sizes}
-    held_out = "test" if len(classes) < _VALIDATES else "val"
-    parts = {
-        each: "train" if share >= _HELD_OUT else "test" if share < _TEST else held_out
-        for each, share in shares.items()
-    }
+    held_out = _second_half(len(classes))
+    parts = {each: _part_of_share(share, held_out) for each, share in shares.items()}
     fixed = {series[name]: kept[name] for name in sorted(classes) if name in kept}
     parts.update(fixed)
     free = sorted(shares.keys() - fixed.keys(), key=shares.__getitem__)
@@ -166,6 +182,14 @@ def make_split(
             of_class.setdefault(each, set()).add(series[name])
     _give_all_classes(parts, [of_class[name] for name in sorted(of_class)], free)
     return {name: kept.get(name) or parts[series[name]] for name in classes}
+
+
+def _second_half(images: int) -> str:
+    return "test" if images < _VALIDATES else "val"
+
+
+def _part_of_share(share: float, held_out: str) -> str:
+    return "train" if share >= _HELD_OUT else "test" if share < _TEST else held_out
 
 
 def _limit(parts: dict[str, str], sizes: Mapping[str, int], free: Sequence[str]) -> None:

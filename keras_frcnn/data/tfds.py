@@ -1,7 +1,7 @@
 """Data sets of TensorFlow Datasets by name, such as ``tfds:voc/2007``.
 
-Those with the features ``image`` and ``objects``, which has ``bbox`` and ``label``. Images are files
-here: they are written once, with the bytes that they have there.
+Those with the features ``image`` and ``objects``, which has ``bbox`` and ``label``. Images are
+files here: they are written once, with the bytes that they have there.
 """
 
 from __future__ import annotations

@@ -61,8 +61,9 @@ def read(
             beside = f"{place.parent.as_posix()}/{filename}"
             file = images.find_near([beside, filename], near)
         if file is None or file in found:
-            reason = f"expected an image named {place.stem} or {filename!r:.200}, "
-            reason += f"found none{images.nearest(place.stem)}"
+            names = " or ".join(filter(None, (place.stem, f"{filename:.200}")))
+            reason = f"expected one image named {names}, found none or several"
+            reason += images.nearest(place.stem)
             if file is not None:
                 reason = f"{file} belongs to {found[file][0].annotation}"
             where = str(annotation)

@@ -82,9 +82,8 @@ def read(
 
 def _yaml_in(folder: Path) -> Path | None:
     """The file of a folder that names images and classes."""
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in _YAML]
-    for file in files:
-        if file.is_file():
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.suffix.lower() in _YAML and file.is_file():
             with reading(file, "a data.yaml of YOLO", "take it out of the folder"):
                 if len(set(_OF_YAML.findall(read_text_bounded(file, _MOST_YAML_BYTES)))) > 1:
                     return file
@@ -192,7 +191,7 @@ def _images_of_folder(root: Path, problems: Problems) -> Iterator[tuple[Path, Pa
             labelled.add(file)
             yield file, labels, part_of(*place.parts[:-1], *file.relative_to(root).parts[:-1])
         elif _is_label(labels):
-            reason = f"expected an image named {place.stem}, found none"
+            reason = f"expected one image named {place.stem}, found none or several"
             reason += images.nearest(place.stem)
             where = str(labels)
             problems.append(DataProblem("image missing", where, "", reason, "image dropped"))
