@@ -167,8 +167,8 @@ def _records(listed: Sequence[Any], field: str) -> Iterator[dict[str, Any]]:
 
 def _size(record: dict[str, Any]) -> tuple[int, int] | None:
     height, width = record.get("height"), record.get("width")
-    if isinstance(height, int) and isinstance(width, int) and 0 < min(height, width) < 10**9:
-        return height, width
+    if isinstance(height, int) and isinstance(width, int):
+        return (height, width) if 0 < min(height, width) <= max(height, width) < 10**9 else None
     return None
 
 

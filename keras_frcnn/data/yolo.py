@@ -122,7 +122,7 @@ def _read_yaml(file: Path) -> tuple[Path, dict[str, Any]]:
         root = file.parent / str(content.get("path") or "")
     texts = {number: str(name).strip() for number, name in names.items()}
     points = "kpt_shape" in content
-    root = root if root.is_dir() else file.parent
+    root = root if os.path.isdir(root) else file.parent
     return root, {"names": texts, "parts": parts, "points": points}
 
 
@@ -135,7 +135,7 @@ def _images_of_yaml(
             # Roboflow writes ../train/images for a folder beside the file.
             plain = re.sub(r"^(\.\./)+", "", place)
             tried = [root / place, yaml_file.parent / place, root / plain, yaml_file.parent / plain]
-            there = next((each for each in tried if each.exists()), None)
+            there = next((each for each in tried if os.path.exists(each)), None)
             if there is None:
                 raise UserError(
                     f"Expected the images of {part} in {tried[0]}, as {yaml_file} says, found "
