@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
+import keras_frcnn as frcnn
 from keras_frcnn.data.load import READERS, load_data, recognised
 from keras_frcnn.errors import UserError
 from tests.data.devkits import ids
@@ -72,6 +74,26 @@ def test_the_same_pictures_are_the_same_data_in_every_layout(tmp_path, parts):
             assert found.parser == parser and found.problems == ()
             assert found.class_names == expected.class_names and len(found.class_names) > 1
             assert trained_on(found) == trained_on(expected), parser
+
+
+@pytest.mark.slow
+def test_the_same_pictures_train_the_same_weights(tiny_recipe, tmp_path):
+    trained = []
+    for parser, sets in (("pascal_voc", None), ("yolo", "all")):
+        data = load_data(MAKERS[parser](tmp_path / parser, pictures(6, side=200)), sets)
+        options = {"network": "tiny", "weights": "random", "recipe": tiny_recipe}
+        run = frcnn.train(data, tmp_path / f"run {parser}", **options)
+        arrays: dict[str, bytes] = {}
+        with h5py.File(run.weights_file("final")) as file:
+            file.visititems(
+                lambda name, item, arrays=arrays: (
+                    arrays.update({name: item[()].tobytes()})
+                    if isinstance(item, h5py.Dataset)
+                    else None
+                )
+            )
+        trained.append(arrays)
+    assert trained[0] == trained[1] and len(trained[0]) > 5
 
 
 @pytest.mark.parametrize("parser", MAKERS)
