@@ -6,6 +6,7 @@ the file; ``build_dataset`` judges them. Nothing is cached and nothing is writte
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import unicodedata
@@ -21,6 +22,7 @@ from keras_frcnn.data.dataset import (
     Dataset,
     Example,
     Problems,
+    Written,
     WrittenImage,
     WrittenObject,
     corner_numbers,
@@ -34,6 +36,40 @@ Progress = Callable[[int, int], None]  # called with (images checked, images in 
 
 _CORNER_NAMES = ("xmin", "ymin", "xmax", "ymax")
 _SHOWN_WHEN_STRICT = 5
+
+
+def check_written(
+    written: Written,
+    *,
+    class_names: Sequence[str] | None,
+    strict: bool,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Judges what a reader found, as :func:`build_dataset`.
+
+    Args:
+        class_names: the known classes, in order; None for those found.
+
+    Raises:
+        UserError: as :func:`build_dataset`, or no class is known.
+    """
+    images, sets = written.images, written.sets
+    if class_names is None:
+        class_names = written.class_names
+        if images and not class_names:
+            raise UserError(
+                f"Expected objects in {' + '.join(sets)}, but no annotation and no line names a "
+                "class, so that no class is known; check the annotations."
+            )
+    dataset = build_dataset(
+        images,
+        written.problems,
+        class_names=class_names,
+        sets=sets,
+        strict=strict,
+        progress=progress,
+    )
+    return dataclasses.replace(dataset, split=written.split)
 
 
 def build_dataset(
@@ -82,7 +118,7 @@ def build_dataset(
     examples = []
     for image, size, mend in zip(sound, sizes, mends, strict=True):
         if image.size is not None and image.size != size:
-            found.append(_size_problem(image, size, mend))
+            found.append(_size_problem(image, image.size, size, mend))
         example, of_image = check_objects(image, size, class_names, mend)
         examples.append(example)
         found.extend(of_image)
@@ -117,7 +153,8 @@ def check_objects(
     kept, boxes, problems = [], [], []
     taken = set()
     for written in image.objects:
-        box = None
+        box: np.ndarray | None = None
+        problem: tuple[str, str, str] | None
         if written.fault:
             problem = ("box unreadable", written.fault, "object dropped")
         elif written.class_name in positions:
@@ -259,14 +296,16 @@ def _measure_one(path: Path) -> tuple[tuple[int, int] | str, int]:
     return samples.shape[:2], bits_of(samples)
 
 
-def _size_problem(image: WrittenImage, size: tuple[int, int], mend: Mend | None) -> DataProblem:
+def _size_problem(
+    image: WrittenImage, written: tuple[int, int], size: tuple[int, int], mend: Mend | None
+) -> DataProblem:
     reason = (
-        f"the annotation says {image.size[1]} x {image.size[0]} pixels (width x height), "
+        f"the annotation says {written[1]} x {written[0]} pixels (width x height), "
         f"the upright image has {size[1]} x {size[0]}"
     )
     if mend is not None:
         return DataProblem("boxes mended", str(image.annotation), "", reason, mend.action)
-    if image.size == size[::-1]:
+    if written == size[::-1]:
         reason += "; were the objects marked on the photo before its EXIF orientation was applied?"
     action = "noted; the real size is used"
     return DataProblem("size differs", str(image.annotation), "", reason, action)

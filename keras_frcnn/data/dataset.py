@@ -14,7 +14,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from keras_frcnn.errors import UserError
 
 # Python's own float would also read 1_0, 1e1, inf and digits of other scripts.
 _DECIMAL = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)\s*", re.ASCII)
+
+# Texts of (xmin, ymin, xmax, ymax); None for one that is missing.
+Corners = tuple[str | None, str | None, str | None, str | None]
 
 # Of one kind, those that are named; a hostile file of a few MB can have a million.
 MOST_OF_A_FILE = 1_000
@@ -65,12 +68,20 @@ class Problems:
     def append(self, problem: DataProblem) -> None:
         """Counts one more, or as many as it stands for."""
         kind, file = (problem.kind, problem.action), problem.file
-        full = self._counts[(*kind, file)] >= MOST_OF_A_FILE or problem.number > 1
+        of_file = (*kind, file)
+        full = self._counts[of_file] >= MOST_OF_A_FILE or problem.number > 1
         if full or self._counts[kind] >= MOST_OF_A_KIND:
-            self._more[(*kind, file if full else "")] += problem.number
+            self._more[problem.kind, problem.action, file if full else ""] += problem.number
         else:
-            self._counts.update([kind, (*kind, file)])
+            self._counts.update([kind, of_file])
             self._named.append(problem)
+
+    def append_once(self, problem: DataProblem) -> None:
+        """Names the first of its kind; the others are counted."""
+        if self._counts[problem.kind, problem.action]:
+            self._more[problem.kind, problem.action, ""] += problem.number
+        else:
+            self.append(problem)
 
     def extend(self, found: Iterable[DataProblem]) -> None:
         """Counts each."""
@@ -96,14 +107,14 @@ class WrittenObject:
     Attributes:
         where: its place in the file, ``"object 3 (dog)"`` or ``"line 12"``.
         class_name: may be empty.
-        corners: texts of (xmin, ymin, xmax, ymax); None for one that is missing.
+        corners: what they mean depends on ``first_pixel`` of the image.
         difficult: of a VOC annotation.
         fault: why its reader can make no box of it, or ``""``.
     """
 
     where: str
     class_name: str
-    corners: tuple[str | None, str | None, str | None, str | None]
+    corners: Corners
     difficult: bool = False
     fault: str = ""
 
@@ -131,9 +142,29 @@ class WrittenImage:
     first_pixel: int
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a reader makes of a data set, before anything is checked.
+
+    Attributes:
+        images: those chosen, in the order of training.
+        problems: what was wrong with the files.
+        class_names: the names found, in order.
+        sets: the image sets chosen.
+        split: as of :class:`Dataset`.
+    """
+
+    images: Sequence[WrittenImage]
+    problems: Iterable[DataProblem]
+    class_names: Sequence[str]
+    sets: Sequence[str]
+    split: Mapping[str, str] = field(default_factory=dict)
+
+
 def corner_numbers(texts: Sequence[str | None]) -> list[float]:
     """The numbers of (xmin, ymin, xmax, ymax), in plain decimal notation; NaN for others."""
-    found = [float(text) if _DECIMAL.fullmatch(text or "") else math.nan for text in texts]
+    whole = ((text or "") for text in texts)
+    found = [float(text) if _DECIMAL.fullmatch(text) else math.nan for text in whole]
     return [number if math.isfinite(number) else math.nan for number in found]
 
 
@@ -142,8 +173,10 @@ class Example:
     """One image and its objects.
 
     Attributes:
-        image_id: the VOC id (``"000005"``), or the path as written in a simple text list.
-        source: the folder of the devkit that it comes from (``"VOC2007"``), or the list's name.
+        image_id: the VOC id (``"000005"``), the path as written in a simple text list, or the path
+            from the data folder.
+        source: the folder of the devkit that it comes from (``"VOC2007"``), the list's name, or
+            the data folder's.
         path: the image file.
         height, width: real size in pixels, EXIF orientation applied.
         boxes_image: (G, 4) float32.
@@ -194,6 +227,8 @@ class Dataset:
         doubt: why the data as a whole are likely wrong, a sentence without its end, or ``""``.
         bits: that 16-bit images use, the same for all of them; 0 where there are none.
         path, parser: where they were read from and as what; "" where nobody said.
+        split: of data without lists, the part (``train``, ``val``, ``test``) of every image by its
+            ``image_id``, chosen or not.
     """
 
     class_names: tuple[str, ...]
@@ -204,6 +239,7 @@ class Dataset:
     bits: int = 0
     path: str = ""
     parser: str = ""
+    split: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.examples)

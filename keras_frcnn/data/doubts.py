@@ -88,15 +88,13 @@ def judge_sizes(
     """
     mends: list[Mend | None] = [None] * len(images)
     marked = [i for i, image in enumerate(images) if image.objects]
-    sized = [i for i in marked if images[i].size is not None]
-    other = [i for i in sized if np.abs(np.subtract(images[i].size, real[i])).max() > _NEAR]
-    swapped = {
-        i: exif_orientation(images[i].path) for i in other if images[i].size == real[i][::-1]
-    }
+    size_of = {i: size for i in marked if (size := images[i].size) is not None}
+    other = [i for i, size in size_of.items() if np.abs(np.subtract(size, real[i])).max() > _NEAR]
+    swapped = {i: exif_orientation(images[i].path) for i in other if size_of[i] == real[i][::-1]}
     resized = [i for i in other if i not in swapped]
     doubtful = []
     for group in ([i for i, orientation in swapped.items() if orientation >= 5], resized):
-        written_sizes, real_sizes = [images[i].size for i in group], [real[i] for i in group]
+        written_sizes, real_sizes = [size_of[i] for i in group], [real[i] for i in group]
         chosen = [images[i] for i in group]
         on_written = _share_inside(chosen, written_sizes)
         if _share_inside(chosen, real_sizes) > on_written:
@@ -109,13 +107,14 @@ def judge_sizes(
             certain = certain and len(group) == len(marked) and rounding <= 1
         doubtful += [] if certain else group
         for i in group if certain else ():
-            mends[i] = Mend(images[i].size, factor, swapped.get(i, 1))
-    if len(doubtful) <= MOST_BAD * len(sized):
+            mends[i] = Mend(size_of[i], factor, swapped.get(i, 1))
+    if len(doubtful) <= MOST_BAD * len(size_of):
         return mends, ""
-    first = images[doubtful[0]]
+    first = doubtful[0]
     return mends, (
-        f"{len(doubtful)} of the {len(sized)} sizes in the annotations are not those of the images "
-        f"(such as {first.annotation}: {_by(first.size)} written, {_by(real[doubtful[0]])} real), "
+        f"{len(doubtful)} of the {len(size_of)} sizes in the annotations are not those of the "
+        f"images (such as {images[first].annotation}: {_by(size_of[first])} written, "
+        f"{_by(real[first])} real), "
         "so that the boxes may lie anywhere: were the images resized after they were marked?"
     )
 
@@ -181,7 +180,7 @@ def _cause(
     lost: np.ndarray,
 ) -> str:
     """The likely cause, to follow a number, or ``""``."""
-    positions = np.flatnonzero(lost)
+    positions = np.flatnonzero(lost).tolist()
     if is_normalised(corners[lost]).mean() > 0.5:
         return ": they are numbers from 0 to 1, shares of the image's sides; write pixels"
     if np.mean([bool(re.search(r"\d,\d", str(objects[i][1].corners))) for i in positions]) > 0.5:

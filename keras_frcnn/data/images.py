@@ -130,6 +130,17 @@ def exif_orientation(path: Path | str) -> int:
         return _orientation(image)
 
 
+def upright_size(path: Path | str) -> tuple[int, int]:
+    """(height, width) of an image as it is shown, read from its header.
+
+    Raises:
+        UserError: the file is missing or its header cannot be read.
+    """
+    with _open(path) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
 def find_images(path: Path | str) -> tuple[list[Path], Counter[str]]:
     """Image files of a folder and all folders below it, by suffix in upper or lower case.
 
@@ -187,7 +198,7 @@ def _has_16_bits(image: Image.Image) -> bool:
     """
     if image.format not in ("PNG", "TIFF") or image.mode in ("I", "F"):
         return False
-    return image.mode.startswith("I;16") or ";16" in str(image.tile)
+    return image.mode.startswith("I;16") or ";16" in str(getattr(image, "tile", ""))
 
 
 @contextmanager

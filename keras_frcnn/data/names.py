@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from keras_frcnn.data.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, files_below
+
+# Before all others of one name: the first ones.
+PICTURE_SUFFIXES = tuple(dict.fromkeys((".jpg", ".jpeg", ".png", *IMAGE_SUFFIXES)))
 
 # A name is compared with every other one for its nearest: so often only.
 _MOST_NEAREST = 20
@@ -35,8 +38,9 @@ def alike(path: Path, listings: dict[Path, dict[str, Path | None]]) -> Path | No
         listings[path.parent] = found = {}
         folder = alike(path.parent, listings)
         with suppress(OSError, ValueError):  # no such folder, or no name for one
-            for name in os.listdir(folder) if folder else ():
-                found[loose(name)] = None if loose(name) in found else folder / name
+            if folder is not None:
+                for name in os.listdir(folder):
+                    found[loose(name)] = None if loose(name) in found else folder / name
     return listings[path.parent].get(loose(path.name))
 
 
@@ -55,6 +59,7 @@ class FilesOfFolder:
     def __init__(self, folder: Path, suffixes: Sequence[str]) -> None:
         self._exact: dict[str, Path] = {}
         self._loose: dict[str, set[Path]] = {}
+        self._named: dict[str, list[Path]] = {}
         self._nearest_left = _MOST_NEAREST
         there = list(files_below(folder)) if folder.is_dir() else []
         self._unread = {
@@ -72,6 +77,30 @@ class FilesOfFolder:
         for name, file in names:
             if self._exact.setdefault(name.as_posix(), file) == file:
                 self._loose.setdefault(loose(name.as_posix()), set()).add(file)
+                self._named.setdefault(loose(name.name), []).append(file)
+
+    def __iter__(self) -> Iterator[Path]:
+        """All files, sorted by their paths."""
+        return iter(sorted(set(self._exact.values())))
+
+    def find_named(self, written: str, near: Sequence[str]) -> Path | None:
+        """The file of a name in whatever folder; of several the one in folders most like others.
+
+        Args:
+            written: its folders do not count.
+            near: names of the other folders.
+        """
+        for name in _names(written):
+            files = list(dict.fromkeys(self._named.get(loose(name.rpartition("/")[2]), [])))
+            shared = [len({loose(part) for part in near} & set(_folders(file))) for file in files]
+            if files and shared.count(max(shared)) == 1:
+                return files[shared.index(max(shared))]
+        return None
+
+    def find_near(self, names: Sequence[str], near: Sequence[str]) -> Path | None:
+        """The first file that one of several paths names, else by :meth:`find_named`."""
+        named = (self.find_named(name, near) for name in names)
+        return next(filter(None, (*map(self.find, names), *named)), None)
 
     def find(self, written: str) -> Path | None:
         """The file of a name, if there is just one."""
@@ -97,6 +126,10 @@ class FilesOfFolder:
         near = self._nearest_left >= 0 and difflib.get_close_matches(last, self._loose, n=1)
         files = sorted(map(str, self._loose[near[0]])) if near else ()
         return f"; the nearest is {' or '.join(files)}" if files else ""
+
+
+def _folders(file: Path) -> Iterator[str]:
+    return map(loose, file.parent.parts)
 
 
 def _names(written: str) -> tuple[str, ...]:

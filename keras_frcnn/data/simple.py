@@ -9,26 +9,29 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from math import isnan
 from pathlib import Path
 
-from keras_frcnn.data.checks import Progress, build_dataset, names_found
+from keras_frcnn.data.checks import Progress, check_written, names_found
 from keras_frcnn.data.dataset import (
     DataProblem,
     Dataset,
     Problems,
+    Written,
     WrittenImage,
     WrittenObject,
     corner_numbers,
 )
 from keras_frcnn.data.names import alike
+from keras_frcnn.data.split import chosen_parts
 from keras_frcnn.data.voc_layout import MOST_LINES, MOST_LIST_BYTES
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.system.files import read_text_bounded
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 _FORM = "path,x1,y1,x2,y2,class"
 
 
@@ -57,25 +60,42 @@ def load_simple(
         UserError: the list is missing or no UTF-8 text, names no object and so no class, or no
             image is left; or ``strict`` and there is a problem.
     """
-    path = Path(path)
+    written = read(Path(path))
+    return check_written(written, class_names=class_names, strict=strict, progress=progress)
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a file other than an archive: its lines are judged one by one."""
+    return path.is_file() and path.suffix.lower() not in ARCHIVES
+
+
+def read(
+    path: Path,
+    sets: str | None = None,
+    default_split: str = "trainval",
+    kept: Mapping[str, str] | None = None,
+) -> Written:
+    """What the lines of a list say.
+
+    Args:
+        sets: parts of a split, see :mod:`keras_frcnn.data.split`; None: all images.
+        kept: the split of a run.
+
+    Raises:
+        UserError: the list is missing or no UTF-8 text, or has no such part.
+    """
     groups, problems = _group_lines(path, _read_rows(path))
-    images = [group.image(path) for group in groups if group.file is not None]
+    images = [group.image(path, group.file) for group in groups if group.file is not None]
     problems.extend(group.missing(path) for group in groups if group.file is None)
-    if class_names is None:
-        class_names = names_found(written for group in groups for written in group.objects)
-        if images and not class_names:
-            raise UserError(
-                f"Expected at least one object in {path}, but no line names a class; "
-                f"give lines of the form {_FORM}."
-            )
-    return build_dataset(
-        images,
-        problems,
-        class_names=class_names,
-        sets=(path.name,),
-        strict=strict,
-        progress=progress,
-    )
+    names = names_found(written for group in groups for written in group.objects)
+    if sets is None:
+        return Written(images, problems, names, (path.name,))
+    if ":" in sets:
+        raise UserError(
+            f"Image sets belong to VOC devkits; {path} is a list: leave them out, or give `sets` "
+            "of its split: train, val, test, all."
+        )
+    return chosen_parts(path, [(image, "") for image in images], problems, sets, kept=kept)
 
 
 @dataclass
@@ -88,9 +108,9 @@ class _Group:
     lines: list[int] = field(default_factory=list)
     objects: list[WrittenObject] = field(default_factory=list)
 
-    def image(self, list_path: Path) -> WrittenImage:
+    def image(self, list_path: Path, file: Path) -> WrittenImage:
         objects = tuple(self.objects)
-        return WrittenImage(self.written, list_path.name, self.file, list_path, objects, None, 0)
+        return WrittenImage(self.written, list_path.name, file, list_path, objects, None, 0)
 
     def missing(self, list_path: Path) -> DataProblem:
         more = f" and {len(self.lines) - 1} more" if len(self.lines) > 1 else ""
@@ -153,7 +173,8 @@ def _group_lines(
         group.lines.append(number)
         if any(corners) or class_name:
             where = f"line {number} ({class_name:.80})" if class_name else f"line {number}"
-            group.objects.append(WrittenObject(where, class_name, tuple(corners)))
+            xmin, ymin, xmax, ymax = corners
+            group.objects.append(WrittenObject(where, class_name, (xmin, ymin, xmax, ymax)))
     return list(groups.values()), problems
 
 

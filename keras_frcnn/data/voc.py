@@ -9,36 +9,32 @@ Only ids listed in ``ImageSets/Main`` are used. Nothing is ever written there.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
-
-from keras_frcnn.data.checks import Progress, build_dataset, names_found
-from keras_frcnn.data.dataset import DataProblem, Dataset, Problems, WrittenImage, WrittenObject
-from keras_frcnn.data.images import IMAGE_SUFFIXES
-from keras_frcnn.data.names import FilesOfFolder
+from keras_frcnn.data.checks import Progress, check_written, names_found
+from keras_frcnn.data.dataset import (
+    DataProblem,
+    Dataset,
+    Problems,
+    Written,
+    WrittenImage,
+    WrittenObject,
+)
+from keras_frcnn.data.names import PICTURE_SUFFIXES, FilesOfFolder
 from keras_frcnn.data.voc_layout import (
     available_sets,
     chosen_sets,
+    devkit_at,
+    devkit_near,
     list_file,
     other_test_ids,
     unique_ids,
     year_folders,
 )
-from keras_frcnn.errors import UserError, reading
-from keras_frcnn.system.files import read_bounded
-
-# The largest of VOC has 15 kB. An element takes up to a hundred times what it is written in: those
-# of ten thousand objects are read.
-MOST_ANNOTATION_BYTES = 2**24
-MOST_MARKS = 2**18
-
-# Before all others of one name.
-_SUFFIXES = tuple(dict.fromkeys((".jpg", ".jpeg", ".png", *IMAGE_SUFFIXES)))
+from keras_frcnn.data.voc_xml import objects_of, read_annotation, text_of, written_size
+from keras_frcnn.errors import UserError
 
 # In the order of the devkit (VOCinit.m).
 # fmt: off
@@ -79,7 +75,19 @@ def load_voc(
         UserError: a folder or list is missing, no class is found, or no image is left; or
             ``strict`` and there is a problem.
     """
-    devkit = Path(devkit)
+    written = read(Path(devkit), sets, default_split)
+    return check_written(written, class_names=class_names, strict=strict, progress=progress)
+
+
+def recognises(path: Path) -> bool:
+    """Whether a folder is a devkit, holds one, or lies in one."""
+    return path.is_dir() and bool(devkit_at(path) or devkit_near(path))
+
+
+def read(
+    devkit: Path, sets: str | None, default_split: str, kept: Mapping[str, str] | None = None
+) -> Written:
+    """What the lists and annotations of a devkit say; as of :func:`load_voc`."""
     folders = year_folders(devkit)
     chosen = chosen_sets(devkit, sets, default_split)
     problems = Problems()
@@ -87,31 +95,17 @@ def load_voc(
     objects: list[WrittenObject] = []
     for year in dict.fromkeys(year for year, _ in chosen):
         lists = [list_file(folders[year], split) for each, split in chosen if each == year]
-        files = FilesOfFolder(folders[year] / "JPEGImages", _SUFFIXES)
+        files = FilesOfFolder(folders[year] / "JPEGImages", PICTURE_SUFFIXES)
         for image_id, annotation, root, written in _annotated(folders[year], lists, problems):
             objects += written
             image_path = _image_path(folders[year], image_id, root, files, problems)
             if image_path is not None:
-                source, size = f"VOC{year}", _written_size(root)
+                source, size = f"VOC{year}", written_size(root)
                 images.append(
                     WrittenImage(image_id, source, image_path, annotation, written, size, 1)
                 )
-    set_names = [f"{year}:{split}" for year, split in chosen]
-    if class_names is None:
-        class_names = _class_list(names_found(objects), {year for year, _ in chosen})
-        if images and not class_names:
-            raise UserError(
-                f"Expected objects in {' + '.join(set_names)} of {devkit}, but no annotation has "
-                "one, so that no class is known; check the Annotations folder."
-            )
-    return build_dataset(
-        images,
-        problems,
-        class_names=class_names,
-        sets=set_names,
-        strict=strict,
-        progress=progress,
-    )
+    names = _class_list(names_found(objects), [folders[year] for year, _ in chosen])
+    return Written(images, problems, names, [f"{year}:{split}" for year, split in chosen])
 
 
 def read_class_names(devkit: Path | str) -> tuple[str, ...]:
@@ -130,7 +124,7 @@ def read_class_names(devkit: Path | str) -> tuple[str, ...]:
         lists = [list_file(folders[year], split)]
         for *_, written in _annotated(folders[year], lists, problems):
             objects += written
-    return _class_list(names_found(objects), set(folders))
+    return _class_list(names_found(objects), folders.values())
 
 
 def check_test_lists(devkit: Path | str, train: Dataset) -> None:
@@ -158,106 +152,18 @@ def _annotated(
 ) -> Iterator[tuple[str, Path, Element, tuple[WrittenObject, ...]]]:
     """Id, annotation, its root and its objects, of every id of the lists that can be read."""
     for image_id, annotation in unique_ids(folder, lists, problems).items():
-        root = annotation and _read_annotation(annotation, problems)
+        if annotation is None:
+            continue
+        root = read_annotation(annotation, problems)
         if root is not None:
-            yield image_id, annotation, root, tuple(_objects(root, annotation, problems))
-
-
-def _read_annotation(file: Path, problems: Problems) -> Element | None:
-    """The ``annotation`` element of an XML file, or None after noting why there is none.
-
-    Document types, entities and external references are refused: none belongs in an annotation,
-    and they can read other files or fill the memory.
-    """
-    try:
-        with reading(file, "a VOC annotation", "mend it, or take its id out of the list"):
-            data = read_bounded(file, MOST_ANNOTATION_BYTES)
-            if data.count(b"<") + data.count(b"=") > MOST_MARKS:
-                raise ValueError(f"it has more than {MOST_MARKS:,} tags and attributes")
-            try:
-                root = fromstring(data, forbid_dtd=True)
-            except DefusedXmlException as error:
-                raise ValueError("document types (<!DOCTYPE ...>) are refused") from error
-            if root.tag != "annotation":
-                raise ValueError(f"expected <annotation>, found <{root.tag[:40]}>")
-            return root
-    except UserError as error:
-        problems.append(
-            DataProblem("annotation unreadable", str(file), "", str(error), "image dropped")
-        )
-        return None
-
-
-def _objects(root: Element, file: Path, problems: Problems) -> Iterator[WrittenObject]:
-    """Direct ``object`` children with their direct ``bndbox``: parts of persons are no objects.
-
-    Each ``bndbox`` of an object is one.
-    """
-    for number, element in enumerate(root.findall("object"), start=1):
-        name = _text(element, "name")
-        of = f"object {number} ({name:.80})" if name else f"object {number}"
-        fault = ""
-        if "\n" in name:
-            name, fault = "", f"expected one name without elements in it, found {name!r:.80}"
-        flag = _text(element, "difficult").lower()
-        if flag not in ("", "0", "1", "false", "true"):
-            reason = f"expected difficult to be 0 or 1, found {flag[:40]!r}"
-            problems.append(DataProblem("flag unreadable", str(file), of, reason, "taken as 0"))
-        boxes = element.findall("bndbox")
-        aside = ", ".join(dict.fromkeys(_left_aside(element)))[:80]
-        if aside and boxes:
-            reason = f"found {aside} beside the bndbox, which is read as an upright box"
-            problems.append(DataProblem("shape left aside", str(file), of, reason, "noted"))
-        elif not boxes and not fault:
-            fault = f"expected a bndbox, found {aside or 'none'}"
-        for place, box in enumerate(boxes or [Element("bndbox")], start=1):
-            where = f"{of}, box {place}" if len(boxes) > 1 else of
-            corners = tuple(_text(box, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
-            parts = ", ".join(box.attrib) + " as attributes" * bool(box.attrib)
-            parts = parts or ", ".join(part.tag for part in box)
-            missing = f"expected xmin, ymin, xmax, ymax in its bndbox, found {parts:.80}"
-            reason = fault or (missing if parts and not any(corners) else "")
-            yield WrittenObject(where, name, corners, flag in ("1", "true"), reason)
-
-
-def _left_aside(element: Element) -> Iterator[str]:
-    """What an object says of its shape besides a bndbox, but for rotations by 0."""
-    for part in (*element, *element.findall("bndbox/*"), *element.findall("robndbox/*")):
-        if part.tag in ("polygon", "robndbox", "segmentation", "mask"):
-            yield part.tag
-        elif part.tag in ("angle", "rotation") and (part.text or "").strip(" \n-0."):
-            yield f"{part.tag} {part.text!r:.20}"
-    for part in element.findall("attributes/attribute"):
-        if part.findtext("name") == "rotation" and _text(part, "value").strip("-0."):
-            yield f"rotation {_text(part, 'value')!r:.20}"
-
-
-def _text(element: Element, tag: str) -> str:
-    """The text of a child; of several that differ, or with elements in it, all on lines.
-
-    No number and no name has a line end, so that none is read from a part.
-    """
-    texts = {
-        "\n".join([child.text or "", *(f"<{part.tag}>{part.tail or ''}" for part in child)]).strip()
-        for child in element.findall(tag)
-    }
-    return "\n".join(sorted(texts))
-
-
-def _written_size(root: Element) -> tuple[int, int] | None:
-    """(height, width) as written; None when it is absent, empty or 0, as some programs leave it."""
-    texts = [_text(root, f"size/{tag}") for tag in ("height", "width")]
-    if not all(re.fullmatch(r"\d{1,9}(\.0*)?", text, flags=re.ASCII) for text in texts):
-        return None
-    height, width = (int(float(text)) for text in texts)
-    return (height, width) if height and width else None
+            yield image_id, annotation, root, tuple(objects_of(root, annotation, problems))
 
 
 def _image_path(
     folder: Path, image_id: str, root: Element, files: FilesOfFolder, problems: Problems
 ) -> Path | None:
     """``JPEGImages/<id>.<suffix>``, else the annotation's ``filename`` there, else a problem."""
-    filename = _text(root, "filename").replace("\\", "/")
+    filename = text_of(root, "filename").replace("\\", "/")
     names = (image_id, filename, filename.rpartition("/")[2])
     path = next(filter(None, map(files.find, names)), None)
     if path is None:
@@ -270,8 +176,7 @@ def _image_path(
     return path
 
 
-def _class_list(found: tuple[str, ...], years: set[str]) -> tuple[str, ...]:
+def _class_list(found: tuple[str, ...], folders: Iterable[Path]) -> tuple[str, ...]:
     """The classes of names found: the official VOC list for VOC's own data, else as found."""
-    if years <= {"2007", "2012"} and set(found) <= set(VOC_CLASSES):
-        return VOC_CLASSES
-    return found
+    official = {folder.absolute().name for folder in folders} <= {"VOC2007", "VOC2012"}
+    return VOC_CLASSES if official and set(found) <= set(VOC_CLASSES) else found

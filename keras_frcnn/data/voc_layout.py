@@ -34,13 +34,14 @@ _SEPARATORS = re.compile(r"[\s,;\"']+")
 # Where there is no such file: a folder, which could lie anywhere.
 _UNSAFE = re.compile(r"[/\\\0]|\.\.")
 
-# Layouts of other programs by a file in them.
+# The lists of one class, and layouts of other programs by a file in them.
+_CLASS_LIST = re.compile(r"\S.*\s[-+]?[01]\s*")
 _OTHER_LAYOUTS = {
-    "*.xml": "XML files of labelImg or Roboflow beside their images: put the XML files",
-    "*coco*.json": "COCO annotations: export the data as Pascal VOC and put the XML files",
-    "data.yaml": "YOLO labels: export the data as Pascal VOC and put the XML files",
-    "labels/*.txt": "YOLO labels: export the data as Pascal VOC and put the XML files",
-    "classes.txt": "YOLO labels: export the data as Pascal VOC and put the XML files",
+    "*.xml": "voc_xml",
+    "*coco*.json": "coco",
+    "data.yaml": "yolo",
+    "labels/*.txt": "yolo",
+    "classes.txt": "yolo",
 }
 
 _YEAR_FOLDER = re.compile(r"VOC(\d{4})")
@@ -71,14 +72,17 @@ def parse_sets(text: str) -> tuple[tuple[str, str], ...]:
 def available_sets(devkit: Path | str) -> tuple[tuple[str, str], ...]:
     """(year, split) pairs for which ``VOC<year>/ImageSets/Main/<split>.txt`` exists, sorted.
 
-    The lists of one class (``car_trainval.txt`` beside ``trainval.txt``) are not counted.
+    The lists of one class (``car_trainval.txt`` beside ``trainval.txt``) are not counted; alone,
+    they are together the list ``trainval``.
 
     Raises:
         UserError: ``devkit`` is no folder in this layout.
     """
     pairs = []
     for year, folder in year_folders(Path(devkit)).items():
-        splits = {file.stem for file in (folder / "ImageSets" / "Main").glob("*.txt")}
+        files = list((folder / "ImageSets" / "Main").glob("*.txt"))
+        splits = {file.stem for file in files}
+        splits |= {file.stem.rpartition("_")[2] for file in files if _is_of_a_class(file)}
         pairs += [(year, s) for s in sorted(splits) if s.rpartition("_")[2] not in splits - {s}]
     return tuple(pairs)
 
@@ -95,14 +99,7 @@ def year_folders(path: Path) -> dict[str, Path]:
             f"Expected the folder of a VOC devkit, but {path} {found}; give the folder that holds "
             "VOC2007 or VOC2012 (a text list of boxes needs -o simple)."
         )
-    itself = _YEAR_FOLDER.fullmatch(path.absolute().name)
-    if itself and (path / "ImageSets").is_dir():
-        return {itself[1]: path}
-    folders = {}
-    for folder in sorted(path.iterdir()):
-        match = _YEAR_FOLDER.fullmatch(folder.name)
-        if match and (folder / "ImageSets" / "Main").is_dir():
-            folders[match[1]] = folder
+    folders = devkit_at(path)
     if not folders:
         raise UserError(
             f"Expected VOC<year>/ImageSets/Main (VOC2007, say) in {path}, found none; "
@@ -111,38 +108,64 @@ def year_folders(path: Path) -> dict[str, Path]:
     return folders
 
 
+def devkit_at(path: Path) -> dict[str, Path]:
+    """``VOC<year>`` folders by year, sorted, or none.
+
+    A folder of another name that itself holds lists, as CVAT writes it, counts as VOC2007.
+    """
+    if (path / "ImageSets" / "Main").is_dir():
+        itself = _YEAR_FOLDER.fullmatch(path.absolute().name)
+        return {itself[1] if itself else "2007": path}
+    return {
+        match[1]: folder
+        for folder in sorted(path.iterdir())
+        if (match := _YEAR_FOLDER.fullmatch(folder.name))
+        and (folder / "ImageSets" / "Main").is_dir()
+    }
+
+
+def devkit_near(path: Path) -> Path | None:
+    """A devkit in a folder, or one that the folder lies in."""
+    below = sorted((*path.glob("*/VOC*/ImageSets"), *path.glob("*/*/VOC*/ImageSets")))
+    if below:
+        return below[0].parents[1]
+    years = (p for p in path.absolute().parents if _YEAR_FOLDER.fullmatch(p.name))
+    return next((year.parent for year in years if (year / "ImageSets").is_dir()), None)
+
+
 def _layout_hint(path: Path) -> str:
     """What to do about a folder without ``VOC<year>`` folders."""
     if (path / "ImageSets").is_dir():
-        return "it holds ImageSets itself: rename it to VOC2007, or another year"
-    below = sorted((*path.glob("*/VOC*/ImageSets"), *path.glob("*/*/VOC*/ImageSets")))
-    above = [p for p in path.absolute().parents if _YEAR_FOLDER.fullmatch(p.name)]
-    if below or above:
-        return f"give {below[0].parents[1] if below else above[0].parent} instead"
-    for pattern, what in _OTHER_LAYOUTS.items():
+        return "it holds ImageSets itself, but no lists in ImageSets/Main"
+    near = devkit_near(path)
+    if near is not None:
+        return f"give {near} instead"
+    for pattern, parser in _OTHER_LAYOUTS.items():
         found = next(iter(sorted((*path.glob(pattern), *path.glob(f"*/{pattern}")))), None)
         if found is not None:
-            return (
-                f"{found} looks like {what} into VOC2007/Annotations, the images into "
-                "VOC2007/JPEGImages, and their names without suffixes, one a line, into "
-                "VOC2007/ImageSets/Main/trainval.txt"
-            )
+            return f"for {found} use the parser {parser}, or leave `parser` out"
     return f"it holds {', '.join(sorted(f.name for f in path.iterdir())[:5]) or 'nothing'}"
 
 
 def chosen_sets(devkit: Path, sets: str | None, default_split: str) -> tuple[tuple[str, str], ...]:
-    """The sets asked for, all of which exist; None stands for every year's default split."""
+    """The sets asked for, all of which exist; None stands for every year's default split.
+
+    Where no year has a ``trainval``, that is ``train`` with ``val``, else the only list there is.
+    """
     available = available_sets(devkit)
     folders = year_folders(devkit)
     if sets is None:
         chosen = tuple((year, split) for year, split in available if split == default_split)
+        if not chosen and default_split == "trainval":
+            chosen = tuple(pair for pair in available if pair[1] in ("train", "val"))
+            chosen = chosen or (available if len(available) == 1 else ())
         missing = [] if chosen else [f"ImageSets/Main/{default_split}.txt of any year"]
     else:
         chosen = parse_sets(sets)
         missing = [
             f"VOC{year}/ImageSets/Main/{split}.txt"
             for year, split in chosen
-            if year not in folders or not list_file(folders[year], split).is_file()
+            if year not in folders or not _files_of(list_file(folders[year], split))
         ]
     if missing:
         there = ", ".join(f"{year}:{split}" for year, split in available) or "none"
@@ -154,8 +177,24 @@ def chosen_sets(devkit: Path, sets: str | None, default_split: str) -> tuple[tup
 
 
 def list_file(folder: Path, split: str) -> Path:
-    """The file of an image set in a ``VOC<year>`` folder."""
+    """The file of an image set in a ``VOC<year>`` folder; where it is missing, its lists of single
+    classes stand for it."""
     return folder / "ImageSets" / "Main" / f"{split}.txt"
+
+
+def _files_of(file: Path) -> list[Path]:
+    """The list, else those of single classes that are read for it, or none."""
+    if file.is_file():
+        return [file]
+    return [each for each in sorted(file.parent.glob(f"*_{file.name}")) if _is_of_a_class(each)]
+
+
+def _is_of_a_class(file: Path) -> bool:
+    """Whether the first line has a column that says whether an image has the class."""
+    if "_" not in file.stem or not file.is_file():
+        return False
+    with open(file, encoding="utf-8", errors="replace") as stream:
+        return _CLASS_LIST.fullmatch(stream.readline(MOST_LINE)) is not None
 
 
 def unique_ids(folder: Path, lists: Sequence[Path], problems: Problems) -> dict[str, Path | None]:
@@ -171,8 +210,8 @@ def unique_ids(folder: Path, lists: Sequence[Path], problems: Problems) -> dict[
     files = FilesOfFolder(folder / "Annotations", (".xml",))
     listed: Counter[str] = Counter()
     first: dict[str, tuple[str, Path | None]] = {}
-    for file in lists:
-        for where, written in _read_ids(file, files):
+    for each in lists:
+        for file, where, written in _read_list(each, files):
             annotation = files.find(written)
             image_id = written
             if annotation is not None:
@@ -188,14 +227,14 @@ def unique_ids(folder: Path, lists: Sequence[Path], problems: Problems) -> dict[
                 continue
             listed[image_id] += 1
             first.setdefault(image_id, (str(file), annotation))
-    for image_id, (file, annotation) in first.items():
+    for image_id, (listed_in, annotation) in first.items():
         if annotation is None:
             missing = str(folder / "Annotations" / f"{image_id}.xml")
             reason = "the id is listed, its annotation does not exist" + files.nearest(image_id)
             problems.append(DataProblem("annotation missing", missing, "", reason, "image dropped"))
         if listed[image_id] > 1:
             reason = f"expected {image_id} once, found it {listed[image_id]} times"
-            problems.append(DataProblem("id repeated", file, "", reason, "used once"))
+            problems.append(DataProblem("id repeated", listed_in, "", reason, "used once"))
     return {image_id: annotation for image_id, (_, annotation) in first.items()}
 
 
@@ -210,8 +249,19 @@ def other_test_ids(
     folders = year_folders(Path(devkit))
     for year in dict.fromkeys(name.split(":")[0] for name in sets):
         file = list_file(folders[year], "test")
-        if f"{year}:test" not in sets and file.is_file():
+        if f"{year}:test" not in sets and _files_of(file):
             yield year, file, unique_ids(folders[year], [file], Problems())
+
+
+def _read_list(file: Path, files: FilesOfFolder) -> Iterator[tuple[Path, str, str]]:
+    """File, ``"line 1"`` and id of each id of an image set; of lists of classes each id once."""
+    parts = _files_of(file) or [file]
+    seen: set[str] = set()
+    for part in parts:
+        for where, written in _read_ids(part, files):
+            if len(parts) == 1 or written not in seen:
+                yield part, where, written
+            seen.add(written)
 
 
 def _read_ids(file: Path, files: FilesOfFolder) -> Iterator[tuple[str, str]]:

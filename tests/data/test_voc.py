@@ -260,7 +260,6 @@ def test_an_object_that_is_there_twice_is_named_and_used_once(devkit):
         object_xml(name="do<b/>g"),
         object_xml(box="<polygon><x1>1</x1><y1>1</y1></polygon>"),
         object_xml(box="<robndbox><cx>9</cx><cy>9</cy><w>5</w><h>4</h></robndbox>"),
-        object_xml(box='<bndbox xmin="1" ymin="1" xmax="5" ymax="5"/>'),
         object_xml(box="<bndbox><x>1</x><y>1</y><w>5</w><h>5</h></bndbox>"),
     ],
 )
@@ -271,6 +270,44 @@ def test_objects_of_which_only_a_part_could_be_read_are_named(devkit, parts):
     assert len(dataset.examples[1].classes) == 1
     (problem,) = dataset.problems
     assert (problem.action, problem.where[:8]) == ("object dropped", "object 2")
+
+
+def test_corners_may_be_attributes(devkit):
+    devkit.add("1", object_xml(box='<bndbox xmin="5" ymin="3" xmax="7" ymax="9"/>'))
+    dataset = load_voc(devkit.root, "2007:train")
+    assert dataset.examples[1].boxes_image.tolist() == TWO[:1] and dataset.problems == ()
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        "<x1>5</x1><y1>4.5</y1><x2>7</x2><y2>9</y2><x3>6</x3><y3>3</y3>",
+        "<pt><x>5</x><y>3</y></pt><pt><x>7</x><y>9</y></pt><pt><x>5</x><y>6</y></pt>",
+    ],
+)
+def test_a_polygon_alone_is_read_as_its_bounding_box(devkit, points):
+    outlined = object_xml(box=f"<polygon>{points}</polygon>")
+    devkit.add("1", outlined, object_xml("cat", box=f"<polygon>{points}</polygon>"))
+    devkit.add("2", outlined)
+    dataset = load_voc(devkit.root, "2007:train", class_names=("cat", "dog"))
+    first = dataset.examples[1]
+    assert first.boxes_image.tolist() == [TWO[0]] * 2 and first.classes.tolist() == [2, 1]
+    noted, others = dataset.problems
+    assert (noted.kind, noted.action, noted.where) == (
+        "polygon for a box",
+        "noted",
+        "object 1 (dog)",
+    )
+    assert others.number == 2
+
+
+@pytest.mark.parametrize("third", ["", "<x3>6</x3>", "<x3>6</x3><y3>high</y3>"])
+def test_a_polygon_that_cannot_be_read_is_no_box(devkit, third):
+    points = f"<x1>5</x1><y1>4.5</y1><x2>7</x2><y2>9</y2>{third}"
+    devkit.add("1", object_xml(box=f"<polygon>{points}</polygon>"))
+    dataset = load_voc(devkit.root, "2007:train")
+    assert len(dataset.examples[1].classes) == 0
+    assert [(p.kind, p.action) for p in dataset.problems] == [("box unreadable", "object dropped")]
 
 
 @pytest.mark.parametrize(

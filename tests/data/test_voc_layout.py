@@ -97,7 +97,7 @@ def test_a_year_folder_itself_is_taken(devkit, monkeypatch):
         (".", "give .*VOCdevkit instead"),
         ("VOCdevkit/VOC2007/JPEGImages", "give .*VOCdevkit instead"),
         ("empty", "it holds nothing"),
-        ("mine", "rename it to VOC2007"),
+        ("mine", "no lists in ImageSets/Main"),
     ],
 )
 def test_wrong_folders_are_told_the_right_one(devkit, path, message):
@@ -239,10 +239,57 @@ def test_lists_are_bounded(devkit, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "file", ["1.xml", "train/1.xml", "train/_annotations.coco.json", "data.yaml", "labels/1.txt"]
+    ("file", "parser"),
+    [
+        ("1.xml", "voc_xml"),
+        ("train/1.xml", "voc_xml"),
+        ("train/_annotations.coco.json", "coco"),
+        ("data.yaml", "yolo"),
+        ("labels/1.txt", "yolo"),
+    ],
 )
-def test_folders_of_other_programs_are_told_the_layout_to_make(tmp_path, file):
+def test_folders_of_other_programs_are_told_their_parser(tmp_path, file, parser):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
-    with pytest.raises(UserError, match=f"{file}.*VOC2007/ImageSets/Main/trainval.txt"):
+    with pytest.raises(UserError, match=f"{file} use the parser {parser}"):
         load_voc(tmp_path, None)
+
+
+@pytest.mark.parametrize("rest", [" -1", "\t1", "  0"])
+def test_lists_of_single_classes_alone_are_one_list(devkit, rest):
+    main = devkit.root / "VOC2007/ImageSets/Main"
+    for file in main.iterdir():
+        file.unlink()
+    devkit.add("my photo")
+    for name, listed in (("cat", ("3", "1")), ("dog", ("1", "my photo", "3"))):
+        devkit.list(f"{name}_trainval", *(f"{image_id}{rest}" for image_id in listed))
+    devkit.list("dog_test", f"2{rest}")
+    dataset = load_voc(devkit.root, None)
+    assert ids(dataset) == ["3", "1", "my photo"]
+    assert dataset.sets == ("2007:trainval",) and dataset.problems == ()
+    assert ids(load_voc(devkit.root, None, default_split="test")) == ["2"]
+    with pytest.raises(UserError, match="2007:test, 2007:trainval"):
+        load_voc(devkit.root, "2007:val")
+
+
+def test_without_trainval_the_lists_there_are_train(devkit):
+    main = devkit.root / "VOC2007/ImageSets/Main"
+    (main / "trainval.txt").unlink()
+    dataset = load_voc(devkit.root, None)
+    assert dataset.sets == ("2007:train", "2007:val") and ids(dataset) == ["2", "1", "3"]
+    (main / "train.txt").unlink()
+    (main / "val.txt").rename(main / "default.txt")
+    assert load_voc(devkit.root, None).sets == ("2007:default",)
+    devkit.list("other", "1")
+    with pytest.raises(UserError, match="2007:default, 2007:other"):
+        load_voc(devkit.root, None)
+
+
+def test_a_folder_that_holds_the_lists_itself_is_read_as_cvat_writes_it(devkit):
+    devkit.list("default", "1", "2")
+    folder = (devkit.root / "VOC2007").rename(devkit.root.parent / "task 1")
+    for name in ("train", "val", "trainval"):
+        (folder / f"ImageSets/Main/{name}.txt").unlink()
+    dataset = load_voc(folder, None)
+    assert dataset.sets == ("2007:default",) and ids(dataset) == ["1", "2"]
+    assert dataset.class_names == ("dog",)
