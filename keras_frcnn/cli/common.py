@@ -159,6 +159,8 @@ def data_path(text: str, *targets: Path | None, what: str = "--out") -> Path:
     Raises:
         UserError: it does not exist, or a target lies in it.
     """
+    if text.startswith("tfds:"):  # a name of TensorFlow Datasets
+        return Path(text)
     path = existing_path(text, "The data path")
     for target in targets:
         if target is not None:

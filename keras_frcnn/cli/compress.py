@@ -116,7 +116,7 @@ def check_data_flags(arguments: argparse.Namespace, run: RunFolder, out: RunFold
         for flag in DATA_FLAGS:
             if getattr(arguments, flag) not in (None, False):
                 raise UserError(f"--{flag} belongs to -p, the data to compare both runs on.")
-        if arguments.parser != "pascal_voc":
+        if arguments.parser is not None:
             raise UserError("-o belongs to -p, the data to compare both runs on.")
         return
     data_path(arguments.path, out.path)

@@ -21,6 +21,7 @@ from keras_frcnn.cli.inputs import (
     passes_of,
     place_of,
 )
+from keras_frcnn.data import voc
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.write_detections import LAYOUTS, check_names, place_of_layout
@@ -93,7 +94,7 @@ def _add_what(group) -> None:
         help="run folder whose classes --detections has, where the data lack objects of some\n"
         "default: the classes of the data (ours)",
     )
-    flags.add_path(group)
+    flags.add_path(group, required=False, help=f"{flags.DATA_PATH}\ndefault: the data of --run")
     flags.add(group, "set")
     group.add_argument(
         "--out",
@@ -175,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = build_parser().parse_args(argv)
     place = checked_place(arguments)
+    of_run(arguments)
     suffix = "-stage2" if arguments.stage == 2 else ""
     suffix += "-proposals" if arguments.proposals else ""
     out = user_path(arguments.out or arguments.run or ".")
@@ -296,6 +298,20 @@ def layouts_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     return ("json",) if arguments.detections is None else ()
 
 
+def of_run(arguments: argparse.Namespace) -> None:
+    """Without a path: the data that the run was trained on, where their test part is.
+
+    Raises:
+        UserError: there is no run either.
+    """
+    if arguments.path is not None:
+        return
+    if arguments.run is None:
+        raise UserError("Expected the data to evaluate on: give them as -p PATH.")
+    data = RunFolder(arguments.run).read_config().data
+    arguments.path, arguments.parser = data.path, arguments.parser or data.parser
+
+
 def class_names_of(
     arguments: argparse.Namespace, detector: Detector | None, path: Path
 ) -> Sequence[str] | None:
@@ -304,10 +320,8 @@ def class_names_of(
         return detector.class_names
     if arguments.classes is not None:
         return RunFolder(arguments.classes).read_config().class_names
-    if arguments.parser == "pascal_voc":
-        from keras_frcnn.data.voc import read_class_names
-
-        return read_class_names(path) or None
+    if arguments.parser in (None, "pascal_voc") and voc.recognises(path):
+        return voc.read_class_names(path) or None
     return None
 
 

@@ -149,7 +149,7 @@ def check(arguments: argparse.Namespace, out: Path) -> None:
         if arguments.path is None:
             raise UserError("--int8 needs images of the training set to calibrate on: add -p PATH.")
         data_path(arguments.path, out)
-    elif arguments.parser != "pascal_voc":
+    elif arguments.parser is not None:
         raise UserError("-o belongs to --int8: add it, or leave -o out.")
 
 

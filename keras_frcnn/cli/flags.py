@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from keras_frcnn.cli.common import TRACEBACK_FLAG, as_called
+from keras_frcnn.data.load import READERS
 from keras_frcnn.errors import UserError
 from keras_frcnn.recipes import NETWORKS, PRECISIONS, DetectionFilter
 from keras_frcnn.system.settings import Range, Settings, hints
@@ -183,7 +184,7 @@ def add_fields(group, kind: type[Settings], *names: str) -> dict[str, argparse.A
         The flag of each field.
     """
     fields = {each.name: each for each in dataclasses.fields(kind) if "flag" in each.metadata}
-    kinds: dict[str, Any] = hints(kind)  # type: ignore[arg-type]
+    kinds: dict[str, Any] = hints(kind)
     actions = {}
     for name in names or fields:
         flag, default = fields[name].metadata["flag"], fields[name].default
@@ -252,7 +253,7 @@ def _parsing(hint: Any) -> dict[str, Any]:
 
 # --- flags that several commands have ----------------------------------------------------------
 
-DATA_PATH = "VOCdevkit folder, or the text file of -o simple"
+DATA_PATH = "VOCdevkit folder, or labelled images in any layout of docs/data.md"
 
 # By name, as argparse takes them; those without help say in each command what is theirs.
 SHARED: dict[str, dict[str, Any]] = {
@@ -264,7 +265,8 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "set": {
         "metavar": "SETS",
-        "help": "such as 2007:test\ndefault: every test set that exists (ours)",
+        "help": "such as 2007:test; without lists: train, val, test or all\n"
+        "default: every test set that exists (ours)",
     },
     "strict": {
         "action": "store_true",
@@ -348,10 +350,9 @@ def add_path(group, *, required: bool = True, help: str = DATA_PATH) -> None:
         "-o",
         "--parser",
         metavar="LAYOUT",
-        choices=("pascal_voc", "simple"),
-        default="pascal_voc",
-        help="pascal_voc, or simple: lines of path,x1,y1,x2,y2,class\n"
-        "default: pascal_voc (lineage)",
+        choices=tuple(READERS),
+        help=f"{', '.join(READERS)} (lines of path,x1,y1,x2,y2,class)\n"
+        "default: what lies there (ours; pascal_voc in the lineage)",
     )
     add(group, "allow_bad")
 
@@ -363,7 +364,8 @@ def add_training_set(group, flag: str = "--train_set") -> None:
         dest="set",
         metavar="SETS",
         help="such as 2007:trainval+2012:trainval, or the paper's 07, 12, 07+12, 07++12\n"
-        "default: every trainval that exists (ours)",
+        "without lists: train, val, test, all\n"
+        "default: every trainval that exists; the train part of data without lists (ours)",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,7 +19,7 @@ from keras_frcnn.detection.load import MODEL_FILE, check_run, load
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import DetectionFilter
-from keras_frcnn.runs.folder import find_run
+from keras_frcnn.runs.folder import RunFolder, find_run
 
 if TYPE_CHECKING:
     from keras_frcnn.detection.detector import Detector
@@ -33,12 +33,14 @@ def load_dataset(
     *,
     class_names: Sequence[str] | None = None,
     default_split: str = "trainval",
+    split: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Reads and checks the data set of the flags, and tells what was wrong with it.
 
     Args:
         class_names: known classes; default: those found.
         default_split: what is read of each year without a flag for sets.
+        split: of a run: which part each of its images is in.
 
     Raises:
         UserError: as :func:`keras_frcnn.load_data`.
@@ -53,6 +55,7 @@ def load_dataset(
             allow_bad=arguments.allow_bad,
             strict=getattr(arguments, "strict", False),
             default_split=default_split,
+            split=split,
             progress=progress,
         )
     for sentence in about_problems(dataset):
@@ -68,7 +71,10 @@ def load_test_data(
     Raises:
         UserError: something is wrong with the data, or no object is of a known class.
     """
-    dataset = load_dataset(arguments, console, class_names=class_names, default_split="test")
+    split = RunFolder(arguments.run).split() if getattr(arguments, "run", None) else None
+    dataset = load_dataset(
+        arguments, console, class_names=class_names, default_split="test", split=split
+    )
     unknown = sum(problem.kind == "class unknown" for problem in dataset.problems)
     if unknown and not dataset.number_of_objects:
         raise UserError(

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.precision == "auto" and run.config_file.is_file():
         arguments.precision = run.read_config().precision
     arguments.precision = usable_precision(arguments.precision, console)
-    dataset = load_training_data(arguments, path, console)
+    dataset = load_training_data(arguments, path, run, console)
     given = None
     if arguments.proposals is not None:
         given = load_given(arguments.proposals, dataset)
@@ -105,7 +105,9 @@ def weights_of(arguments: argparse.Namespace, run: RunFolder) -> Path | str:
     return arguments.weights or "imagenet"
 
 
-def load_training_data(arguments: argparse.Namespace, path: Path, console: Console) -> Dataset:
+def load_training_data(
+    arguments: argparse.Namespace, path: Path, run: RunFolder, console: Console
+) -> Dataset:
     """The checked training images.
 
     Raises:
@@ -113,8 +115,9 @@ def load_training_data(arguments: argparse.Namespace, path: Path, console: Conso
     """
     from keras_frcnn.data.voc import check_test_lists
 
-    dataset = load_dataset(arguments, console)
-    if arguments.parser == "pascal_voc":
+    split = run.split() if arguments.resume else None
+    dataset = load_dataset(arguments, console, split=split)
+    if dataset.parser == "pascal_voc":
         check_test_lists(path, dataset)
         copies = copies_in_test_lists(path, dataset)
         if copies:

@@ -65,10 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(group) -> None:
-    flags.add_path(
-        group,
-        help="VOCdevkit folder (with VOC2007 and/or VOC2012), or the text file of -o simple",
-    )
+    flags.add_path(group)
     flags.add_training_set(group)
     group.add_argument(
         "--hf",

@@ -51,7 +51,7 @@ class DataSource(Settings):
 
     Attributes:
         path: where they lay when the training last began or went on.
-        parser: ``pascal_voc`` or ``simple``.
+        parser: the layout, a key of ``READERS`` of :mod:`keras_frcnn.data.load`.
         sets: such as ``2007:trainval``.
         bits: that those with 16 bits use; 0 where there are none.
         proposals: those that were given, in the mode ``fast-rcnn``.

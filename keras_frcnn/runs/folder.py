@@ -10,6 +10,7 @@
 ``data_report.txt`` what the checks of the data found
 ``training_images.txt``  keys, file names and digests of the training images
     (:mod:`keras_frcnn.runs.training_images`)
+``split.json``      which part each image of data without lists is in
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from keras_frcnn.data.split import read_split
 from keras_frcnn.errors import UserError, reading
 from keras_frcnn.runs.config import (
     FORMAT_VERSION,
@@ -69,6 +71,7 @@ class RunFolder:
         self.config_file = self.path / "config.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.training_images_file = self.path / "training_images.txt"
+        self.split_file = self.path / "split.json"
         self.given_proposals_file = self.path / "proposals" / "given.h5"
         self.features_file = self.path / "features.txt"
         self.checkpoints = self.path / "checkpoints"
@@ -188,6 +191,14 @@ class RunFolder:
                 f"{self.path} was trained on given proposals and makes none itself: test_frcnn.py "
                 "and evaluate take them with --proposals FILE; it cannot be exported."
             )
+
+    def split(self) -> dict[str, str] | None:
+        """Which part each image is in; None where the data have lists.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return read_split(self.split_file) if self.split_file.is_file() else None
 
     def check_trainable(self) -> None:
         """Makes sure that training can go on here.

@@ -31,7 +31,14 @@ _WINDOWS_BYTE = 2**20
 # Written by trainings alone; evaluations write beside them.
 OWN_FOLDERS = ("weights", "proposals", "checkpoints", "samples")
 OWN_FILES = (
-    *("config.json", "metrics.jsonl", "features.txt", "training_images.txt", "data_report.txt"),
+    *(
+        "config.json",
+        "metrics.jsonl",
+        "features.txt",
+        "training_images.txt",
+        "data_report.txt",
+        "split.json",
+    ),
     *("curves.png", "labels.png"),
 )
 CACHE_FILES = ("images.bin", "features.bin")

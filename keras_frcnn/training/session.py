@@ -13,6 +13,7 @@ from rich.console import Console
 from keras_frcnn.data.bad_images import number_left_out
 from keras_frcnn.data.checks import report_text, without_objects
 from keras_frcnn.data.dataset import Dataset
+from keras_frcnn.data.split import write_split
 from keras_frcnn.errors import UserError
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.proposals.given import GivenProposals
@@ -172,6 +173,8 @@ def train_run(
             units = training_units(dataset.examples, config.flips)
             store = ProposalStore.from_given(given, units)
             store.save(run.given_proposals_file, record_of(run, config, "given"))
+        if dataset.split and not run.split_file.exists():
+            write_split(run.split_file, dataset.split)
         notes = [*dataset.problems, *without_objects(dataset)]
         write_text(run.path / "data_report.txt", report_text(notes))
         shares = save_labels(dataset, config.recipe, run.path / "labels.png", given)
