@@ -17,21 +17,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
 from keras_frcnn.data.anchor_clustering import cluster_shapes, count_different
 from keras_frcnn.data.coverage import best_ious, shapes_input
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 from keras_frcnn.geometry.anchors import configured_anchors
-from keras_frcnn.network.faster_rcnn import FasterRcnn
-from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.recipes import AnchorConfig, ImageConfig, Recipe
 from keras_frcnn.runs.config import Choice, RunConfig
-from keras_frcnn.runs.stage_table import STAGES
-from keras_frcnn.training.feeding import Feed
-from keras_frcnn.training.step import step_of
-from keras_frcnn.training.units import training_units
+from keras_frcnn.training.duration import joint_seconds
 
 SIDES = (200, 250, 300, 400, 500, 600)
 """Short sides to choose from; the paper's is 600."""
@@ -91,7 +85,7 @@ def planned_training(
     """
     started = time.monotonic()
     sides = [config.recipe.image.short_side] if "short_side" in given else SIDES
-    seconds = (seconds_of or measured_seconds(config, dataset))(sides)
+    seconds = seconds_of(sides) if seconds_of else joint_seconds(config, dataset, sides)
     elapsed += time.monotonic() - started
     facts = _Facts(
         dataset,
@@ -329,62 +323,3 @@ _RULES: tuple[Callable[[Recipe, _Facts], Ruled], ...] = (
     _clip_norm,
     _dropout,
 )
-
-
-def measured_seconds(config: RunConfig, dataset: Dataset) -> Seconds:
-    """Measures a step of joint training on an image of the data.
-
-    A step is timed at two sizes; its time is linear in the pixels of the input (a constant for the
-    layers above RoI pooling).
-    """
-
-    def seconds_of(sides: Sequence[int]) -> list[float]:
-        recipe = config.recipe
-        stage = STAGES["joint"][0]
-        model = FasterRcnn(
-            config.network, config.class_names, recipe, precision=config.precision, seed=None
-        )
-        normalisation = Normalisation.identity(model.number_of_classes, 4)
-        images = recipe.joint_images_per_step
-        unit = training_units([_typical(dataset.examples)], flips=False)
-        low, high = (min(sides), max(sides)) if len(sides) > 1 else (sides[0],) * 2
-        high = min(high, 2 * low)
-        step = None
-        points = []
-        for side in dict.fromkeys((low, high)):
-            image = recipe.image.with_short_side(side)
-            feed = Feed(unit, image)
-            if step is None:
-                step = step_of(model, stage.trains, normalisation, feed.signature, images)
-            seconds = []
-            for turn in range(4):
-                batches = tuple(next(iter(feed.batches([0]))) for _ in range(images))
-                start = time.perf_counter()  # reading goes on beside the steps
-                step.run(batches, tf.constant(1e-9), tf.constant([0, turn]))["loss"].numpy()
-                seconds.append(time.perf_counter() - start)
-            points.append((_pixels(unit[0].example, image), float(np.median(seconds[1:]))))
-        if len(points) == 1:
-            return [points[0][1]]
-        (few, fast), (many, slow) = points
-        rate = max(0.0, slow - fast) / (many - few)
-        return [
-            fast + rate * (_pixels(unit[0].example, recipe.image.with_short_side(side)) - few)
-            for side in sides
-        ]
-
-    return seconds_of
-
-
-def _pixels(example: Example, image: ImageConfig) -> float:
-    scale = min(
-        image.short_side / min(example.height, example.width),
-        image.long_side / max(example.height, example.width),
-    )
-    return scale**2 * example.height * example.width
-
-
-def _typical(examples: Sequence[Example]) -> Example:
-    """The image of the median ratio of sides among those with objects, if there are any."""
-    counted = [each for each in examples if len(each.without_difficult().classes)] or examples
-    ratios = [max(e.height, e.width) / min(e.height, e.width) for e in counted]
-    return counted[int(np.argsort(ratios)[len(ratios) // 2])]
