@@ -28,7 +28,7 @@ from keras_frcnn.cli.given import given_source, load_given
 from keras_frcnn.cli.shared_flags import add_flags, add_path_flags, short_sides
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.voc_files import check_names
+from keras_frcnn.detection.write_detections import check_names
 from keras_frcnn.errors import UserError, counted
 from keras_frcnn.evaluation.voc import print_table
 from keras_frcnn.proposals.given import NUMBER_OF_BOXES
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         references = read_file(arguments.against, whole, dataset, arguments, console)
     if "voc" in kinds_of_detections(arguments):
         check_names(dataset)
-    from keras_frcnn.evaluation.evaluate import evaluate_detections, with_report
+    from keras_frcnn.evaluation.evaluate import evaluate_detections
 
     if detector is None:
         detections = read_file(arguments.detections, whole, dataset, arguments, console)
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     written = [target, *write_detections(arguments, evaluated, out, suffix)]
     if arguments.report:
         score = SHOWN_SCORE if arguments.score_thresh is None else arguments.score_thresh
-        written.append(with_report(evaluated, out / f"report{suffix}", score).report)
+        written.append(evaluated.write_report(out / f"report{suffix}", score))
     if whole.problems:
         from keras_frcnn.data.checks import report_text
 
@@ -327,7 +327,7 @@ def run_detector(
         given = given.best(most)
 
     def keep(finished: Dataset, found: dict[str, ImageDetections]) -> None:
-        from keras_frcnn.detection.json_files import dataset_records, write_json
+        from keras_frcnn.detection.write_detections import dataset_records, write_json
 
         write_json(part, dataset_records(finished, found))
         classes = f" --classes {arguments.run}" if arguments.run else ""
@@ -421,9 +421,12 @@ def write_detections(
     arguments: argparse.Namespace, evaluated: Evaluation, out: Path, suffix: str
 ) -> list[Path]:
     """Writes the detections in the layouts of ``--write``; returns what to tell of them."""
-    from keras_frcnn.detection.coco_files import write_coco
-    from keras_frcnn.detection.json_files import dataset_records, write_json
-    from keras_frcnn.detection.voc_files import write_voc
+    from keras_frcnn.detection.write_detections import (
+        dataset_records,
+        write_coco,
+        write_json,
+        write_voc,
+    )
 
     dataset, detections = evaluated.dataset, evaluated.detections
     kinds = kinds_of_detections(arguments)

@@ -45,13 +45,20 @@ class ImageDetections:
     @classmethod
     def from_numbers(cls, numbers: Sequence[float]) -> ImageDetections:
         """The detections of ``y1, x1, y2, x2, score, class``, one after the other; float64."""
-        values = np.array(numbers, np.float64).reshape(-1, 6)
+        values = np.asarray(numbers, np.float64).reshape(-1, 6)
         return cls(values[:, :4], values[:, 4], values[:, 5].astype(np.int32))
+
+    def take(self, rows: np.ndarray | slice) -> ImageDetections:
+        """Those of some positions, or of a mask (D,) bool."""
+        return ImageDetections(self.boxes_image[rows], self.scores[rows], self.classes[rows])
 
     def at_least(self, score: float) -> ImageDetections:
         """Those that reach a score."""
-        keep = self.scores >= score
-        return ImageDetections(self.boxes_image[keep], self.scores[keep], self.classes[keep])
+        return self.take(self.scores >= score)
+
+    def best(self, count: int | None = None) -> ImageDetections:
+        """The first ``count`` by falling score, or all; ties in their order."""
+        return self.take(np.argsort(-self.scores, kind="stable")[:count])
 
 
 NO_DETECTIONS = ImageDetections(
@@ -132,7 +139,8 @@ class Detections:
         from keras_frcnn.visualize import class_colour, draw_detections
 
         colours = [class_colour(int(index)) for index in self.classes]
-        return draw_detections(self.image, self.boxes, self.class_names, self.scores, colours)
+        scores = self.scores.tolist()
+        return draw_detections(self.image, self.boxes, self.class_names, scores, colours)
 
     def _repr_png_(self) -> bytes:
         stream = io.BytesIO()

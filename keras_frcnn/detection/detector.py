@@ -21,27 +21,27 @@ class Detector:
 
     Attributes:
         class_names: foreground classes in order.
-        score_threshold: the lowest score that it returns; None where it is not known.
+        score_threshold: the lowest score that it returns.
         source: where it was loaded from, for messages.
-        bits: that 16-bit images of its training use; 0: not known.
+        bits: how many the 16-bit images of its training used; 0: not known.
         mean_per_class: when it is evaluated, this many times the number of images are kept of each
             class; None: all (recipe 4.8).
         strictly_greater: whether its recipe's evaluation asks for more than the IoU threshold.
     """
 
     class_names: tuple[str, ...]
-    score_threshold: float | None
+    score_threshold: float
     source: str
     bits: int = 0
     mean_per_class: int | None = None
     strictly_greater: bool = False
 
     def detect(self, images: Any, boxes: Any = None) -> Any:
-        """What is in an image, or in each of several.
+        """Finds the objects in an image, or in each of several.
 
         Args:
-            images: a path, a PIL image, an array, see :func:`pixels_of`; or a list of these, of any
-                sizes.
+            images: a path, a PIL image or an array, see :func:`pixels_of`; or a list of these, of
+                any sizes.
             boxes: proposals to classify in place of the network's own: (R, 4) (y1, x1, y2, x2) in
                 pixels of the image; a list of these for a list of images.
 
@@ -61,9 +61,8 @@ class Detector:
         found: list[Detections] = []
         for index, pixels in enumerate(arrays):
             given = None if boxes is None else [_boxes_of(boxes[index], pixels)]
-            own = self.find([pixels], given)[0]
-            order = np.argsort(-own.scores, kind="stable")
-            parts = (own.boxes_image[order], own.scores[order], own.classes[order])
+            own = self.find([pixels], given)[0].best()
+            parts = (own.boxes_image, own.scores, own.classes)
             found.append(Detections(*parts, self.class_names, pixels))
         return found
 
@@ -106,7 +105,8 @@ def _boxes_of(boxes: Any, pixels: np.ndarray) -> np.ndarray:
         array = array.reshape(0, 4) if array.size == 0 else array
         if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
             raise ValueError(f"finite numbers of shape (R, 4) were expected, not {array.shape}")
-    return fit_to_image(array, *pixels.shape[:2], "an image")
+    height, width = pixels.shape[:2]
+    return fit_to_image(array, height, width, "an image")
 
 
 def check_no_boxes(boxes: Sequence[np.ndarray] | None, source: str) -> None:

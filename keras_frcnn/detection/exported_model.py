@@ -1,7 +1,6 @@
-"""A detector that was exported, read again.
+"""A detector that was exported, read again: what SavedModels and ONNX files have in common.
 
-What an export gives is what :mod:`keras_frcnn.export.saved_model` says; this module needs no
-TensorFlow until a SavedModel is loaded, and an ONNX file none at all.
+:mod:`keras_frcnn.export.saved_model` says what an export gives. Nothing here needs TensorFlow.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +20,13 @@ from rich.progress import track
 
 from keras_frcnn.data.images import about_bits, about_skipped, bits_used, find_images, read_image
 from keras_frcnn.data.pipeline import in_parallel
-from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.detections import Detections, ImageDetections
 from keras_frcnn.detection.detector import Detector
-from keras_frcnn.detection.json_files import detection_records, write_csv, write_json
 from keras_frcnn.detection.loops import in_batches
+from keras_frcnn.detection.write_detections import detection_records, write_csv, write_json
 from keras_frcnn.errors import UserError, counted, doing, shown
 from keras_frcnn.system.files import check_inside, written_whole
 from keras_frcnn.system.signals import held_back
-from keras_frcnn.visualize import class_colour, draw_detections
 
 # Of the files beside the pictures, which folders of images might have, too.
 RESULTS = tuple(f"detections{part}.{kind}" for part in ("", "-part") for kind in ("json", "csv"))
@@ -50,16 +49,19 @@ class Thresholds(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A file that was read.
-
-    Attributes:
-        position: among all files.
-        pixels: (H, W, 3) uint8, or the reason why there are none.
-    """
+    """An image that was read: its position among all files, and (H, W, 3) uint8 pixels."""
 
     position: int
     file: Path
-    pixels: np.ndarray | str
+    pixels: np.ndarray
+
+
+class Found(NamedTuple):
+    """What was found in an image, and how the records call it."""
+
+    file_name: str
+    image_id: str
+    detections: ImageDetections
 
 
 def detect_folder(
@@ -82,14 +84,19 @@ def detect_folder(
         out: where pictures, ``detections.json`` and ``detections.csv`` go.
         batch: images that go through the network at once, where they fit.
         boxes_of: file and pixels of an image to the boxes to classify in it.
+
+    Raises:
+        UserError: there is no image, or none can be read, or ``out`` cannot hold the results.
     """
     images, skipped = find_images(path)
     if not images:
         raise UserError(". ".join([f"There is no image in {path}", *about_skipped(skipped)]) + ".")
     out.mkdir(parents=True, exist_ok=True)
-    for name in RESULTS:
-        if (out / name).is_dir():
-            raise UserError(f"{out / name} is a folder, and a file of that name is to be written.")
+    for result in RESULTS:
+        if (out / result).is_dir():
+            raise UserError(
+                f"{out / result} is a folder, and a file of that name is to be written."
+            )
     used = bits_used(images)
     bits = detector.bits or used or 16
     if used and bits < 16:
@@ -99,33 +106,31 @@ def detect_folder(
         check_inside(out / folder, out)
     unreadable: list[str] = []
     # Arrays, of which records are made one by one: as records they take twenty times the memory.
-    found_in: dict[int, tuple[str, str, ImageDetections]] = {}
-    seconds = []
+    found_in: dict[int, Found] = {}
+    seconds: list[float] = []
+    notes: list[str] = []
+    dark: list[Path] = []
     of_one_stem = Counter(file.stem for file in images)
     class_names = detector.class_names
     read = functools.partial(_read, bits=bits)
-    notes, dark = [], []
-    pictures = in_parallel(read, enumerate(images), workers=2, ahead=2 * batch + 4)
     pictures = track(
-        pictures, "detecting", total=len(images), console=console, disable=not console.is_terminal
+        in_parallel(read, enumerate(images), workers=2, ahead=2 * batch + 4),
+        "detecting",
+        total=len(images),
+        console=console,
+        disable=not console.is_terminal,
     )
     try:
         readable = _readable(pictures, unreadable)
-        groups = in_batches(
-            readable, batch, lambda picture: detector.key(*picture.pixels.shape[:2])
-        )
-        for group in groups:
-            images_of_group = [picture.pixels for picture in group]
-            boxes = (
-                None if boxes_of is None else [boxes_of(each.file, each.pixels) for each in group]
-            )
+        for group in in_batches(readable, batch, lambda each: detector.key(*each.pixels.shape[:2])):
+            boxes = boxes_of and [boxes_of(each.file, each.pixels) for each in group]
             start = time.perf_counter()
             with doing(f"detecting in {', '.join(str(picture.file) for picture in group)}"):
-                found = detector.find(images_of_group, boxes)
+                found = detector.find([picture.pixels for picture in group], boxes)
             seconds.append((time.perf_counter() - start) / len(group))
-            for picture, detections in zip(group, found, strict=True):
+            for picture, each in zip(group, found, strict=True):
                 dark += [picture.file] if picture.pixels.max() < 16 else []
-                detections = detections.at_least(thresholds.score)
+                detections = each.at_least(thresholds.score)
                 name = picture.file.relative_to(root)
                 with doing(f"drawing {picture.file}"):
                     drawn = draw(picture.pixels, detections, class_names, thresholds.draw)
@@ -134,7 +139,7 @@ def detect_folder(
                     notes.append(f"the picture of {shown(name)} is {target.name}")
                 stem = picture.file.stem
                 image_id = stem if of_one_stem[stem] == 1 else name.as_posix()
-                found_in[picture.position] = (name.as_posix(), image_id, detections)
+                found_in[picture.position] = Found(name.as_posix(), image_id, detections)
         _write(out / "detections", found_in, class_names)
     except (KeyboardInterrupt, OSError):
         if found_in:
@@ -165,9 +170,7 @@ def detect_folder(
     )
 
 
-def _write(
-    target: Path, found_in: dict[int, tuple[str, str, ImageDetections]], class_names: Sequence[str]
-) -> None:
+def _write(target: Path, found_in: Mapping[int, Found], class_names: Sequence[str]) -> None:
     """Writes the detections of all images in their order, as ``target.json`` and ``.csv``."""
 
     def in_order() -> Iterator[dict]:
@@ -198,33 +201,30 @@ def _save(drawn: Image.Image, out: Path, name: Path) -> Path:
     return target
 
 
-def _read(item: tuple[int, Path], bits: int) -> Picture:
+def _read(item: tuple[int, Path], bits: int) -> Picture | str:
+    """The picture, or the reason why there is none."""
     position, file = item
     try:
         return Picture(position, file, read_image(file, bits))
     except UserError as error:
-        return Picture(position, file, str(error))
+        return str(error)
 
 
-def _readable(pictures: Iterable[Picture], unreadable: list[str]) -> Iterator[Picture]:
-    """The pictures that have pixels; the reasons of the others go into a list."""
+def _readable(pictures: Iterable[Picture | str], unreadable: list[str]) -> Iterator[Picture]:
+    """The pictures; the reasons of files that could not be read go into a list."""
     for picture in pictures:
-        if isinstance(picture.pixels, str):
-            unreadable.append(picture.pixels)
+        if isinstance(picture, str):
+            unreadable.append(picture)
         else:
             yield picture
 
 
-def draw(image: np.ndarray, detections, class_names: Sequence[str], threshold: float):
+def draw(
+    image: np.ndarray, found: ImageDetections, class_names: Sequence[str], threshold: float
+) -> Image.Image:
     """The image with the detections that reach the drawing threshold."""
-    drawn = detections.at_least(threshold)
-    return draw_detections(
-        image,
-        drawn.boxes_image,
-        [class_names[index - 1] for index in drawn.classes],
-        drawn.scores,
-        [class_colour(int(index)) for index in drawn.classes],
-    )
+    parts = (found.boxes_image, found.scores, found.classes)
+    return Detections(*parts, tuple(class_names), image).at_least(threshold).draw()
 
 
 def report(
@@ -264,7 +264,9 @@ def report(
     if not found:
         raise UserError(f"None of the {len(unreadable)} images could be read.")
     if not drawn:
-        best = best_scores(found, len(class_names))
+        best = np.zeros(len(class_names))
+        for each in found:
+            np.maximum.at(best, each.classes - 1, each.scores)
         text = ", ".join(f"{class_names[index]} {best[index]:.3f}" for index in np.argsort(-best))
         console.print(
             f"nothing passed `draw_threshold`; best score per class (0: none from "
@@ -279,11 +281,3 @@ def report(
         else f"{first:.1f} s an image, start-up included"
     )
     console.print(f"pictures, detections.json and detections.csv are in {out}", soft_wrap=True)
-
-
-def best_scores(found: Iterable[ImageDetections], classes: int) -> np.ndarray:
-    """(C - 1,) the highest score of each class in any image; 0 where it was not detected."""
-    best = np.zeros(classes)
-    for each in found:
-        np.maximum.at(best, each.classes - 1, each.scores)
-    return best

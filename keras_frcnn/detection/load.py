@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_frcnn.detection.detector import Detector
 from keras_frcnn.errors import UserError, check_installed
@@ -25,9 +26,10 @@ def load(
     precision: str | None = None,
     boxes_given: bool = False,
 ) -> Detector:
-    """The detector of a run folder, an exported SavedModel or an ONNX file.
+    """Loads the detector of a run folder, an exported SavedModel or an ONNX file.
 
-    An export has one form: what comes after ``place`` is for runs, but for the score threshold.
+    An export is fixed: of the arguments after ``place`` only the filter's score threshold changes
+    it, all others are for runs.
 
     Args:
         place: the folder or file; a run's ``config.json``, or a copy that leads to it, will do.
@@ -37,13 +39,13 @@ def load(
         short_sides: scales for the detector; default: the recipe's one.
         head_chunk: the most RoIs that go through the head at once; default: all.
         precision: ``float32``, ``bfloat16`` or ``float16``; default: the run's.
-        boxes_given: every image will come with boxes to classify: no RPN is needed.
+        boxes_given: every image will come with boxes to classify, so no RPN is needed.
 
     Raises:
-        UserError: nothing of the kind lies there, it is damaged or unfinished, or an export is
-            asked for what is fixed in it.
+        UserError: nothing of the kind lies there, it is damaged or unfinished, or an option is
+            given that an export has fixed.
     """
-    of_runs = {
+    of_runs: dict[str, Any] = {
         "stage": stage,
         "number_of_proposals": number_of_proposals,
         "short_sides": tuple(short_sides),
@@ -68,7 +70,7 @@ def load(
     least = None if detection_filter is None else detection_filter.score_threshold
     if least is None:
         return detector
-    if least < (detector.score_threshold or 0.0):
+    if least < detector.score_threshold:
         raise UserError(
             f"A `score_threshold` of {least:g} is below {detector.score_threshold:g}, the lowest "
             f"score that {path} returns; export the run with a lower one."
@@ -89,7 +91,7 @@ def _load_export(path: Path) -> Detector:
 
 
 def check_run(place: Path | str, *, boxes_given: bool) -> RunFolder:
-    """The run of a folder, before TensorFlow is started.
+    """The run of a folder, checked before TensorFlow starts.
 
     Raises:
         UserError: there is none, or it makes no proposals and none are given.

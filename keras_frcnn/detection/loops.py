@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
+
+import numpy as np
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.data.pipeline import in_parallel
 from keras_frcnn.detection.detections import ImageDetections
 from keras_frcnn.detection.detector import Detector, Key
-from keras_frcnn.detection.final_filter import keep_best_per_class
 from keras_frcnn.errors import doing
 from keras_frcnn.proposals.given import GivenProposals
 
@@ -24,8 +25,8 @@ def in_batches(
 ) -> Iterator[list[Entry]]:
     """Groups of at most ``size`` entries with equal keys.
 
-    Entries wait until their group is full, or until :data:`BATCHES_WAITING` times ``size`` of them
-    wait in all: then the group that waited longest goes as it is.
+    A group goes when it is full. When :data:`BATCHES_WAITING` times ``size`` entries wait in all,
+    the group that waited longest goes as it is.
     """
     waiting: dict[Key, list[Entry]] = {}
     for entry in entries:
@@ -68,9 +69,42 @@ def best_of_all(
 ) -> dict[str, ImageDetections]:
     """The best of each class over all images, by ``Example.key``, as a recipe may ask (recipe 4.8).
 
+    The MATLAB code cuts before non-maximum suppression (fast_rcnn_test.m:130-150,
+    imdb_eval_voc.m:60), here suppression comes first: 40 boxes an image and class before it leave
+    about eight objects of a crowd (blood cells: area AP of RBC 0.572 instead of 0.773 on one
+    network).
+
     Args:
         mean_per_class: this many times the number of images are kept; None: all.
     """
     if mean_per_class is None:
         return found
     return keep_best_per_class(found, classes, mean_per_class * len(found))
+
+
+def keep_best_per_class(
+    detections: Mapping[str, ImageDetections], number_of_classes: int, limit_per_class: int
+) -> dict[str, ImageDetections]:
+    """Keeps the ``limit_per_class`` best detections of each class over the whole data set.
+
+    ML keeps the best 40 times the number of images (fast_rcnn_test.m:74-79,130-150). Of equal
+    scores the earlier one in the mapping is kept.
+
+    Args:
+        number_of_classes: foreground classes; the others are dropped.
+
+    Returns:
+        The same keys in the same order; the detections kept stay in their order.
+    """
+    if not detections:
+        return {}
+    classes = np.concatenate([d.classes for d in detections.values()])
+    scores = np.concatenate([d.scores for d in detections.values()])
+    keep = np.zeros(len(scores), bool)
+    for index in range(1, number_of_classes + 1):
+        of_class = np.flatnonzero(classes == index)
+        order = np.argsort(-scores[of_class], kind="stable")
+        keep[of_class[order[:limit_per_class]]] = True
+    ends = np.cumsum([len(d) for d in detections.values()])
+    masks = np.split(keep, ends[:-1])
+    return {key: d.take(mask) for (key, d), mask in zip(detections.items(), masks, strict=True)}

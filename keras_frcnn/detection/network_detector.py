@@ -1,4 +1,4 @@
-"""A network that detects: images of one size, of one size of input, or with boxes that are given.
+"""The detector of a run: a network that finds objects itself, or classifies given boxes.
 
 Shapes and names
 ----------------
@@ -10,6 +10,7 @@ inputs  (N, h, w, 3) float32, what the network reads, of images of one size or o
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -49,26 +50,33 @@ class Found(NamedTuple):
     count: tf.Tensor
 
 
+class Origin(NamedTuple):
+    """Where a network was loaded from."""
+
+    run: RunFolder
+    stage: int
+
+
 class NetworkDetector(Detector):
     """Runs a network on images.
 
-    Images that are rescaled to one size of input go together, with nothing padded: padding would
-    change what the convolutions give near it. Boxes that are given are used as they are: no
-    smallest side, no suppression among them, as Fast R-CNN uses those of Selective Search
-    (test.py:116-180 without the merging of equal RoIs, which only saves time).
+    Images of one input size go together. Nothing is padded: padding would change the features near
+    it. Given boxes are used as they are, without a smallest side or suppression among them, as
+    Fast R-CNN uses those of Selective Search (test.py:116-180 without the merging of equal RoIs,
+    which only saves time).
 
     Args:
         model: the network; proposals come from its RPN, detections from its detector.
-        detection_filter, proposals: which detections are kept, how many proposals are made;
-            default: the recipe's for testing.
-        makes_proposals: False of a network without a trained RPN: it is always given boxes.
-        detector_model: another network whose base and detector are used with the proposals of
-            ``model``: the paper's unshared variant, as after stage 2.
+        detection_filter: which detections are kept; default: the recipe's for testing.
+        proposals: how many proposals are made; default: the recipe's for testing.
+        makes_proposals: False for a network without a trained RPN, which always needs boxes.
+        detector_model: another network whose base and detector classify the proposals of ``model``:
+            the paper's unshared variant, as after stage 2.
         head_chunk: the most RoIs that go through the head at once; ``None``: all.
         short_sides: scales for the detector, see :mod:`keras_frcnn.network.multi_scale`; default:
-            the recipe's own. Images of a batch are then of one size, as one size of the input does
-            not make the other scales equal.
-        run, stage: where it was loaded from.
+            the recipe's own. Images of a batch then need one size: one input size does not make the
+            other scales equal.
+        origin: where it was loaded from, if anywhere.
     """
 
     def __init__(
@@ -81,31 +89,33 @@ class NetworkDetector(Detector):
         detector_model: FasterRcnn | None = None,
         head_chunk: int | None = None,
         short_sides: Sequence[int] = (),
-        run: RunFolder | None = None,
-        stage: int | None = None,
+        origin: Origin | None = None,
     ):
         recipe = model.recipe
         self.model = model
         self.detector_model = model if detector_model is None else detector_model
         self._filter_given = detection_filter is not None
-        self.detection_filter = detection_filter or recipe.test_filter
+        self._keep(detection_filter or recipe.test_filter)
         self.proposals = proposals or recipe.test_proposals
         self.makes_proposals = makes_proposals
         self.head_chunk = head_chunk
         self.short_sides = tuple(short_sides)
         self.class_names = model.class_names
-        self.score_threshold = self.detection_filter.score_threshold
         self.strictly_greater = recipe.evaluation_strictly_greater
-        self.mean_per_class = self.detection_filter.mean_per_class
-        self.run, self.stage = run, stage
-        self.bits = 0 if run is None else run.read_config().data.bits
-        self.source = "the network" if run is None else str(run.path)
+        self._origin = origin
+        self.bits = 0 if origin is None else origin.run.read_config().data.bits
+        self.source = "the network" if origin is None else str(origin.run.path)
+
+    def _keep(self, detection_filter: DetectionFilter) -> None:
+        self.detection_filter = detection_filter
+        self.score_threshold = detection_filter.score_threshold
+        self.mean_per_class = detection_filter.mean_per_class
 
     def about(self) -> dict[str, Any]:
         recipe = self.model.recipe
         return {
             "run": self.source,
-            "stage": self.stage,
+            "stage": self._origin and self._origin.stage,
             "proposals": self.proposals.after_nms,
             "scales": list(self.short_sides or (recipe.image.short_side,)),
             "network": self.model.network,
@@ -114,25 +124,17 @@ class NetworkDetector(Detector):
         }
 
     def prepared(self, data: Dataset) -> Dataset:
-        if self.run is not None:
-            check_not_trained_on(self.run.training_images_file, data)
+        if self._origin is not None:
+            check_not_trained_on(self._origin.run.training_images_file, data)
         return data.with_bits(self.bits)
 
     def for_evaluation(self) -> NetworkDetector:
         """With the recipe's filter for evaluation, unless another one was asked for."""
         if self._filter_given:
             return self
-        return NetworkDetector(
-            self.model,
-            self.model.recipe.evaluation_filter,
-            proposals=self.proposals,
-            makes_proposals=self.makes_proposals,
-            detector_model=self.detector_model,
-            head_chunk=self.head_chunk,
-            short_sides=self.short_sides,
-            run=self.run,
-            stage=self.stage,
-        )
+        detector = copy.copy(self)  # whose functions are traced anew
+        detector._keep(self.model.recipe.evaluation_filter)
+        return detector
 
     def key(self, height: int, width: int) -> Key:
         """The size of the input; at several scales the image's own size."""
@@ -186,12 +188,7 @@ class NetworkDetector(Detector):
         ]
     )
     def classify(self, images: tf.Tensor, boxes_image: tf.Tensor, count: tf.Tensor) -> Found:
-        """Detections of (N, H, W, 3) uint8 images among boxes that are given.
-
-        Args:
-            boxes_image: (N, R, 4), R at least 1, zero-padded.
-            count: (N,) boxes that are real.
-        """
+        """Classifies given boxes: (N, R, 4), R at least 1, the first ``count`` of each real."""
         inputs, frames = network_input(images, self.model.recipe.image)
         features = self.detector_model.features(inputs)
         return self._detections(features, frames.to_input(boxes_image), count, frames, images)
@@ -217,12 +214,7 @@ class NetworkDetector(Detector):
         frames: Frames,
         images: tf.Tensor | None,
     ) -> Found:
-        """Detections in original pixels.
-
-        Args:
-            rois: (N, R, 4) in pixels of the input, R at least 1, zero-padded.
-            images: (N, H, W, 3) uint8, for other scales.
-        """
+        """Detections of (N, R, 4) RoIs in pixels of the input; ``images`` are for other scales."""
         head = self._head(features, frames, images)
         found = self.detector_model.detections(
             features, rois, count, frames, self.detection_filter, head
@@ -230,7 +222,7 @@ class NetworkDetector(Detector):
         return Found(frames.to_image(found.boxes_input), found.scores, found.classes, found.count)
 
     def _head(self, features: tf.Tensor, frames: Frames, images: tf.Tensor | None) -> Head | None:
-        """What classifies the RoIs: all at once, in chunks, each at the scale that fits it."""
+        """What classifies the RoIs: at once or in chunks, each at the scale that fits it."""
         model = self.detector_model
         head: Head = functools.partial(classify_in_chunks, model, self.head_chunk)
         if not self.short_sides:
@@ -286,7 +278,7 @@ def load_run(
     precision: str | None = None,
     boxes_given: bool = False,
 ) -> NetworkDetector:
-    """The detector of a run folder, see :func:`keras_frcnn.detection.load.load`.
+    """The detector of a run folder; arguments as for :func:`keras_frcnn.detection.load.load`.
 
     Stage 2 is the RPN of stage 1 with the detector of stage 2.
 
@@ -317,6 +309,5 @@ def load_run(
         detector_model=detector_model,
         head_chunk=head_chunk,
         short_sides=short_sides,
-        run=run,
-        stage=stage,
+        origin=Origin(run, stage),
     )

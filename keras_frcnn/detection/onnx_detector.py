@@ -38,9 +38,11 @@ class OnnxDetector(ExportedModel):
         with reading(name, "an ONNX file of keras_frcnn", AGAIN):
             if not isinstance(model, bytes):
                 check_bounded(model, _MOST_BYTES)
-                model = str(model)
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"], enable_fallback=False
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=False,
             )
             metadata = self._session.get_modelmeta().custom_metadata_map
             inputs = tuple(tensor.name for tensor in self._session.get_inputs())

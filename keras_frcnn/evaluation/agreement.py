@@ -1,12 +1,7 @@
-"""How far two sets of detections of the same images are the same.
+"""How far two sets of detections agree: one network in another precision, exported, or in int8.
 
-For one network in two forms (another precision, an export, int8), where the average precision of
-a few images moves by chance: most detections of the one should be detections of the other.
-
-Shapes and names
-----------------
-reference  detections of the form that is right; other  those of the form in question.
-D  detections of the reference in one image.
+The average precision of a few images moves by chance. Most detections of the reference, the form
+that is right, should be detections of the other form too.
 """
 
 from __future__ import annotations
@@ -34,12 +29,7 @@ REFERENCE_SCORE = 0.3
 
 @dataclass(frozen=True)
 class Tolerance:
-    """When two detections of one class are the same.
-
-    Attributes:
-        iou: their least overlap.
-        score: the most that their scores may differ by.
-    """
+    """Least overlap, and largest difference of scores, of two detections that are the same."""
 
     iou: float
     score: float
@@ -55,12 +45,10 @@ ROUGH = Tolerance(iou=0.8, score=0.1)
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many detections have a partner.
+    """How many detections of the reference, from :data:`REFERENCE_SCORE`, have a partner.
 
     Attributes:
-        detections: of the reference, from :data:`REFERENCE_SCORE`.
-        kept: those of them with a partner.
-        tolerance: by which partners were found.
+        kept: those that have one within the tolerance.
     """
 
     detections: int
@@ -93,10 +81,10 @@ class Agreement:
 def has_partner(
     reference: ImageDetections, other: ImageDetections, tolerance: Tolerance
 ) -> np.ndarray:
-    """Which detections of an image have one of the same class, place and score, (D,) bool.
+    """Which of the reference's D detections in an image have a partner, (D,) bool.
 
-    Two may have the same partner, which suppression within classes all but rules out. Limits are
-    met with a slack of 1e-6, float32's rounding of scores.
+    A partner has the same class, place and score. Two may share one, which suppression within
+    classes all but rules out. Limits have a slack of 1e-6, float32's rounding of scores.
     """
     same = reference.classes[:, None] == other.classes
     distance = np.abs(reference.scores[:, None].astype(np.float64) - other.scores)
@@ -105,7 +93,7 @@ def has_partner(
 
 
 def paired(reference: ImageDetections, other: ImageDetections) -> tuple[np.ndarray, np.ndarray]:
-    """Differences of the detections that have a partner by ``CLOSE``, to the one nearest in place.
+    """How far detections with a partner by ``CLOSE`` are from the one nearest in place.
 
     Returns:
         (P,) largest difference of a corner in pixels, and (P,) differences of the scores.
@@ -124,11 +112,7 @@ def agreement(
     others: Mapping[str, ImageDetections],
     tolerance: Tolerance = CLOSE,
 ) -> Agreement:
-    """The share of the reference's detections that the other has, over all images.
-
-    Args:
-        references, others: by key; an image that is missing has no detection.
-    """
+    """Counts the partners over all images, by key; an image that is missing has no detection."""
     kept = [
         has_partner(found.at_least(REFERENCE_SCORE), others.get(key, NO_DETECTIONS), tolerance)
         for key, found in references.items()
@@ -139,11 +123,13 @@ def agreement(
 def compare(
     evaluated: Evaluation, references: dict[str, ImageDetections], name: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """How far the detections of an evaluation are others: for its record, and as sentences.
+    """Compares the detections of an evaluation with a reference.
 
     Args:
-        references: the others.
-        name: what the sentences call them.
+        name: what the sentences call the reference.
+
+    Returns:
+        An entry of the evaluation's record, and sentences for the screen.
     """
     voc = evaluated.voc
     other = evaluate_voc(
@@ -170,8 +156,8 @@ def compare(
 def pooled_average_precision(evaluation: VocEvaluation) -> float | None:
     """Average precision (area) of all detections in one ranking; None without objects.
 
-    Detections match objects of their own class; the curve counts all classes together. Over few
-    images it moves less by chance than a mean over classes with a handful of objects each.
+    Detections match objects of their own class, and the curve counts all classes together. Over
+    few images it moves less by chance than a mean over classes with a handful of objects each.
     """
     matches = evaluation.matches
     objects = int(np.sum(~matches.object_difficult))

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.detection.coco_files import DIFFICULT_RULE, coco_annotations, coco_results
 from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.write_detections import DIFFICULT_RULE, coco_annotations, coco_results
 from keras_frcnn.errors import check_installed
 from keras_frcnn.evaluation.voc import decimal
 
@@ -40,7 +40,7 @@ class CocoEvaluation:
     Attributes:
         metrics: by the names of ``METRICS``.
         per_class: AP over IoU 0.50 to 0.95 by class name.
-        difficult: how many objects were ignored because they are difficult.
+        difficult: how many objects are difficult, and ignored.
     """
 
     metrics: dict[str, float | None]
@@ -63,10 +63,10 @@ class CocoEvaluation:
 
 
 def check_available() -> None:
-    """Asks for the package before hours of work.
+    """Makes sure, before hours of work, that faster-coco-eval is installed.
 
     Raises:
-        UserError: faster-coco-eval is not installed.
+        UserError: it is not.
     """
     check_installed("COCO's metrics (`coco`)", ["faster_coco_eval"], "paper")
 

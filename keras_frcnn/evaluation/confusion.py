@@ -1,11 +1,4 @@
-"""Which class was taken for which: the confusion matrix of detections.
-
-Shapes and names
-----------------
-C  foreground classes; D, G  detections and objects of one image.
-counts  (C + 1, C + 1) int64; rows: class of the object, the last one background; columns: class of
-    the detection, the last one missed.
-"""
+"""Which class was taken for which: the confusion matrix of detections."""
 
 from __future__ import annotations
 
@@ -38,7 +31,8 @@ class ConfusionMatrix:
     """Counts of pairs, with how they came about.
 
     Attributes:
-        counts: (C + 1, C + 1) int64; the last entry, background missed, is always 0.
+        counts: (C + 1, C + 1) int64. Rows: class of the object, the last one background. Columns:
+            class of the detection, the last one missed. The last entry is always 0.
         class_names: (C,).
         score_threshold, iou_threshold: what counts as a detection and as a pair.
     """
@@ -72,11 +66,8 @@ def confusion_matrix(
     number = len(dataset.class_names)
     counts = np.zeros((number + 1, number + 1), np.int64)
     for example in dataset.examples:
-        found = detections.get(example.key, NO_DETECTIONS)
-        kept = np.flatnonzero(found.scores >= score_threshold)
-        order = kept[np.argsort(-found.scores[kept], kind="stable")]
-        boxes, classes = found.boxes_image[order], found.classes[order]
-        rows, columns = _pairs(example, boxes, classes, iou_threshold, number + 1)
+        found = detections.get(example.key, NO_DETECTIONS).at_least(score_threshold).best()
+        rows, columns = _pairs(example, found, iou_threshold, number + 1)
         np.add.at(counts, (rows - 1, columns - 1), 1)
     return ConfusionMatrix(counts, dataset.class_names, score_threshold, iou_threshold)
 
@@ -102,8 +93,8 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
     # Numbers in every cell of hundreds of classes would neither be read nor drawn in time.
     for row, column in np.argwhere(counts) if columns.step == 1 else ():
         colour = "white" if shares[row, column] > 0.55 else "black"
-        centred = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
-        axis.text(column, row, str(counts[row, column]), **centred)
+        text = str(counts[row, column])
+        axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axis.set_xticks(columns, texts, rotation=90, **style)
     rows, texts, style = named_ticks([*confusion.class_names, BACKGROUND], side - 2.5)
     axis.set_yticks(rows, texts, **style)
@@ -119,20 +110,20 @@ def save_confusion(confusion: ConfusionMatrix, png: Path | str) -> None:
 
 
 def _pairs(
-    example: Example, boxes: np.ndarray, classes: np.ndarray, iou_threshold: float, nothing: int
+    example: Example, found: ImageDetections, iou_threshold: float, nothing: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Classes of objects and detections of one image, pair by pair, 1-based.
 
     Args:
-        boxes: (D, 4), best first; classes: (D,).
+        found: best first.
         nothing: the number that stands for background and for missed.
     """
-    overlaps = box_overlaps(boxes, example.boxes_image)
+    overlaps = box_overlaps(found.boxes_image, example.boxes_image)
     counted = ~example.difficult
     on_difficult = (overlaps[:, example.difficult] >= iou_threshold).any(axis=1)
     reached = (overlaps >= iou_threshold) & counted
     free = counted.copy()
-    partner = np.full(len(boxes), -1)
+    partner = np.full(len(found), -1)
     # Only what reaches an object needs its turn; everything else is background at once.
     for row in np.flatnonzero(reached.any(axis=1)):
         candidates = np.where(reached[row] & free, overlaps[row], -1.0)
@@ -143,5 +134,5 @@ def _pairs(
     paired = partner >= 0
     alone = ~paired & ~on_difficult
     rows = [example.classes[partner[paired]], np.full(alone.sum(), nothing), example.classes[free]]
-    columns = [classes[paired], classes[alone], np.full(free.sum(), nothing)]
+    columns = [found.classes[paired], found.classes[alone], np.full(free.sum(), nothing)]
     return np.concatenate(rows), np.concatenate(columns)

@@ -1,9 +1,4 @@
-"""Precision-recall curves, one panel a class.
-
-Shapes and names
-----------------
-D  detections of one class by falling score, without those of difficult objects.
-"""
+"""Draws precision-recall curves, one panel a class."""
 
 from __future__ import annotations
 
@@ -25,10 +20,10 @@ MOST_PANELS = 60
 
 def classes_shown(evaluation: VocEvaluation) -> list[str]:
     """The classes that get a picture, in their order: all, or those with the lowest area AP."""
-    areas = {name: result.ap_area for name, result in evaluation.per_class.items()}
-    names = list(areas)
-    order = sorted(names, key=lambda name: 2.0 if areas[name] is None else areas[name])
-    return sorted(order[:MOST_PANELS], key=names.index)
+    names, results = list(evaluation.per_class), evaluation.per_class.values()
+    areas = [2.0 if result.ap_area is None else result.ap_area for result in results]
+    lowest = np.argsort(areas, kind="stable")[:MOST_PANELS]
+    return [names[index] for index in sorted(lowest)]
 
 
 def save_precision_recall(evaluation: VocEvaluation, png: Path | str) -> None:
@@ -72,8 +67,8 @@ def _draw_class(axis: Axes, result: ClassEvaluation) -> None:
     axis.set(xlim=(0, 1.02), ylim=(0, 1.05))
     axis.grid(alpha=0.25)
     if not result.ground_truth:
-        text = {"ha": "center", "va": "center", "color": "grey", "fontsize": 10}
-        axis.text(0.5, 0.5, "no objects to find", **text)
+        nothing = "no objects to find"
+        axis.text(0.5, 0.5, nothing, ha="center", va="center", color="grey", fontsize=10)
         return
     kept = _worth_drawing(result.recall)
     recall, precision = result.recall[kept], result.precision[kept]
@@ -88,12 +83,12 @@ def _draw_class(axis: Axes, result: ClassEvaluation) -> None:
         at = f"F1 {point.f1:.2f} at {point.score_threshold:.2f}"
         axis.plot(point.recall, point.precision, "o", color="tab:orange", markersize=6, label=at)
     # A low curve leaves room above it, a high one below.
-    place = "lower left" if (result.ap_area or 0.0) > 0.4 else "upper right"
-    axis.legend(loc=place, fontsize=8, framealpha=0.8)
+    is_high = (result.ap_area or 0.0) > 0.4
+    axis.legend(loc="lower left" if is_high else "upper right", fontsize=8, framealpha=0.8)
 
 
 def _worth_drawing(recall: np.ndarray) -> np.ndarray:
-    """Where recall rises, just before, and the end: positions in (D,), at most ``MOST_POINTS``."""
+    """At most ``MOST_POINTS`` positions of (D,) detections: where recall rises, and just before."""
     rises = np.flatnonzero(np.diff(recall, prepend=0.0) > 0)
     kept = np.unique(np.concatenate([rises, np.maximum(rises - 1, 0), [len(recall) - 1]]))
     kept = kept[(kept >= 0) & (kept < len(recall))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,13 @@ class Evaluation:
     """Detections and what they amount to.
 
     Attributes:
-        dataset: the images.
-        detections: by ``Example.key``.
-        voc: the VOC metric; ``coco``: COCO's, where it was asked for.
+        voc: the VOC metric, with the data set and the detections.
         about: what was evaluated and how.
         subject: the same in a few words.
+        coco: COCO's metrics, where they were asked for.
         report: the page that was written, if any.
     """
 
-    dataset: Dataset
-    detections: dict[str, ImageDetections]
     voc: VocEvaluation
     about: dict[str, Any]
     subject: str
@@ -44,9 +41,34 @@ class Evaluation:
     report: Path | None = None
 
     @property
+    def dataset(self) -> Dataset:
+        """The images."""
+        return self.voc.dataset
+
+    @property
+    def detections(self) -> Mapping[str, ImageDetections]:
+        """What was found, by ``Example.key``."""
+        return self.voc.detections
+
+    @property
     def mean_average_precision(self) -> float | None:
         """Area under the curve, as VOC since 2010; None where no class has objects."""
         return self.voc.map_area
+
+    def write_report(self, folder: Path | str, score_threshold: float = 0.5) -> Path:
+        """Writes the page with all of it, see :func:`keras_frcnn.evaluation.report.write_report`.
+
+        Args:
+            score_threshold: from which detections are shown; above 0.5 no other class of a box has
+                a higher score.
+        """
+        return write_report(
+            folder,
+            self.voc,
+            subject=self.subject,
+            score_threshold=score_threshold,
+            coco=self.coco,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the detections, for a file."""
@@ -71,19 +93,18 @@ def evaluate(
 
     Args:
         detector: of :func:`keras_frcnn.load`.
-        data: the test images.
         proposals: boxes to classify in place of the detector's own, all of them; the paper takes
             ``proposals.best(2000)``.
         iou_threshold: least overlap of a true positive.
-        coco: COCO's metrics, too; needs the extra ``paper``.
-        report: folder of a page with curves, confusion and the worst images.
+        coco: adds COCO's metrics; needs the extra ``paper``.
+        report: folder for a page with curves, confusion and the worst images.
         when_stopped: called when a signal stops the evaluation, with the images that are finished
             and what was found in them.
         passes: shows progress: ``(entries, title) -> entries``.
 
     Raises:
-        UserError: an object is of a class that the detector does not know, it was trained on an
-            image, an image cannot be read or has no proposals, or the extra is not installed.
+        UserError: the detector does not know the class of an object or was trained on an image, an
+            image cannot be read or has no proposals, or the extra is not installed.
     """
     if coco:  # before hours of detection, as all that can be known
         check_available()
@@ -119,7 +140,9 @@ def evaluate(
         coco=coco,
     )
     result = dataclasses.replace(result, about=about, subject=detector.source)
-    return result if report is None else with_report(result, report)
+    if report is None:
+        return result
+    return dataclasses.replace(result, report=result.write_report(report))
 
 
 def evaluate_detections(
@@ -143,32 +166,5 @@ def evaluate_detections(
     voc = evaluate_voc(
         data, detections, iou_threshold=iou_threshold, strictly_greater=strictly_greater
     )
-    return Evaluation(
-        data,
-        detections,
-        voc,
-        {"detections": source},
-        source,
-        evaluate_coco(data, detections) if coco else None,
-    )
-
-
-def with_report(
-    evaluation: Evaluation, folder: Path | str, score_threshold: float = 0.5
-) -> Evaluation:
-    """Writes the page of an evaluation, see :func:`write_report`; returns it with the page.
-
-    Args:
-        score_threshold: from which detections are shown; above 0.5 no other class of a box has a
-            higher score.
-    """
-    page = write_report(
-        folder,
-        evaluation.dataset,
-        evaluation.detections,
-        evaluation.voc,
-        subject=evaluation.subject,
-        score_threshold=score_threshold,
-        coco=evaluation.coco,
-    )
-    return dataclasses.replace(evaluation, report=page)
+    metrics = evaluate_coco(data, detections) if coco else None
+    return Evaluation(voc, {"detections": source}, source, metrics)

@@ -32,7 +32,7 @@ figcaption { font-size: 13px; color: #444; overflow-wrap: anywhere; }
 
 
 def escape(text: str) -> str:
-    """The markup of a text from anywhere; control characters as :func:`shown` has them."""
+    """The markup of a text from anywhere, control characters made visible by :func:`shown`."""
     return html.escape(shown(text))
 
 
@@ -48,7 +48,7 @@ def page(title: str, body: Iterable[str]) -> str:
 
 
 def element(tag: str, text: str, **attributes: str) -> str:
-    """An element that holds text, such as ``element("p", "a < b")``; ``class_`` gives a class."""
+    """An element that holds text; ``class_`` gives a class."""
     return wrap(tag, escape(text), **attributes)
 
 
@@ -64,11 +64,7 @@ def wrap(tag: str, markup: str, **attributes: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, last_is_total: bool) -> str:
-    """A table; cells are markup, headings text.
-
-    Args:
-        last_is_total: whether the last row sums up the others.
-    """
+    """A table of cells of markup, whose last row may sum up the others."""
     lines = [wrap("tr", "".join(element("th", heading) for heading in headings))]
     rows = list(rows)
     for index, row in enumerate(rows):
@@ -78,11 +74,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, last_is_tot
 
 
 def picture(contents: bytes, kind: str, description: str) -> str:
-    """An embedded image.
-
-    Args:
-        contents: of the file; kind: ``"png"`` or ``"jpeg"``.
-    """
+    """An embedded image, of the contents of a ``"png"`` or ``"jpeg"`` file."""
     data = base64.b64encode(contents).decode("ascii")
     return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{data}">'
 

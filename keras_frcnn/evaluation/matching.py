@@ -5,7 +5,6 @@ Boxes are half-open here, so the devkit's "+1" widths of inclusive corners are p
 Shapes and names
 ----------------
 D  all detections of a data set, image after image; G  all its objects, image after image.
-A, B  boxes of one image, half-open (y1, x1, y2, x2) in pixels of the original image.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Every detection of a data set and every object, and what became of them.
+    """What became of every detection and every object of a data set.
 
     Attributes:
         images: (D,) int64, position of the image in ``dataset.examples``.
@@ -32,8 +31,8 @@ class Matches:
         outcomes: (D,) int8, ``TRUE_POSITIVE``, ``FALSE_POSITIVE`` or ``IGNORED``.
         order: (D,) int64, all detections by falling score; ties in their order above.
         object_images: (G,) int64; object_classes: (G,) int32; object_difficult: (G,) bool.
-        object_scores: (G,) of the type of ``scores``, so that a threshold parts both alike: that of
-            the true positive that found the object, minus infinity where none did.
+        object_scores: (G,) score of the true positive that found the object, minus infinity where
+            none did; of the type of ``scores``, so that a threshold parts both alike.
     """
 
     images: np.ndarray
@@ -57,10 +56,10 @@ def match_detections(
 ) -> Matches:
     """Compares each detection with the object of its class and image that it overlaps most.
 
-    In order of falling score (ties in the order of the image list, then of the image's
-    detections): below the threshold a detection is a false positive; a difficult object makes it
-    count for nothing; the first detection of an object is a true positive, any other a false one.
-    Of equal overlaps the first object counts (VOCevaldet.m).
+    Detections go by falling score; ties in the order of the image list, then of the image's
+    detections. Below the threshold a detection is a false positive. On a difficult object it counts
+    for nothing. The first detection of any other object is a true positive, the next are false
+    ones. Of equal overlaps the first object counts (VOCevaldet.m).
 
     Args:
         detections: by ``Example.key``; an image that is missing has none.

@@ -4,7 +4,6 @@ Shapes and names
 ----------------
 G  objects of one image that are not difficult; P  its proposals, best first.
 T  IoU thresholds.
-boxes  half-open (y1, x1, y2, x2) in pixels of the original image.
 """
 
 from __future__ import annotations
@@ -25,14 +24,12 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
 
 @dataclass(frozen=True, eq=False)
 class ProposalRecall:
-    """Recall of the best proposals of each image, with a confidence interval over images.
+    """Recall of the best proposals of each image, with the ends of an interval over images.
 
     Attributes:
         iou_thresholds: (T,) float64.
-        recall, recall_low, recall_high: (T,) float64, the share of objects whose proposal reaches
-            the threshold, and the ends of its interval.
-        average_recall, average_recall_low, average_recall_high: twice the area under the recall
-            for IoU 0.5 to 1.
+        recall: (T,) float64, the share of objects whose proposal reaches the threshold.
+        average_recall: twice the area under the recall for IoU 0.5 to 1.
         objects: how many there are, difficult ones left out.
     """
 
@@ -69,17 +66,11 @@ def proposal_recall(
     Raises:
         UserError: there is no object that counts, or proposals of an image that is not in the set.
     """
-    thresholds = np.asarray(iou_thresholds, np.float64)
-    of_images = _overlaps_of_images(dataset, proposals, number)
-    counts = np.array([len(overlaps) for overlaps in of_images])
-    sums = np.zeros((len(dataset), len(thresholds) + 1))
-    for index, overlaps in enumerate(of_images):
-        sums[index, :-1] = (overlaps[:, None] >= thresholds).sum(axis=0)
-        sums[index, -1] = 2 * np.maximum(overlaps - 0.5, 0).sum()
+    counts, sums = _sums(dataset, proposals, number, iou_thresholds)
     values = sums.sum(axis=0) / counts.sum()
     low, high = _bootstrap(counts, sums, confidence, resamples, seed)
     return ProposalRecall(
-        iou_thresholds=thresholds,
+        iou_thresholds=np.asarray(iou_thresholds, np.float64),
         recall=values[:-1],
         recall_low=low[:-1],
         recall_high=high[:-1],
@@ -100,21 +91,15 @@ def recall_rows(
     rows = []
     for count in counts:
         found = proposal_recall(dataset, proposals, count, iou_thresholds=iou_thresholds)
-        intervals = zip(found.recall, found.recall_low, found.recall_high, strict=True)
-        mean = sum(min(len(boxes), count) for boxes in proposals.values()) / len(proposals)
+        intervals = np.stack((found.recall, found.recall_low, found.recall_high), axis=1).tolist()
+        average = (found.average_recall, found.average_recall_low, found.average_recall_high)
+        kept = sum(min(len(boxes), count) for boxes in proposals.values())
         rows.append(
             {
                 "proposals": count,
-                "mean_proposals": mean,
-                "recall": {
-                    f"{iou:g}": [float(value) for value in values]
-                    for iou, values in zip(iou_thresholds, intervals, strict=True)
-                },
-                "average_recall": [
-                    found.average_recall,
-                    found.average_recall_low,
-                    found.average_recall_high,
-                ],
+                "mean_proposals": kept / len(proposals),
+                "recall": dict(zip((f"{iou:g}" for iou in iou_thresholds), intervals, strict=True)),
+                "average_recall": list(average),
                 "objects": found.objects,
             }
         )
@@ -123,11 +108,7 @@ def recall_rows(
 
 @dataclass(frozen=True)
 class RecallContrast:
-    """A sum of recalls with signs, and the ends of its interval over images.
-
-    Attributes:
-        value, low, high: shares, such as 0.12 for 12 points.
-    """
+    """A sum of recalls with signs, and the ends of its interval over images, as shares."""
 
     value: float
     low: float
@@ -145,36 +126,30 @@ def recall_contrast(
     *,
     iou_threshold: float = 0.5,
 ) -> RecallContrast:
-    """``sum(sign * recall)``, each term drawn with the same images: a paired comparison.
+    """``sum(sign * recall)``, all terms over the same draws of images: a paired comparison.
 
-    With ``[(1, boxes, 2000), (-1, boxes, 300)]`` it is what recall loses from 2000 to 300
-    proposals.
+    ``[(1, boxes, 2000), (-1, boxes, 300)]`` gives what recall loses from 2000 to 300 proposals.
 
     Args:
-        terms: at least one of sign, proposals by ``Example.key`` best first, how many of each image
-            count.
+        terms: sign, proposals by ``Example.key`` best first, and how many of each image count.
 
     Raises:
         UserError: as :func:`proposal_recall`.
     """
     sums = np.zeros((len(dataset), 1))
     for sign, proposals, number in terms:
-        of_images = _overlaps_of_images(dataset, proposals, number)
-        counts = np.array([len(overlaps) for overlaps in of_images])
-        sums[:, 0] += [sign * np.count_nonzero(o >= iou_threshold) for o in of_images]
+        counts, of_term = _sums(dataset, proposals, number, (iou_threshold,))
+        sums += sign * of_term[:, :1]
     low, high = _bootstrap(counts, sums)
     return RecallContrast(float(sums.sum() / counts.sum()), float(low[0]), float(high[0]))
 
 
 def matched_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
-    """IoU of each object with its own proposal: one proposal covers one object.
+    """IoU of each of (G, 4) objects with its own of (P, 4) proposals: one covers one object.
 
     Of all pairs the one with the highest IoU is taken, then the highest of what is left, and so on
     (PY imdb.py, evaluate_recall). An image without proposals has all its objects missed; PY leaves
     such objects out of the count.
-
-    Args:
-        objects: (G, 4); proposals: (P, 4).
 
     Returns:
         (G,) float64, 0 for an object that no proposal is left for.
@@ -191,10 +166,18 @@ def matched_overlaps(objects: np.ndarray, proposals: np.ndarray) -> np.ndarray:
     return result
 
 
-def _overlaps_of_images(
-    dataset: Dataset, proposals: Mapping[str, np.ndarray], number: int
-) -> list[np.ndarray]:
-    """:func:`matched_overlaps` of each image's objects with its best ``number`` proposals."""
+def _sums(
+    dataset: Dataset,
+    proposals: Mapping[str, np.ndarray],
+    number: int,
+    iou_thresholds: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What recall is the quotient of, for each of the I images.
+
+    Returns:
+        (I,) objects; (I, T + 1) how many of them reach each threshold, and their share in the
+        average recall.
+    """
     where = " + ".join(dataset.sets)
     unknown = proposals.keys() - {example.key for example in dataset.examples}
     if unknown:
@@ -207,13 +190,15 @@ def _overlaps_of_images(
             f"Recall needs objects, and the {len(dataset)} images of {where} have none that is not "
             "difficult: evaluate on images with objects."
         )
-    return [
-        matched_overlaps(
-            example.without_difficult().boxes_image,
-            proposals.get(example.key, np.zeros((0, 4)))[:number],
-        )
-        for example in dataset.examples
-    ]
+    counts = np.zeros(len(dataset), np.int64)
+    sums = np.zeros((len(dataset), len(iou_thresholds) + 1))
+    for index, example in enumerate(dataset.examples):
+        best = proposals.get(example.key, np.zeros((0, 4)))[:number]
+        overlaps = matched_overlaps(example.without_difficult().boxes_image, best)
+        counts[index] = len(overlaps)
+        sums[index, :-1] = (overlaps[:, None] >= np.asarray(iou_thresholds)).sum(axis=0)
+        sums[index, -1] = 2 * np.maximum(overlaps - 0.5, 0).sum()
+    return counts, sums
 
 
 def _bootstrap(

@@ -22,11 +22,10 @@ _NUMBERS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two systems on the same images, the first minus the second.
+    """Mean average precision of a system minus that of another on the same images.
 
     Attributes:
-        value: difference of the means over the classes.
-        error: its standard error by the paired bootstrap.
+        error: standard error of the value by the paired bootstrap.
     """
 
     value: float

@@ -43,10 +43,10 @@ class ClassEvaluation:
     Attributes:
         ap_11point, ap_area: average precision, None without ground truth.
         ground_truth: objects that are not difficult.
-        detections: all detections, those of difficult objects included.
-        scores, precision, recall: (D,) in order of falling score, without the detections of
-            difficult objects, which count for nothing; recall is 0 without ground truth.
-        best: the score threshold of the highest F1; None where no object is found.
+        detections: how many, those of difficult objects included.
+        scores, precision, recall: (D,) by falling score, without the detections of difficult
+            objects, which count for nothing; recall is 0 without ground truth.
+        best: the highest F1; None where no object is found.
     """
 
     ap_11point: float | None
@@ -71,11 +71,11 @@ class VocEvaluation:
     """The VOC metric of one set of detections.
 
     Attributes:
-        map_11point, map_area: means over the classes with ground truth, None if there is no such.
+        map_11point, map_area: means over the classes with ground truth, None without any.
         per_class: by class name, in the order of ``class_names``.
         iou_threshold: least overlap of a true positive.
         strictly_greater: whether the overlap must exceed it (PY) or may equal it (devkit, ML).
-        dataset: the images.
+        dataset, detections: what was evaluated; detections by ``Example.key``.
         matches: what became of every detection and object.
     """
 
@@ -85,10 +85,11 @@ class VocEvaluation:
     iou_threshold: float
     strictly_greater: bool
     dataset: Dataset
+    detections: Mapping[str, ImageDetections]
     matches: Matches
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the curves and matches, for ``evaluation.json``; a missing AP is null."""
+        """Everything but detections, curves and matches, for ``evaluation.json``."""
         per_class = {
             name: {
                 "ap_11point": result.ap_11point,
@@ -122,12 +123,7 @@ def evaluate_voc(
 ) -> VocEvaluation:
     """Average precision of every class, 11-point and area, and the means.
 
-    Detections are matched by :func:`keras_frcnn.evaluation.matching.match_detections`. The
-    overlap must reach the threshold (VOCevaldet.m, which ML calls) or exceed it with
-    ``strictly_greater`` (PY voc_eval.py:168-181).
-
-    Args:
-        detections: by ``Example.key``; an image that is missing has none.
+    Arguments are those of :func:`keras_frcnn.evaluation.matching.match_detections`.
 
     Raises:
         UserError: detections of an image that is not in the set, of a class that is not in
@@ -157,6 +153,7 @@ def evaluate_voc(
         iou_threshold=iou_threshold,
         strictly_greater=strictly_greater,
         dataset=dataset,
+        detections=detections,
         matches=matches,
     )
 
@@ -166,12 +163,10 @@ def best_f1(
 ) -> OperatingPoint | None:
     """The threshold of the highest F1; of equal ones the highest threshold.
 
-    Detections of one score are kept or dropped together, as a threshold does it.
+    A threshold keeps or drops all detections of one score together.
 
     Args:
         scores: (D,) in falling order.
-        true_positives: (D,) int, counts among the first 1 .. D detections.
-        ground_truth: objects that are not difficult.
 
     Returns:
         None where there are no objects or none of them is found.
@@ -236,6 +231,36 @@ def decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def class_rows(evaluation: VocEvaluation) -> list[dict[str, str]]:
+    """A row of each class, and the means last: what is known, by heading."""
+    rows = []
+    results = evaluation.per_class.values()
+    for name, result in evaluation.per_class.items():
+        best = {} if result.best is None else dataclasses.asdict(result.best)
+        rows.append(
+            {
+                "class": name,
+                "objects": str(result.ground_truth),
+                "detections": str(result.detections),
+                "recall": decimal(result.final_recall),
+                "AP 11-point": decimal(result.ap_11point),
+                "AP area": decimal(result.ap_area),
+                "best F1": decimal(best.get("f1")),
+                "at score": decimal(best.get("score_threshold")),
+                "precision there": decimal(best.get("precision")),
+                "recall there": decimal(best.get("recall")),
+            }
+        )
+    means = {
+        "class": "mean",
+        "objects": str(sum(result.ground_truth for result in results)),
+        "detections": str(sum(result.detections for result in results)),
+        "AP 11-point": decimal(evaluation.map_11point),
+        "AP area": decimal(evaluation.map_area),
+    }
+    return [*rows, means]
+
+
 def print_table(evaluation: VocEvaluation, console: Console) -> None:
     """Prints one row a class and the means."""
     rule = ">" if evaluation.strictly_greater else ">="
@@ -249,29 +274,11 @@ def print_table(evaluation: VocEvaluation, console: Console) -> None:
     headings = ("objects", "detections", "recall", "AP 11-point", "AP area", "best F1", "at score")
     for heading in headings:
         table.add_column(heading, justify="right")
-    for name, result in evaluation.per_class.items():
-        best = result.best
-        table.add_row(
-            name,
-            str(result.ground_truth),
-            str(result.detections),
-            *map(decimal, (result.final_recall, result.ap_11point, result.ap_area)),
-            decimal(best and best.f1),
-            decimal(best and best.score_threshold),
-        )
+    *rows, means = class_rows(evaluation)
+    for row in rows:
+        table.add_row(*(row[heading] for heading in ("class", *headings)))
     table.add_section()
-    results = evaluation.per_class.values()
-    table.add_row(
-        "mean",
-        str(sum(result.ground_truth for result in results)),
-        str(sum(result.detections for result in results)),
-        "",
-        decimal(evaluation.map_11point),
-        decimal(evaluation.map_area),
-        "",
-        "",
-        style="bold",
-    )
+    table.add_row(*(means.get(heading, "") for heading in ("class", *headings)), style="bold")
     console.print(table)
 
 

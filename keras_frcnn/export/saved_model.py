@@ -209,9 +209,9 @@ def check_unused(folder: Path) -> None:
     """
     check_path(folder)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give a new folder as --out.")
+        raise UserError(f"{folder} is a file; give a new folder as `out`.")
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} exists and is not empty; give another --out.")
+        raise UserError(f"{folder} exists and is not empty; give another `out`.")
 
 
 def detect_as_served(
@@ -248,5 +248,6 @@ def largest_difference(first: ImageDetections, second: ImageDetections) -> tuple
     """Largest differences of box corners in pixels and of scores; infinite if counts differ."""
     if not np.array_equal(first.classes, second.classes):
         return float("inf"), float("inf")
-    pairs = ((first.boxes_image, second.boxes_image), (first.scores, second.scores))
-    return tuple(float(np.abs(one - other).max(initial=0)) for one, other in pairs)
+    corners = np.abs(first.boxes_image - second.boxes_image)
+    scores = np.abs(first.scores - second.scores)
+    return float(corners.max(initial=0)), float(scores.max(initial=0))

@@ -13,7 +13,7 @@ from keras_frcnn.data.dataset import Dataset, Example, Problems
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc_layout import list_file, unique_ids
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.voc_files import write_voc
+from keras_frcnn.detection.write_detections import write_voc
 
 
 def has_annotations(devkit: Path, sets: str) -> bool:

@@ -101,7 +101,7 @@ def compute_proposals(
     except BrokenProcessPool as error:
         raise UserError(
             "A process that computed proposals was killed, most likely for want of memory; run the "
-            "same command again with fewer --workers, it goes on where it stopped."
+            "same command again with fewer `workers`, it goes on where it stopped."
         ) from error
     finally:
         # Whatever stopped it, a signal included: the next run goes on here.
@@ -144,7 +144,7 @@ class Parts:
                 what = f"other settings ({', '.join(names)})" if names else f"{part.method}"
                 raise UserError(
                     f"{self.folder} holds what an interrupted command made with {what}; delete it, "
-                    "or give another --out."
+                    "or give another `out`."
                 )
             done.update(part.entries)
         return done

@@ -21,6 +21,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -47,6 +48,8 @@ _NUMBERS = {
     **{13: "uint32", 14: "int64", 15: "uint64"},
 }
 _COMPLEX = 0x0800
+# In place of an element that is not there.
+_NOTHING = (0, memoryview(b""))
 
 
 def read_mat(path: Path) -> GivenProposals:
@@ -127,7 +130,7 @@ def read_variables(content: bytes) -> dict[str, Variable]:
     variables = {}
     for kind, data in _elements(memoryview(content)[HEADER_BYTES:], order):
         if kind == _COMPRESSED:
-            kind, data = next(_elements(memoryview(_decompressed(data)), order), (None, data))
+            kind, data = next(_elements(memoryview(_decompressed(data)), order), _NOTHING)
         if kind == _MATRIX and len(data):
             name, variable = _variable(data, order)
             variables[name] = variable
@@ -166,16 +169,36 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
         place = following
 
 
+def _matrix(
+    data: memoryview, order: str
+) -> tuple[int, tuple[int, ...], str, Iterator[tuple[int, memoryview]]]:
+    """Flags, dimensions and name of a matrix, and its elements behind these.
+
+    The lowest byte of the flags is its class. Opaque ones have no dimensions, (), nor values.
+    """
+    elements = _elements(data, order)
+    _, flags = next(elements, _NOTHING)
+    if len(flags) != 8:
+        raise ValueError("a variable lacks its flags")
+    flag_bits = int(np.frombuffer(flags, f"{order}u4")[0])
+    if flag_bits & 0xFF == _OPAQUE:
+        _, name = next(elements, _NOTHING)
+        return flag_bits, (), bytes(name).decode("latin-1"), iter(())
+    parts = [part for _, part in islice(elements, 2)]
+    if len(parts) < 2 or len(parts[0]) % 4 or len(parts[0]) < 8:
+        raise ValueError("a variable lacks its dimensions or name")
+    shape = tuple(int(side) for side in np.frombuffer(parts[0], f"{order}i4"))
+    if min(shape) < 0:
+        raise ValueError(f"a variable has the dimensions {shape}")
+    return flag_bits, shape, bytes(parts[1]).decode("latin-1"), elements
+
+
 def _variable(data: memoryview, order: str) -> tuple[str, Variable]:
     """Name and contents of a matrix element."""
-    elements = _elements(data, order)
-    flags = _flags(elements, order)
-    if flags & 0xFF == _OPAQUE:
-        _, name = next(elements, (None, b""))
-        return bytes(name).decode("latin-1"), Variable("unknown", ())
-    shape, name = _head(elements, order)
-    if flags & 0xFF != _CELL:
-        kind = "char" if flags & 0xFF == _CHAR else _NUMBERS.get(flags & 0xFF, "unknown")
+    flags, shape, name, elements = _matrix(data, order)
+    what = flags & 0xFF
+    if what != _CELL:
+        kind = "char" if what == _CHAR else _NUMBERS.get(what, "unknown")
         return name, Variable(kind, shape)
     cells = tuple(_cell(kind, cell, order) for kind, cell in elements)
     if len(cells) != prod(shape):
@@ -183,43 +206,22 @@ def _variable(data: memoryview, order: str) -> tuple[str, Variable]:
     return name, Variable("cell", shape, cells)
 
 
-def _flags(elements: Iterator[tuple[int, memoryview]], order: str) -> int:
-    """The first element of a matrix; the lowest byte is its class."""
-    _, flags = next(elements, (None, b""))
-    if len(flags) != 8:
-        raise ValueError("a variable lacks its flags")
-    return int(np.frombuffer(flags, f"{order}u4")[0])
-
-
-def _head(elements: Iterator[tuple[int, memoryview]], order: str) -> tuple[tuple[int, ...], str]:
-    """Dimensions and name: the next two elements of all but opaque matrices."""
-    parts = [part for _, part in zip(range(2), (data for _, data in elements), strict=False)]
-    if len(parts) < 2 or len(parts[0]) % 4 or len(parts[0]) < 8:
-        raise ValueError("a variable lacks its dimensions or name")
-    shape = tuple(int(side) for side in np.frombuffer(parts[0], f"{order}i4"))
-    if min(shape) < 0:
-        raise ValueError(f"a variable has the dimensions {shape}")
-    return shape, bytes(parts[1]).decode("latin-1")
-
-
 def _cell(kind: int, data: memoryview, order: str) -> np.ndarray | str | None:
     if kind != _MATRIX:
         raise ValueError(f"a cell is of the type {kind}, not a matrix")
     if not len(data):
         return np.zeros((0, 0))
-    elements = _elements(data, order)
-    flags = _flags(elements, order)
+    flags, shape, _, elements = _matrix(data, order)
     what = flags & 0xFF
     if what not in (_CHAR, *_NUMBERS) or flags & _COMPLEX:
         return None
-    shape, _ = _head(elements, order)
-    stored, values = next(elements, (None, memoryview(b"")))
+    stored, values = next(elements, _NOTHING)
     if what == _CHAR:
         if stored not in _TEXT or shape[0] > 1:
             return None if len(values) else ""
-        endian = "-le" if order == "<" else "-be"
         encoding = _TEXT[stored]
-        return bytes(values).decode(encoding + (endian if encoding[-2:] in ("16", "32") else ""))
+        endian = ("-le" if order == "<" else "-be") if encoding[-2:] in ("16", "32") else ""
+        return bytes(values).decode(encoding + endian)
     if stored not in _STORED or len(values) != prod(shape) * np.dtype(_STORED[stored]).itemsize:
         raise ValueError(f"a matrix of shape {shape} has {len(values)} bytes of values")
     return np.frombuffer(values, order + _STORED[stored]).reshape(shape, order="F")

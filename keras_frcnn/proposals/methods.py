@@ -154,7 +154,7 @@ class EdgeBoxes:
     def _detector(self):
         cv2 = load_opencv()
         if not Path(self.edge_model).is_file():
-            raise UserError(f"--edge_model {self.edge_model} is no file.")
+            raise UserError(f"`edge_model` {self.edge_model} is no file.")
         reason = "it has no nodes childs and thresholds"
         try:
             # Without them OpenCV divides by their number and takes the whole process along.
@@ -166,7 +166,7 @@ class EdgeBoxes:
         except (cv2.error, SystemError) as error:
             reason = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"--edge_model {self.edge_model} is no structured forest that OpenCV reads: {reason}; "
+            f"`edge_model` {self.edge_model} is no structured forest that OpenCV reads: {reason}; "
             "such files are usually called model.yml.gz."
         )
 

@@ -116,7 +116,7 @@ def load_rpn(run: RunFolder, stage: int | None = None) -> tuple[FasterRcnn, dict
     run.check_makes_proposals()
     if config.mode == "joint":
         if stage is not None:
-            raise UserError(f"{run.path} was trained with --mode joint, which has no stages.")
+            raise UserError(f"{run.path} was trained in the `mode` joint, which has no stages.")
         files = [run.weights_file(FINAL)]
         model = load_model(run)
     else:
@@ -126,7 +126,7 @@ def load_rpn(run: RunFolder, stage: int | None = None) -> tuple[FasterRcnn, dict
         model = load_model(run, files[0].name.split(".")[0])
         if stage == 3:
             if not files[1].exists():
-                raise UserError(f"{run.path} has no stage3 weights yet; finish it with --resume.")
+                raise UserError(f"{run.path} has no stage3 weights yet; finish it with `resume`.")
             check_weights(run, config, "stage3")
             names = [layer.name for layer in model.layers("rpn")]
             load_layers(model.layers("rpn"), files[1], reinitialise=(), required=names)

@@ -18,10 +18,10 @@ from keras_frcnn.data.images import read_image
 from keras_frcnn.data.load import load_data
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.final_filter import keep_best_per_class
-from keras_frcnn.detection.json_files import detection_records
 from keras_frcnn.detection.load import load
+from keras_frcnn.detection.loops import keep_best_per_class
 from keras_frcnn.detection.network_detector import load_run
+from keras_frcnn.detection.write_detections import detection_records
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.evaluate import evaluate as evaluate_function
 from keras_frcnn.evaluation.voc import evaluate_voc

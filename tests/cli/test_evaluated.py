@@ -13,7 +13,7 @@ from keras_frcnn.cli import evaluate
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.final_filter import keep_best_per_class
+from keras_frcnn.detection.loops import keep_best_per_class
 from keras_frcnn.detection.network_detector import NetworkDetector, load_run
 from keras_frcnn.recipes import RECIPES
 from keras_frcnn.system.signals import Terminated

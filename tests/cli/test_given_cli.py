@@ -18,7 +18,7 @@ from keras_frcnn.cli import test as test_command
 from keras_frcnn.cli import train as train_command
 from keras_frcnn.data.images import read_image
 from keras_frcnn.data.voc import load_voc
-from keras_frcnn.detection.final_filter import keep_best_per_class
+from keras_frcnn.detection.loops import keep_best_per_class
 from keras_frcnn.detection.network_detector import load_run
 from keras_frcnn.evaluation.voc import evaluate_voc
 from keras_frcnn.proposals.files import read_proposals, write_proposals

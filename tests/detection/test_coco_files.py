@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.detection.coco_files import (
+from keras_frcnn.detection.write_detections import (
     OUTSIDE_EVERY_RANGE,
     coco_annotations,
     image_numbers,
-    with_names,
     write_coco,
 )
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.read_detections import read_detections
+from keras_frcnn.evaluation.read_detections import read_detections, with_names
 
 BOX, FAR = (10, 20, 40, 80.5), (50, 50, 60, 60)
 NAMES = ("cat", "dog")
@@ -82,7 +81,7 @@ def test_ids_without_digits_and_equal_stems_need_the_annotations(
     found = make_detections(("b/1.png", BOX, 0.9, 2))
     results, annotations = write_coco(tmp_path, data, found)
     assert list(read_detections(results, data, annotations)[0]) == ["VOC2007/b/1.png"]
-    with pytest.raises(UserError, match="--coco_annotations"):
+    with pytest.raises(UserError, match="`coco_annotations`"):
         read_detections(results, data)
 
 

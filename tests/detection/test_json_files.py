@@ -9,15 +9,14 @@ import pytest
 
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.json_files import (
+from keras_frcnn.detection.write_detections import (
     dataset_records,
     detection_records,
-    from_records,
-    read_list,
     write_csv,
     write_json,
 )
 from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation.read_detections import read_json
 
 
 def example(image_id, source="VOC2007", path=None):
@@ -43,7 +42,7 @@ def read(tmp_path):
         path = tmp_path / "detections.json"
         path.write_text(records if isinstance(records, str) else json.dumps(records))
         of_set = dataset(*(examples or (example("000005"), example("000007"))))
-        return from_records(read_list(path), path, of_set)
+        return read_json(path, of_set)
 
     return read_records
 
@@ -100,7 +99,7 @@ def test_json_gives_back_the_same_float32(tmp_path):
     path = tmp_path / "new" / "detections.json"
     found = ImageDetections(boxes, scores, classes)
     write_json(path, detection_records("000005.jpg", "000005", found, ("cat", "dog")))
-    read, notes = from_records(read_list(path), path, dataset(example("000005")))
+    read, notes = read_json(path, dataset(example("000005")))
     again = read["VOC2007/000005"]
     np.testing.assert_array_equal(again.boxes_image.astype(np.float32), boxes)
     np.testing.assert_array_equal(again.scores.astype(np.float32), scores)
@@ -121,7 +120,7 @@ def test_a_data_set_as_records(tmp_path):
     records = dataset_records(two_years, {"VOC2012/000005": found, "VOC2007/000005": found})
     path = tmp_path / "detections.json"
     write_json(path, records)
-    again, _ = from_records(read_list(path), path, two_years)
+    again, _ = read_json(path, two_years)
     assert list(again) == ["VOC2007/000005", "VOC2012/000005"]
 
 
@@ -228,7 +227,7 @@ BAD_RECORDS = [
     ({"file_name": None, "image_id": True}, "finite number as image_id"),
     ({"file_name": None, "image_id": 5.5}, "whole number as image_id"),
     ({"file_name": None, "image_id": ["000005"]}, "text as image_id"),
-    ({"class_name": "zebra"}, "class_name 'zebra', expected one of: cat, dog"),
+    ({"class_name": "zebra"}, "class 'zebra', expected one of: cat, dog"),
     ({"class_name": None}, "needs a class_name or a category_id"),
     ({"class_name": None, "category_id": 0}, "category_id 0, expected 1 to 2"),
     ({"class_name": None, "category_id": 3}, "category_id 3, expected 1 to 2"),
@@ -263,7 +262,7 @@ def test_files_that_are_no_list_of_records(read, text):
 
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        from_records(read_list(tmp_path / "none.json"), tmp_path / "none.json", dataset())
+        read_json(tmp_path / "none.json", dataset())
 
 
 TWO_YEARS = (example("000005", "VOC2007"), example("000005", "VOC2012"))

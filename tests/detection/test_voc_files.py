@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from keras_frcnn.data.dataset import Dataset
-from keras_frcnn.detection.voc_files import read_voc, write_voc
+from keras_frcnn.detection.write_detections import write_voc
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.read_detections import read_detections
+from keras_frcnn.evaluation.read_detections import read_detections, read_voc
 
 ROOT = Path(__file__).parents[2]
 BOX, FAR = (10, 20, 40, 80.5), (50, 50, 60, 60)
@@ -104,7 +104,7 @@ sys.modules["lzma"] = sys.modules["_lzma"] = None
 from pathlib import Path
 import re
 from keras_frcnn.errors import UserError
-from keras_frcnn.detection.voc_files import _class_files
+from keras_frcnn.evaluation.read_detections import _class_files
 pattern = re.compile("comp4_det_test_(?P<class_name>.+).txt")
 (found,) = _class_files(Path("results.tar"), pattern)
 assert found[1:] == ("cat", "000005 0.9 21 11 80 40\\n"), found

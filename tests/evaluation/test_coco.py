@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_frcnn.detection.coco_files import coco_annotations, coco_results
 from keras_frcnn.detection.detections import ImageDetections
+from keras_frcnn.detection.write_detections import coco_annotations, coco_results
 from keras_frcnn.errors import UserError
 from keras_frcnn.evaluation.coco import METRICS, evaluate_coco, print_coco
 

@@ -13,8 +13,8 @@ import tarfile
 
 import pytest
 
-from keras_frcnn.detection import json_files, voc_files
 from keras_frcnn.errors import UserError
+from keras_frcnn.evaluation import read_detections as reader
 from keras_frcnn.evaluation.read_detections import read_detections
 
 HEIGHT, WIDTH = 200, 300
@@ -163,9 +163,8 @@ def test_files_are_read_up_to_a_bound(data, tmp_path, monkeypatch):
     file.write_bytes(line * 100)
     with tarfile.open(tmp_path / "d.tar.gz", "w:gz") as archive:
         archive.add(file, file.name)
-    monkeypatch.setattr(json_files, "MOST_DETECTION_BYTES", 1000)
-    monkeypatch.setattr(voc_files, "MOST_DETECTION_BYTES", 1000)
-    monkeypatch.setattr(voc_files, "MOST_ARCHIVE_BYTES", 1000)
+    monkeypatch.setattr(reader, "MOST_DETECTION_BYTES", 1000)
+    monkeypatch.setattr(reader, "MOST_ARCHIVE_BYTES", 1000)
     (tmp_path / "d.json").write_text("[" + " " * 1000 + "]")
     for name in ("d.json", "d.tar.gz", ""):
         with pytest.raises(UserError, match="1000"):
@@ -173,7 +172,7 @@ def test_files_are_read_up_to_a_bound(data, tmp_path, monkeypatch):
 
 
 def test_an_image_has_room_for_so_many(read_json, monkeypatch):
-    monkeypatch.setattr(json_files, "MOST_OF_AN_IMAGE", 1)
+    monkeypatch.setattr(reader, "MOST_OF_AN_IMAGE", 1)
     read_json(SIZES)
     with pytest.raises(UserError, match="000005"):
         read_json(SIZES, image_id=lambda index: "000005")

@@ -11,9 +11,13 @@ from PIL import Image
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.evaluation.coco import METRICS, CocoEvaluation
 from keras_frcnn.evaluation.matching import match_detections
-from keras_frcnn.evaluation.report import write_report
+from keras_frcnn.evaluation.report import (
+    draw_image,
+    explain_false_positive,
+    worst_images,
+    write_report,
+)
 from keras_frcnn.evaluation.voc import evaluate_voc
-from keras_frcnn.evaluation.worst_images import draw_image, explain_false_positive, worst_images
 
 BOX, FAR, THIRD = (10, 10, 40, 40), (50, 50, 90, 90), (10, 60, 40, 90)
 EVIL = '<script>alert("x")</script>'
@@ -69,9 +73,9 @@ def test_why_a_detection_is_false(make_dataset):
     data = make_dataset([(BOX, 1, False), (FAR, 2, False)], class_names=("cat", "dog"))
 
     def why(box, class_index=1):
-        example = data.examples[0]
+        evaluation = evaluate_voc(data, {}, iou_threshold=0.5)
         return explain_false_positive(
-            example, np.array(box, np.float32), class_index, data.class_names, 0.5
+            evaluation, data.examples[0], np.array(box, np.float32), class_index
         )
 
     assert why(BOX) == "duplicate"
@@ -80,9 +84,8 @@ def test_why_a_detection_is_false(make_dataset):
     assert why((10, 10, 40, 22)) == "badly placed"  # IoU 0.4
     assert why((10, 10, 40, 12)) == "background"  # IoU 0.07
     assert why(THIRD) == "background"
-    assert explain_false_positive(
-        make_dataset([]).examples[0], np.array(BOX), 1, ("cat",), 0.5
-    ) == ("background")
+    data = make_dataset([])
+    assert why(BOX) == "background"
 
 
 @pytest.fixture
@@ -104,15 +107,14 @@ def photographed(make_dataset, tmp_path):
 
 def test_a_picture_and_its_caption(photographed, make_detections):
     found = make_detections((0, BOX, 0.9), (0, THIRD, 0.8), (0, FAR, 0.3), (1, BOX, 0.9, 1))
-    matches = match_detections(photographed, found, iou_threshold=0.5)
-    settings = {"score_threshold": 0.5, "iou_threshold": 0.5}
-    picture, caption = draw_image(photographed, found, matches, 0, 1, **settings)
+    evaluation = evaluate_voc(photographed, found, iou_threshold=0.5)
+    picture, caption = draw_image(evaluation, 0, 1, score_threshold=0.5)
     assert caption == "VOC2007/0: 1 of 2 objects missed, 1 false detection"
     assert picture.size == (100, 100)
     pixels = np.asarray(picture).reshape(-1, 3).tolist()
     for colour in ((255, 225, 25), (255, 70, 70), (60, 150, 255)):  # missed, false, true
         assert list(colour) in pixels
-    picture, caption = draw_image(photographed, found, matches, 1, 1, **settings, side=50)
+    picture, caption = draw_image(evaluation, 1, 1, score_threshold=0.5, side=50)
     assert caption == "VOC2007/1: no object, 0 false detections"
     assert picture.size == (50, 50)
     assert [190, 190, 190] in np.asarray(picture).reshape(-1, 3).tolist()
@@ -146,8 +148,6 @@ def test_the_files_and_the_page(photographed, make_detections, tmp_path):
     coco = CocoEvaluation(dict.fromkeys(METRICS, 0.123), {"cat": 0.456, EVIL: None, "owl": None}, 1)
     page = write_report(
         tmp_path / "report",
-        photographed,
-        found,
         evaluation,
         subject="run & <b>",
         score_threshold=0.25,
@@ -182,9 +182,7 @@ def test_the_files_and_the_page(photographed, make_detections, tmp_path):
 
 def test_without_coco_and_without_detections(photographed, tmp_path):
     evaluation = evaluate_voc(photographed, {})
-    page = write_report(
-        tmp_path, photographed, {}, evaluation, subject="nothing", score_threshold=0.5
-    )
+    page = write_report(tmp_path, evaluation, subject="nothing", score_threshold=0.5)
     text = page.read_text()
     Page(text)
     assert "COCO" not in text

@@ -220,7 +220,7 @@ def test_class_names_are_an_asset_and_nothing_else_is_left(folder):
 
 def test_a_used_folder_is_refused(predictor, folder, tmp_path):
     before = sorted(folder.rglob("*"))
-    with pytest.raises(UserError, match="exists and is not empty; give another --out"):
+    with pytest.raises(UserError, match="exists and is not empty; give another `out`"):
         export(predictor, folder)
     assert sorted(folder.rglob("*")) == before
     (tmp_path / "file").write_text("")

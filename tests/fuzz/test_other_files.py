@@ -19,9 +19,8 @@ import numpy as np
 import pytest
 
 from keras_frcnn.data.anchor_files import read_anchors, write_anchors
-from keras_frcnn.detection.coco_files import with_names
 from keras_frcnn.errors import UserError
-from keras_frcnn.evaluation.read_detections import read_detections
+from keras_frcnn.evaluation.read_detections import read_detections, with_names
 from keras_frcnn.network.weight_files import write_arrays
 from keras_frcnn.proposals.files import read_proposals, write_proposals
 from keras_frcnn.proposals.given import GivenProposals, ranked

@@ -154,7 +154,7 @@ def test_a_killed_process_is_told(examples, tmp_path, monkeypatch):
         yield
 
     monkeypatch.setattr(generation, "_in_processes", killed)
-    with pytest.raises(UserError, match="was killed.*fewer --workers"):
+    with pytest.raises(UserError, match="was killed.*fewer `workers`"):
         compute(examples, Corner(), tmp_path / "boxes.h5", processes=2)
 
 

@@ -106,7 +106,9 @@ def quantised_nodes(graph: onnx.GraphProto) -> list[str]:
     # Nodes and weights are called by their layers, TensorFlow's numbers behind.
     pattern = re.compile(rf"/({'|'.join(KEPT_FLOAT)})(_\d+)?/")
     weights = {tensor.name for tensor in graph.initializer}
-    floats, chosen, outputs = [], [], set()
+    floats: list[str] = []
+    chosen: list[str] = []
+    outputs: set[str] = set()
     for node in graph.node:
         if node.op_type in WEIGHTED and weights & set(node.input):
             if any(pattern.search(name) for name in (node.name, *node.input)):

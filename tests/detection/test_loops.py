@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_frcnn.detection.detections import ImageDetections
-from keras_frcnn.detection.final_filter import keep_best_per_class
+from keras_frcnn.detection.loops import keep_best_per_class
 
 BOX = (10, 10, 20, 20)
 FAR = (50, 50, 60, 60)
