@@ -80,6 +80,23 @@ def source_of(dataset: Dataset, proposals: GivenSource | None = None) -> DataSou
 
 
 @dataclass(frozen=True)
+class Choice(Settings):
+    """One line of the plan of a training that has so many minutes.
+
+    Attributes:
+        what: is chosen.
+        value: that was chosen, for a person.
+        reason: why.
+        flags: that choose the same without a plan.
+    """
+
+    what: str
+    value: str
+    reason: str
+    flags: str
+
+
+@dataclass(frozen=True)
 class RunConfig(Settings):
     """What a run is made of; stored as ``config.json``.
 
@@ -91,6 +108,8 @@ class RunConfig(Settings):
         stages: those that were asked for.
         compression: ranks of fc6 and fc7 if they are compressed; such a run cannot be trained on.
         initial_weights_digest: of the contents of that file; ``None``: random weights.
+        minutes: that the training was planned for; ``None``: it was not.
+        choices: of the plan, which the recipe already holds.
     """
 
     network: Network
@@ -105,6 +124,8 @@ class RunConfig(Settings):
     recipe: Recipe
     compression: Compression | None = None
     initial_weights_digest: str | None = None
+    minutes: Annotated[float, Range(0, 10**6, above=True)] | None = None
+    choices: tuple[Choice, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,10 +218,11 @@ def plain(config: RunConfig) -> dict[str, Any]:
 def lasting(config: RunConfig) -> dict[str, Any]:
     """The values of a configuration that stay when its data and files lie elsewhere.
 
-    Of those the list of training images and the digests tell whether they are the same.
+    Of those the list of training images and the digests tell whether they are the same. How its
+    recipe was chosen is left out, too: the same recipe may be spelt by flags.
     """
     values = plain(config)
-    del values["data"]["path"]
+    del values["data"]["path"], values["minutes"], values["choices"]
     if values["data"]["proposals"] is not None:
         values["data"]["proposals"] = values["data"]["proposals"]["digest"]
     if config.initial_weights not in _NAMED_WEIGHTS:
