@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.detection.detections import NO_DETECTIONS, ImageDetections
-from keras_frcnn.detection.detector import Detector, Key, check_no_boxes
+from keras_frcnn.detection.detector import Detector, Key
 from keras_frcnn.errors import UserError
 
 SMALLEST_TILE = 32
@@ -61,7 +61,8 @@ class TiledDetector(Detector):
         Raises:
             UserError: there are boxes.
         """
-        check_no_boxes(boxes, f"{self.source} in tiles")
+        if boxes is not None:
+            raise UserError("Expected images without boxes: in tiles there are no given proposals.")
         return [self._find_in(image) for image in images]
 
     def _find_in(self, image: np.ndarray) -> ImageDetections:

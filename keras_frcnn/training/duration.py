@@ -17,6 +17,7 @@ from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.data.pipeline import batch_signature, image_scale
 from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
+from keras_frcnn.proposals.given import ranked
 from keras_frcnn.recipes import ImageConfig
 from keras_frcnn.runs.config import RunConfig
 from keras_frcnn.runs.stage_table import STAGES, Stage, reader_of
@@ -79,7 +80,7 @@ def stage_seconds(
     if stage.reads is not None:
         count = model.recipe.training_proposals.after_nms
         boxes = made_up_proposals(units[0], count, model.recipe.detector.background_iou_high / 2)
-        store = ProposalStore.from_lists([units[0].key], [boxes], [np.zeros(len(boxes))])
+        store = ProposalStore({units[0].key: ranked(boxes)})
     half = tf.bfloat16 if model.precision == "bfloat16" else tf.float16
     signature = batch_signature(
         number,
