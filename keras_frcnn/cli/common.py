@@ -40,7 +40,7 @@ _FLAGS = {name: flag.option for name, flag in flags_of(PAPER)} | {
     "score_threshold": "--score_thresh",
     "draw_threshold": "--draw_thresh",
 }
-_FIELD = re.compile(r"`([a-z_.]+)`")
+_FIELD = re.compile(r"`([a-z0-9_.]+)`")
 # Of every command: shows where an error came from.
 TRACEBACK_FLAG = "--traceback"
 

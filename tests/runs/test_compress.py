@@ -115,9 +115,9 @@ def test_at_full_rank_detections_are_the_same(model):
 
 
 def test_ranks_and_networks_that_do_not_fit(model):
-    with pytest.raises(UserError, match="--fc6 257 exceeds .*, which is 6272 x 256: give at most"):
+    with pytest.raises(UserError, match="`fc6` 257 exceeds .*, which is 6272 x 256: give at most"):
         check_ranks(model, Compression(257, 10))
-    with pytest.raises(UserError, match="--fc7 300 exceeds .* 256 x 256"):
+    with pytest.raises(UserError, match="`fc7` 300 exceeds .* 256 x 256"):
         check_ranks(model, Compression(10, 300))
     with pytest.raises(UserError, match="fc6 should be at least 1"):
         Compression(0, 5)
