@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +24,7 @@ from keras_frcnn.cli.train_flags import (
     recipe_from,
     stages_of,
 )
+from keras_frcnn.data.anchor_files import write_anchors
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.errors import counted
 from keras_frcnn.proposals.given import GivenProposals
@@ -31,6 +36,18 @@ from keras_frcnn.system.files import user_path
 from keras_frcnn.training.options import TrainingOptions
 
 RUNS = Path("runs")
+# Iterations from which it is worth knowing how long they take, and hours that are not few.
+LONG_TRAINING, FEW_HOURS = 1000, 3
+# What a plan leaves as it is, by the flags that say it.
+PLANNED = {
+    "short_side": ("short_side", "long_side"),
+    "anchors": ("anchors", "anchor_scales", "anchor_ratios"),
+    "iterations": ("iterations", "num_epochs"),
+    "learning_rate": ("learning_rate",),
+    "dropout": ("dropout",),
+    "clip_norm": ("clip_gradients",),
+    "min_size_image": ("min_size",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = build_parser().parse_args(argv)
     arguments.network = {"vgg": "vgg16"}.get(arguments.network, arguments.network)
     arguments.mode = mode_from(arguments)
+    if arguments.weights is None and arguments.network == "tiny":
+        arguments.weights = None if arguments.input_weight_path else "random"
     # First what takes no time: nobody should wait for the data's checks to learn of a wrong flag.
     check_flags(arguments)
     run = run_of(arguments)
@@ -60,9 +79,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         from keras_frcnn.network.roi_pooling import repeatable_rule
 
         arguments.roi_pooling = repeatable_rule(arguments.roi_pooling)
-    if arguments.precision == "auto" and run.config_file.is_file():
+    is_measured = arguments.precision == "auto" or arguments.minutes is not None
+    if is_measured and run.config_file.is_file():
         arguments.precision = run.read_config().precision
-    arguments.precision = usable_precision(arguments.precision, console)
+    default = "float32" if arguments.minutes is None else "auto"
+    arguments.precision = usable_precision(arguments.precision or default, console)
     dataset = load_training_data(arguments, path, run, console)
     given = None
     if arguments.proposals is not None:
@@ -147,8 +168,14 @@ def train(
         if arguments.config_filename is not None:
             run.copy_config(user_path(arguments.config_filename))
         show_start(console, config, dataset, run, initial, device, shares)
+        if config.minutes is None:
+            show_duration(console, arguments, config, dataset)
+        else:
+            show_plan(console, arguments, config, run)
 
     config = run_config(arguments, dataset, given)
+    if arguments.minutes is not None:
+        config = planned(arguments, config, dataset, run)
     name = None if arguments.out else arguments.name or arguments.network
     train_run(
         run,
@@ -206,6 +233,69 @@ def run_config(
         data=source_of(dataset, source),
         recipe=recipe_from(arguments, passes_of, dataset.sets),
     )
+
+
+def planned(
+    arguments: argparse.Namespace, config: RunConfig, dataset: Dataset, run: RunFolder
+) -> RunConfig:
+    """With the plan of ``--minutes``: a run that goes on keeps its own, flags keep their part."""
+    from keras_frcnn.training.plan import planned_training
+
+    if run.config_file.is_file():
+        stored = run.read_config()
+        if stored.minutes == arguments.minutes:
+            return dataclasses.replace(
+                config, recipe=stored.recipe, minutes=stored.minutes, choices=stored.choices
+            )
+    given = {
+        part
+        for part, names in PLANNED.items()
+        if any(getattr(arguments, name) is not None for name in names)
+    }
+    elapsed = time.time() - psutil.Process().create_time()
+    return planned_training(config, dataset, arguments.minutes, given=given, elapsed=elapsed)
+
+
+def show_plan(
+    console: Console, arguments: argparse.Namespace, config: RunConfig, run: RunFolder
+) -> None:
+    """Every choice with its reason, and the command that needs no plan."""
+    shapes, words = config.recipe.anchors.shapes, ["--mode joint"]
+    file = run.path / "anchors.json"
+    if shapes is not None and arguments.anchors is None and not file.exists():
+        about = {"path": config.data.path, "sets": list(config.data.sets)}
+        write_anchors(file, shapes, config.recipe.image, about)
+    table = Table(title=f"plan for {config.minutes:g} minutes", title_justify="left", box=None)
+    for heading in ("what", "choice", "why"):
+        table.add_column(heading, overflow="fold")
+    for choice in config.choices:
+        table.add_row(choice.what, choice.value, choice.reason)
+        words.append(choice.flags.replace("FILE", shlex.quote(str(file))))
+    console.print(table)
+    command = " ".join(word for word in words if word)
+    start = f"train_frcnn.py -p {shlex.quote(arguments.path)}"
+    console.print(f"the same without a plan: {start} {command}", soft_wrap=True)
+
+
+def show_duration(
+    console: Console, arguments: argparse.Namespace, config: RunConfig, dataset: Dataset
+) -> None:
+    """How long a training takes here, before its first iteration; nothing for a short one."""
+    from keras_frcnn.training.duration import expected_seconds
+
+    if sum(each.iterations for each in config.schedules.values()) < LONG_TRAINING:
+        return
+    with console.status("timing a step of each stage"):
+        hours = expected_seconds(config, dataset) / 3600
+    text = f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"
+    text = text if hours >= 1 else f"{60 * hours:.0f} minutes"
+    console.print(f"This training takes about {text} on this machine.", soft_wrap=True)
+    if hours > FEW_HOURS and config.mode != "fast-rcnn":
+        path = shlex.quote(arguments.path)
+        console.print(
+            f"For a detector in twenty minutes: train_frcnn.py -p {path} --minutes 20",
+            soft_wrap=True,
+        )
 
 
 def show_start(

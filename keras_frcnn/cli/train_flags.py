@@ -40,6 +40,7 @@ the two recipes (all numbers with their sources: keras_frcnn/recipes.py):
 
 {flags.ORIGINS}
 examples:
+  train_frcnn.py -p pictures --minutes 20
   train_frcnn.py -p VOCdevkit
   train_frcnn.py -p VOCdevkit --train_set 07+12 --name voc0712
   train_frcnn.py -p boxes.txt -o simple --num_epochs 2 --short_side 400
@@ -98,7 +99,7 @@ def _add_model(group) -> None:
         metavar="KIND",
         choices=("imagenet", "random"),
         help="imagenet or random: what to start from without --input_weight_path\n"
-        "default: imagenet (section 3.1)",
+        "default: imagenet (section 3.1); random of tiny",
     )
     flags.add(
         group,
@@ -115,14 +116,30 @@ def _add_model(group) -> None:
     flags.add(
         group,
         "precision",
-        default="float32",
         help="of convolutions and fc layers: float32, bfloat16, float16, or auto: what is measured "
-        "fastest here; losses and boxes are always float32\ndefault: float32 (Caffe's)",
+        "fastest here; losses and boxes are always float32\n"
+        "default: float32 (Caffe's); auto with --minutes",
     )
     flags.add_fields(group, DetectorConfig, "roi_pooling")
 
 
 def _add_schedule(group) -> None:
+    minutes = flags.number(0, 10**6, above=True)
+    group.add_argument(
+        "--minutes",
+        type=minutes,
+        metavar="M",
+        help="plan a training that takes so long here: size, anchors, rate and iterations are "
+        "chosen by your data and this machine, and each is told with its reason\n"
+        "default: none, the recipe's schedule",
+    )
+    group.add_argument(
+        "--hours",
+        dest="minutes",
+        type=lambda text: 60 * minutes(text),
+        metavar="H",
+        help="the same in hours\ndefault: none",
+    )
     group.add_argument(
         "--recipe",
         metavar="NAME",
@@ -133,9 +150,8 @@ def _add_schedule(group) -> None:
         "--mode",
         metavar="MODE",
         choices=("alternating", "joint"),
-        default="alternating",
         help="alternating: the four steps; joint: approximate joint training\n"
-        "default: alternating (section 3.2)",
+        "default: alternating (section 3.2); joint with --minutes",
     )
     group.add_argument(
         "--proposals",
@@ -374,7 +390,14 @@ def mode_from(arguments: argparse.Namespace) -> str:
         UserError: ``--proposals`` with what trains an RPN.
     """
     if arguments.proposals is None:
-        return arguments.mode
+        if arguments.minutes is not None and arguments.mode == "alternating":
+            raise UserError(
+                "--minutes plans joint training, which learns most in a short time: leave --mode "
+                "alternating out."
+            )
+        return arguments.mode or ("alternating" if arguments.minutes is None else "joint")
+    if arguments.minutes is not None:
+        raise UserError("--minutes plans joint training, and --proposals is Fast R-CNN alone.")
     if arguments.mode == "joint" or arguments.stages is not None:
         flag = "--stages" if arguments.stages is not None else "--mode joint"
         raise UserError(

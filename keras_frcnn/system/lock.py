@@ -38,6 +38,7 @@ OWN_FILES = (
         "training_images.txt",
         "data_report.txt",
         "split.json",
+        "anchors.json",
     ),
     *("curves.png", "labels.png"),
 )
