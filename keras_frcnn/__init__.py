@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from keras_frcnn.detection.detector import Detector
     from keras_frcnn.detection.load import load
     from keras_frcnn.detection.network_detector import NetworkDetector
+    from keras_frcnn.detection.tiles import TiledDetector
     from keras_frcnn.errors import UserError
     from keras_frcnn.evaluation.evaluate import Evaluation, evaluate
     from keras_frcnn.geometry.anchors import anchor_grid, base_anchors
@@ -50,6 +51,7 @@ _PUBLIC = {
     "detection.detections": ("Detections",),
     "detection.detector": ("Detector",),
     "detection.network_detector": ("NetworkDetector",),
+    "detection.tiles": ("TiledDetector",),
     "errors": ("UserError",),
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "geometry.anchors": ("anchor_grid", "base_anchors"),

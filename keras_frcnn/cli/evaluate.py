@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SHOWN_SCORE = 0.5
 # How a detector works, which detections in a file no longer depend on.
-OF_DETECTORS = ("stage", "num_proposals", "proposals", "scales", "filter", "precision")
+OF_DETECTORS = ("stage", "num_proposals", "proposals", "scales", "tile", "filter", "precision")
 
 EPILOG = f"""\
 {flags.ORIGINS}
@@ -112,7 +112,7 @@ def _add_how(group) -> None:
         help="proposals of an image\n"
         "default: 300 (config.py:162); the best 2000 of --proposals (section 4.1)",
     )
-    flags.add(group, "scales")
+    flags.add(group, "scales", "tile")
     group.add_argument(
         "--filter",
         choices=tuple(RECIPES),

@@ -157,6 +157,21 @@ def numbers(text: str, kind: type, flag: str, count: int | None = None) -> tuple
     return values
 
 
+def tile_of(text: str | None) -> tuple[int, float] | None:
+    """What ``--tile`` says: a side in pixels and an overlap.
+
+    Raises:
+        UserError: it is no such pair.
+    """
+    if text is None:
+        return None
+    side, _, overlap = text.partition(",")
+    try:
+        return int(side), float(overlap or 0.2)
+    except ValueError as error:
+        raise UserError(f"--tile takes PX,SHARE such as 1000,0.2, not {text!r}.") from error
+
+
 def short_sides(text: str | None) -> tuple[int, ...]:
     """What ``--scales`` says; nothing for ``None``.
 
@@ -292,6 +307,12 @@ SHARED: dict[str, dict[str, Any]] = {
     "gpu": {
         "metavar": "N,N|-1",
         "help": "devices to use, -1: none\ndefault: all",
+    },
+    "tile": {
+        "metavar": "PX,SHARE",
+        "help": "large images in tiles of so many pixels that overlap by a share: 1000,0.2; "
+        "objects keep their size, memory stays flat\n"
+        "default: off, the whole image at once (ours)",
     },
     "scales": {
         "metavar": "PX,PX,...",

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_frcnn.cli.common import existing_path, progress_bar
-from keras_frcnn.cli.flags import short_sides
+from keras_frcnn.cli.flags import short_sides, tile_of
 from keras_frcnn.data.bad_images import about_problems, number_left_out
 from keras_frcnn.data.dataset import Dataset
 from keras_frcnn.data.load import load_data
 from keras_frcnn.detection.load import MODEL_FILE, check_run, load
+from keras_frcnn.detection.tiles import TiledDetector
 from keras_frcnn.errors import UserError
 from keras_frcnn.proposals.given import GivenProposals
 from keras_frcnn.recipes import DetectionFilter
@@ -149,7 +150,8 @@ def load_detector(
     console: Console,
 ) -> Detector:
     """The detector of :func:`place_of` as the flags ask for it, see :func:`keras_frcnn.load`."""
-    return load(
+    tile = tile_of(arguments.tile)
+    detector = load(
         place,
         detection_filter,
         stage=arguments.stage,
@@ -160,6 +162,7 @@ def load_detector(
         precision=usable_precision(arguments.precision, console),
         boxes_given=bool(arguments.proposals),
     )
+    return detector if tile is None else TiledDetector(detector, *tile)
 
 
 def usable_precision(chosen: str | None, console: Console) -> str | None:

@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     of_score = flags.add_filter(group)["score_threshold"]
     of_score.help = f"{of_score.help}, or an export's own where that is higher (ours)"
     group = parser.add_argument_group("scales")
-    flags.add(group, "scales")
+    flags.add(group, "scales", "tile")
     group = parser.add_argument_group("machine")
     group.add_argument(
         "-n",

@@ -26,7 +26,7 @@ def test_the_simple_layout_is_read(devkit, tmp_path):
     text = tmp_path / "boxes.txt"
     text.write_text(f"path,x1,y1,x2,y2,class\n{image},10,10,60,50,disc\n{image},1,2,30,40,square\n")
     arguments = build_parser().parse_args(["-p", str(text), "-o", "simple"])
-    dataset = train.load_training_data(arguments, text, make_console())
+    dataset = train.load_training_data(arguments, text, RunFolder(tmp_path), make_console())
     assert dataset.class_names == ("disc", "square")
     assert dataset.examples[0].boxes_image.tolist() == [[10, 10, 50, 60], [2, 1, 40, 30]]
 
