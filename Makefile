@@ -45,6 +45,7 @@ test-all: lint ## Lint and run all tests, in half an hour, as CI does [TEST_FLAG
 lint: $(INSTALLED) ## Check format and code
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 
 format: $(INSTALLED) ## Format, and mend what can be mended
 	$(BIN)/python -m ruff format .

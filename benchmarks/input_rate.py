@@ -15,7 +15,6 @@ import dataclasses
 import time
 from pathlib import Path
 
-from keras_frcnn.data.dataset import Example
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.recipes import PAPER
 from keras_frcnn.training.caches import ImageCache
@@ -23,10 +22,10 @@ from keras_frcnn.training.feeding import Feed
 from keras_frcnn.training.units import training_units
 
 
-def time_pass(units, config, read, workers: int) -> tuple[float, float]:
+def time_pass(units, config, images: ImageCache | None, workers: int) -> tuple[float, float]:
     """Seconds by the clock, and of all threads together, for an image of one pass."""
 
-    feed = Feed(units, config, read, workers=workers)
+    feed = Feed(units, config, images, workers=workers)
     wall, cpu = time.perf_counter(), time.process_time()
     for batch in feed.batches(range(len(units))):
         batch["image"][0, 0, 0, 0].numpy()  # waits for the device
@@ -57,11 +56,11 @@ def main() -> None:
     examples = load_voc(arguments.path, arguments.set).examples[: arguments.images]
     units = training_units(examples, flips=True)
     cache = ImageCache(examples, None)
-    kinds = {"files": Example.pixels, "cached": cache.read}
+    kinds = {"files": None, "cached": cache}
     times = {kind: [] for kind in kinds}
     for _ in range(arguments.passes + 1):
-        for kind, read in kinds.items():
-            times[kind].append(time_pass(units, config, read, arguments.workers))
+        for kind, images in kinds.items():
+            times[kind].append(time_pass(units, config, images, arguments.workers))
     print(f"{len(examples)} images, both orientations, short side {arguments.short_side}")
     print(f"{'read from':<10} {'CPU ms':>8} {'images/s and core':>18} {'images/s':>9}")
     for kind, found in times.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from keras_frcnn.system.settings import Factor, Range, Settings, flagged
+from keras_frcnn.system.settings import Factor, PositiveFactor, Range, Settings, flagged
 
 Place = Literal["auto", "memory", "disk", "off"]
 
@@ -44,7 +44,7 @@ class TrainingOptions(Settings):
         "most for each of the two",
         "half of the free memory, 80%% of the disk that training leaves free (ours)",
     )
-    checkpoint_seconds: float = 600.0
+    checkpoint_seconds: PositiveFactor = 600.0
     workers: Annotated[int, Range(1, 256)] = flagged(
         2, "--workers N", "decoding threads", "{} (ours)"
     )

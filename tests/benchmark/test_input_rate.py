@@ -8,6 +8,7 @@ read  the images that the pipeline took.
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 from benchmarks.input_rate import time_pass
 from keras_frcnn.data.voc import load_voc
@@ -27,7 +28,7 @@ def test_every_unit_is_read_once(tmp_path):
         return example.pixels()
 
     config = dataclasses.replace(PAPER.image, short_side=60, long_side=100)
-    wall, cpu = time_pass(units, config, noted, workers=1)
+    wall, cpu = time_pass(units, config, SimpleNamespace(read=noted), workers=1)
     assert read == [unit.example for unit in units]
     assert len(read) == 6
     assert wall > 0
