@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from keras_frcnn.cli import demo, evaluate, export, test, train
+from keras_frcnn.cli.train_flags import mode_from
 from keras_frcnn.data.voc import load_voc
 from keras_frcnn.errors import UserError
 
@@ -45,7 +46,7 @@ def test_runs_every_command_on_the_generated_data(calls, tmp_path, capsys):
     ]  # fmt: skip
     untrained, trained = calls[0][1], calls[2][1]
     assert (untrained.iterations, untrained.learning_rate) == ("1", "1e-9")
-    assert trained.mode == "alternating"
+    assert mode_from(trained) == "alternating"
     for arguments in (untrained, trained):
         assert (arguments.network, arguments.weights, arguments.seed) == ("tiny", "random", 5)
         assert load_voc(arguments.path, arguments.set).sets == ("2007:trainval",)

@@ -286,7 +286,6 @@ def test_mistakes_are_refused(trained, devkit, command, tmp_path, monkeypatch):
     run, data = ("--run", trained.path), ("-p", devkit)
     before = sorted(tmp_path.rglob("*"))
     for flags, words in (
-        (run, "the following arguments are required: -p/--path"),
         (data, "Give one of --run DIR, --saved_model DIR, --onnx FILE and --detections"),
         ((*run, *data, "--detections", "no.json"), "Give one of --run DIR"),
         ((*run, "-p", "nowhere"), "The data path nowhere does not exist"),

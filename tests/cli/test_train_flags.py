@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from keras_frcnn.cli import train
-from keras_frcnn.cli.train_flags import build_parser, check_flags, recipe_from, stages_from
+from keras_frcnn.cli.train_flags import (
+    build_parser,
+    check_flags,
+    mode_from,
+    recipe_from,
+    stages_from,
+)
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
 
@@ -45,7 +51,8 @@ def test_every_flag_of_the_lineage_is_taken():
 
 def test_defaults_are_the_papers():
     arguments = parse()
-    assert (arguments.network, arguments.parser, arguments.flips) == ("vgg16", "pascal_voc", True)
+    assert (arguments.network, arguments.parser, arguments.flips) == ("vgg16", None, True)
+    assert mode_from(arguments) == "alternating"
     assert parse("--no-hf").flips is False
     paper = recipe()
     assert paper.name == "paper"
@@ -100,7 +107,8 @@ def dataset_of(difficult: list[list[bool]]) -> Dataset:
 )
 def test_num_epochs_counts_the_images_that_a_stage_sees(flag, orientations, recipe_name, detected):
     data = dataset_of([[False]] * 5 + [[True, False], [True], [], [], []])
-    arguments = parse("--num_epochs", 1, flag, "--recipe", recipe_name)
+    kind = ("--mode", "alternating", "--precision", "float32")
+    arguments = parse("--num_epochs", 1, flag, "--recipe", recipe_name, *kind)
     stages = train.run_config(arguments, data, None).recipe.stages
     found = [stage.iterations for stage in stages]
     assert found == [10 * orientations, detected * orientations // 2] * 2

@@ -79,7 +79,7 @@ ROOT = Path(__file__).parents[2]
         (["--train_set", "2012:trainval"], ["VOC2012/ImageSets/Main/trainval.txt"]),
         (["--train_set", "last year"], ["2007:trainval+2012:trainval"]),
         (["-o", "simple"], ["-o pascal_voc for a VOC devkit"]),
-        (["-o", "coco"], ["--parser", "coco"]),
+        (["-o", "labels"], ["--parser", "labels"]),
         (["-p", "nowhere"], ["The data path nowhere does not exist"]),
     ],
 )  # fmt: skip
