@@ -112,7 +112,7 @@ def test_num_epochs_counts_the_images_that_a_stage_sees(flag, orientations, reci
     stages = train.run_config(arguments, data, None).recipe.stages
     found = [stage.iterations for stage in stages]
     assert found == [10 * orientations, detected * orientations // 2] * 2
-    arguments = parse("--num_epochs", 1, flag, "--mode", "joint")
+    arguments = parse("--num_epochs", 1, flag, "--mode", "joint", "--precision", "float32")
     joint = train.run_config(arguments, data, None).recipe
     assert joint.joint.iterations == 10 * orientations // joint.joint_images_per_step
 
