@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from keras_frcnn.system.settings import Factor, PositiveFactor, Range, Settings, flagged
+from keras_frcnn.system.settings import Factor, Range, Settings, flagged
 
 Place = Literal["auto", "memory", "disk", "off"]
 
@@ -20,7 +20,7 @@ class TrainingOptions(Settings):
         feature_cache: where features are kept.
         image_cache: the same for the decoded images.
         cache_budget: GiB for each of them; ``None``: by what is free.
-        checkpoint_seconds: time between checkpoints.
+        checkpoint_seconds: time between checkpoints; -1: one after every iteration.
         workers: decoding threads.
         callbacks: Keras', see :mod:`keras_frcnn.training.callbacks`: they may end a stage.
     """
@@ -44,7 +44,7 @@ class TrainingOptions(Settings):
         "most for each of the two",
         "half of the free memory, 80%% of the disk that training leaves free (ours)",
     )
-    checkpoint_seconds: PositiveFactor = 600.0
+    checkpoint_seconds: Annotated[float, Range(-1, 10**9)] = 600.0
     workers: Annotated[int, Range(1, 256)] = flagged(
         2, "--workers N", "decoding threads", "{} (ours)"
     )
