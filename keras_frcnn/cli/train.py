@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ RUNS = Path("runs")
 LONG_TRAINING, FEW_HOURS = 1000, 3
 # What a plan leaves as it is, by the flags that say it.
 PLANNED = {
+    "precision": ("precision",),
     "short_side": ("short_side", "long_side"),
     "anchors": ("anchors", "anchor_scales", "anchor_ratios"),
     "iterations": ("iterations", "num_epochs"),
@@ -59,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = build_parser().parse_args(argv)
     arguments.network = {"vgg": "vgg16"}.get(arguments.network, arguments.network)
     arguments.mode = mode_from(arguments)
-    if arguments.weights is None and arguments.network == "tiny":
-        arguments.weights = None if arguments.input_weight_path else "random"
+    if arguments.network == "tiny" and not (arguments.weights or arguments.input_weight_path):
+        arguments.weights = "random"  # there are no others
+    arguments.given = parts_given(arguments)
+    arguments.typed = list(sys.argv[1:] if argv is None else argv)
     # First what takes no time: nobody should wait for the data's checks to learn of a wrong flag.
     check_flags(arguments)
     run = run_of(arguments)
@@ -79,11 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         from keras_frcnn.network.roi_pooling import repeatable_rule
 
         arguments.roi_pooling = repeatable_rule(arguments.roi_pooling)
-    is_measured = arguments.precision == "auto" or arguments.minutes is not None
-    if is_measured and run.config_file.is_file():
-        arguments.precision = run.read_config().precision
-    default = "float32" if arguments.minutes is None else "auto"
-    arguments.precision = usable_precision(arguments.precision or default, console)
+    precision = arguments.precision or ("float32" if arguments.minutes is None else "auto")
+    if precision == "auto" and run.config_file.is_file():
+        precision = run.read_config().precision
+    arguments.precision = usable_precision(precision, console)
     dataset = load_training_data(arguments, path, run, console)
     given = None
     if arguments.proposals is not None:
@@ -247,34 +250,63 @@ def planned(
             return dataclasses.replace(
                 config, recipe=stored.recipe, minutes=stored.minutes, choices=stored.choices
             )
-    given = {
+    elapsed = time.time() - psutil.Process().create_time()
+    minutes, given = arguments.minutes, arguments.given
+    return planned_training(config, dataset, minutes, given=given, elapsed=elapsed)
+
+
+def parts_given(arguments: argparse.Namespace) -> set[str]:
+    """The keys of :data:`PLANNED` that flags say."""
+    return {
         part
         for part, names in PLANNED.items()
         if any(getattr(arguments, name) is not None for name in names)
     }
-    elapsed = time.time() - psutil.Process().create_time()
-    return planned_training(config, dataset, arguments.minutes, given=given, elapsed=elapsed)
 
 
 def show_plan(
     console: Console, arguments: argparse.Namespace, config: RunConfig, run: RunFolder
 ) -> None:
     """Every choice with its reason, and the command that needs no plan."""
-    shapes, words = config.recipe.anchors.shapes, ["--mode joint"]
-    file = run.path / "anchors.json"
-    if shapes is not None and arguments.anchors is None and not file.exists():
-        about = {"path": config.data.path, "sets": list(config.data.sets)}
-        write_anchors(file, shapes, config.recipe.image, about)
     table = Table(title=f"plan for {config.minutes:g} minutes", title_justify="left", box=None)
     for heading in ("what", "choice", "why"):
         table.add_column(heading, overflow="fold")
     for choice in config.choices:
-        table.add_row(choice.what, choice.value, choice.reason)
-        words.append(choice.flags.replace("FILE", shlex.quote(str(file))))
+        table.add_row(choice.part.replace("_", " "), choice.value, choice.reason)
     console.print(table)
-    command = " ".join(word for word in words if word)
-    start = f"train_frcnn.py -p {shlex.quote(arguments.path)}"
-    console.print(f"the same without a plan: {start} {command}", soft_wrap=True)
+    recipe, anchors = config.recipe, run.path / "anchors.json"
+    flags_of = {
+        "precision": ("--precision", config.precision),
+        "short_side": ("--short_side", recipe.image.short_side),
+        "anchors": ("--anchors", anchors),
+        "min_size_image": ("--min_size", f"{recipe.test_proposals.min_size_image:g}"),
+        "iterations": ("--iterations", recipe.joint.iterations),
+        "learning_rate": ("--learning_rate", f"{recipe.joint.learning_rate:g}"),
+        "clip_norm": ("--clip_gradients", f"{recipe.optimizer.clip_norm or 0:g}"),
+        "dropout": ("--dropout", f"{recipe.detector.dropout or 0:g}"),
+    }
+    chosen = {choice.part for choice in config.choices}
+    if recipe.anchors.shapes is None:
+        chosen -= {"anchors"}  # the paper's
+    elif "anchors" in chosen and not anchors.exists():
+        about = {"path": config.data.path, "sets": list(config.data.sets)}
+        write_anchors(anchors, recipe.anchors.shapes, recipe.image, about)
+    typed = without_values(arguments.typed, ("--minutes", "--hours", "--mode", "--out", "--name"))
+    words = [*(word for word in typed if word != "--resume"), "--mode", "joint"]
+    words += [str(word) for part, pair in flags_of.items() if part in chosen for word in pair]
+    console.print(f"the same without a plan: train_frcnn.py {shlex.join(words)}", soft_wrap=True)
+
+
+def without_values(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Words of a command line without some flags and their values."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in flags:
+            next(rest, None)
+        elif word.partition("=")[0] not in flags:
+            kept.append(word)
+    return kept
 
 
 def show_duration(

@@ -89,12 +89,16 @@ def fit_anchors(
         return None
     counts = sorted({*range(1, min(CURVE_TO, count_different(shapes)) + 1), number})
     clusterings = {k: cluster_shapes(shapes, k, seed=seed) for k in passes(counts, "k-means")}
-    # Whole tenths are what the file holds: so they are also what is measured.
-    chosen = np.maximum(np.round(clusterings[number].centres, 1), 0.1)
-    anchors = tuple((float(height), float(width)) for height, width in chosen)
+    anchors = whole_tenths(clusterings[number])
     own = _coverage(AnchorConfig(scales=(), ratios=(), shapes=anchors), shapes, examples, image)
     compared = {name: _coverage(config, shapes, examples, image) for name, config in others.items()}
     return AnchorFit(shapes, anchors, clusterings, own, compared)
+
+
+def whole_tenths(clustering: Clustering) -> tuple[tuple[float, float], ...]:
+    """(height, width) of the centres as files hold them: so they are also what is measured."""
+    centres = np.maximum(np.round(clustering.centres, 1), 0.1)
+    return tuple((float(height), float(width)) for height, width in centres)
 
 
 def _coverage(

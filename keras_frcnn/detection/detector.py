@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from keras_frcnn.proposals.given import fit_to_image
 Key = tuple[int, ...]
 
 
-class Detector:
+class Detector(ABC):
     """Finds objects in images: a run, an exported SavedModel or an ONNX file.
 
     Attributes:
@@ -70,6 +71,7 @@ class Detector:
         """What images need in common to go into :meth:`find` together."""
         return height, width
 
+    @abstractmethod
     def find(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None
     ) -> list[ImageDetections]:
@@ -79,7 +81,6 @@ class Detector:
             images: (H, W, 3) uint8 RGB.
             boxes: (R, 4) of each, in pixels of the image, R may be 0; None: the network's own.
         """
-        raise NotImplementedError
 
     def about(self) -> dict[str, Any]:
         """What it is, for the record of an evaluation."""

@@ -84,16 +84,14 @@ class Choice(Settings):
     """One line of the plan of a training that has so many minutes.
 
     Attributes:
-        what: is chosen.
+        part: of the configuration, such as ``short_side``.
         value: that was chosen, for a person.
         reason: why.
-        flags: that choose the same without a plan.
     """
 
-    what: str
+    part: str
     value: str
     reason: str
-    flags: str
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ side  short side of the network's input, in pixels.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ from keras_frcnn.runs.stage_table import STAGES, Stage, reader_of
 from keras_frcnn.training.feeding import Feed
 from keras_frcnn.training.preflight import made_up_proposals
 from keras_frcnn.training.proposal_store import ProposalStore
-from keras_frcnn.training.step import step_of
+from keras_frcnn.training.step import images_and_batches, step_of
 from keras_frcnn.training.units import training_units
 
 FORWARD_SHARE = 0.36
@@ -45,6 +46,7 @@ def joint_seconds(config: RunConfig, dataset: Dataset, sides: Sequence[int]) -> 
     images = [image.with_short_side(side) for side in timed]
     seconds = stage_seconds(_model(config), STAGES["joint"][0], example, images)
     pixels = [_pixels(example, each) for each in images]
+    gc.collect()  # as in expected_seconds
     rate = max(0.0, seconds[-1] - seconds[0]) / max(1, pixels[-1] - pixels[0])
     return [
         seconds[0] + rate * (_pixels(example, image.with_short_side(side)) - pixels[0])
@@ -59,11 +61,16 @@ def expected_seconds(config: RunConfig, dataset: Dataset) -> float:
     units = len(dataset) * (2 if config.flips else 1)
     for stage in config.plan:
         (second,) = stage_seconds(model, stage, example, [image])
-        forward = forward or FORWARD_SHARE * second / _images_and_batches(model, stage)[0]
+        forward = (
+            forward or FORWARD_SHARE * second / images_and_batches(model.recipe, stage.trains)[0]
+        )
         total += config.schedules[stage.number].iterations * second
         # Features of the frozen base, kept for stages 3 and 4; proposals for the next stage.
         passes = (stage.number == 3) + (reader_of(stage, config.plan) is not None)
         total += passes * units * forward
+    # The network and its steps hold themselves, and the training needs their room.
+    del model
+    gc.collect()
     return total
 
 
@@ -75,7 +82,7 @@ def stage_seconds(
     Reading is left out: it goes on beside the steps. The weights move by next to nothing.
     """
     units = training_units([example], flips=False)
-    number, batches_per_step = _images_and_batches(model, stage)
+    number, batches_per_step = images_and_batches(model.recipe, stage.trains)
     store = None
     if stage.reads is not None:
         count = model.recipe.training_proposals.after_nms
@@ -117,16 +124,6 @@ def typical(examples: Sequence[Example]) -> Example:
 def _model(config: RunConfig) -> FasterRcnn:
     recipe, precision = config.recipe, config.precision
     return FasterRcnn(config.network, config.class_names, recipe, precision=precision, seed=0)
-
-
-def _images_and_batches(model: FasterRcnn, stage: Stage) -> tuple[int, int]:
-    """Images of a batch, and batches whose gradients a step averages."""
-    recipe = model.recipe
-    if "head" not in stage.trains:
-        return recipe.rpn.images_per_step, 1
-    if "rpn" not in stage.trains:
-        return recipe.detector.images_per_step, 1
-    return 1, recipe.joint_images_per_step
 
 
 def _pixels(example: Example, image: ImageConfig) -> int:

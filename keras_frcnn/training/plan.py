@@ -1,7 +1,7 @@
 """The plan of a training that has so many minutes: every choice, with its reason.
 
 The rules look at sizes, counts and times of the data and the machine at hand, never at what a data
-set is called. What was measured for each stands in docs/plan.md.
+set is called. docs/training.md tells each rule in words.
 
 Shapes and names
 ----------------
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_frcnn.data.anchor_clustering import cluster_shapes, count_different
+from keras_frcnn.data.anchor_fit import whole_tenths
 from keras_frcnn.data.coverage import best_ious, shapes_input
 from keras_frcnn.data.dataset import Dataset, Example
 from keras_frcnn.errors import UserError
@@ -53,8 +54,6 @@ CLIP_NORM = 10.0
 KEEPS_DROPOUT = 20_000
 """Iterations from which dropout is worth its noise where fc6 and fc7 start at random."""
 
-Seconds = Callable[[Sequence[int]], Sequence[float]]
-
 
 def planned_training(
     config: RunConfig,
@@ -63,19 +62,16 @@ def planned_training(
     *,
     given: Collection[str] = (),
     elapsed: float = 0.0,
-    seconds_of: Seconds | None = None,
 ) -> RunConfig:
-    """The configuration of a joint training that ends within some minutes.
+    """The configuration of a joint training that ends within some minutes, on this machine.
 
     Args:
         config: what was asked for; the mode is joint.
         dataset: the training images.
         minutes: for everything, the reading of the data included.
-        given: fields of the recipe that the user chose, which stay as they are, of ``short_side``,
-            ``anchors``, ``learning_rate``, ``iterations``, ``dropout``, ``clip_norm``,
-            ``min_size_image``.
+        given: what the user chose and the plan leaves as it is: ``precision`` and names of
+            :data:`RULES`.
         elapsed: seconds of the minutes that are gone.
-        seconds_of: the seconds of a step at some short sides; default: measured here.
 
     Returns:
         It, with ``minutes`` and ``choices``.
@@ -85,61 +81,65 @@ def planned_training(
     """
     started = time.monotonic()
     sides = [config.recipe.image.short_side] if "short_side" in given else SIDES
-    seconds = seconds_of(sides) if seconds_of else joint_seconds(config, dataset, sides)
-    elapsed += time.monotonic() - started
-    facts = _Facts(
-        dataset,
-        given,
-        is_random=config.initial_weights == "random",
-        left=max(0.0, 60 * minutes - elapsed) * SHARE_OF_TIME,
-        seconds=dict(zip(sides, seconds, strict=True)),
-    )
-    recipe, choices = config.recipe, [_precision(config)]
-    for rule in _RULES:
-        recipe, choice = rule(recipe, facts)
-        if choice is not None:
-            choices.append(choice)
-    return dataclasses.replace(
-        config, recipe=recipe, minutes=float(minutes), choices=tuple(choices)
-    )
+    seconds = dict(zip(sides, joint_seconds(config, dataset, sides), strict=True))
+    left = 60 * minutes - elapsed - (time.monotonic() - started)
+    is_random = config.initial_weights == "random"
+    facts = Facts(dataset, seconds, max(0.0, left) * SHARE_OF_TIME, is_random)
+    recipe, choices = choose(config.recipe, facts, given)
+    if "precision" not in given:
+        reason = "measured fastest on this machine"
+        choices = (Choice("precision", config.precision, reason), *choices)
+    return dataclasses.replace(config, recipe=recipe, minutes=float(minutes), choices=choices)
 
 
 @dataclass(frozen=True, eq=False)
-class _Facts:
+class Facts:
     """What the rules look at.
 
     Attributes:
         dataset: the training images.
-        given: as of :func:`planned_training`.
-        is_random: whether all weights start at random.
-        left: seconds for iterations.
         seconds: of a step, by short side.
+        left: seconds for iterations.
+        is_random: whether all weights start at random.
     """
 
     dataset: Dataset
-    given: Collection[str]
-    is_random: bool
+    seconds: Mapping[int, float]
     left: float
-    seconds: dict[int, float]
+    is_random: bool
 
     def steps(self, side: int) -> int:
         """Iterations that there is time for."""
         return int(self.left / self.seconds[side])
 
 
-def _precision(config: RunConfig) -> Choice:
-    is_plain = config.precision == "float32"
-    reason = "nothing is faster on this machine" if is_plain else "faster on this machine"
-    return Choice("precision", config.precision, reason, f"--precision {config.precision}")
+def choose(
+    recipe: Recipe, facts: Facts, given: Collection[str] = ()
+) -> tuple[Recipe, tuple[Choice, ...]]:
+    """The recipe by every rule of :data:`RULES` but those whose part was given.
+
+    Raises:
+        UserError: there is not time enough for an iteration.
+    """
+    choices = []
+    for part, rule in RULES.items():
+        if part in given:
+            continue
+        recipe, value, reason = rule(recipe, facts)
+        if value:
+            choices.append(Choice(part, value, reason))
+    return recipe, tuple(choices)
 
 
-def _short_side(recipe: Recipe, facts: _Facts) -> Ruled:
+# The recipe, what was chosen ("": nothing to tell), and why.
+Ruled = tuple[Recipe, str, str]
+
+
+def _short_side(recipe: Recipe, facts: Facts) -> Ruled:
     """The largest input that leaves time for enough passes; larger still for small objects."""
-    if "short_side" in facts.given:
-        return recipe, None
     native = float(np.median([min(e.height, e.width) for e in facts.dataset.examples]))
-    smallest = _smallest_class_side(facts.dataset.examples)
-    clear = SIDES[0] if smallest is None else SMALL_OBJECT * native / smallest
+    share = _smallest_class_share(facts.dataset.examples)
+    clear = SIDES[0] if share is None else SMALL_OBJECT / share
     needed = max(LEAST_STEPS, round(PASSES * len(facts.dataset) / recipe.joint_images_per_step))
     # Beyond the images' own size there is nothing to see, unless objects are small.
     useful = [side for side in SIDES if side <= 1.05 * max(native, clear)] or [SIDES[0]]
@@ -155,52 +155,47 @@ def _short_side(recipe: Recipe, facts: _Facts) -> Ruled:
         reason = f"the images have {native:.0f} px"
     else:
         reason = "the largest that leaves time for enough iterations"
-    if smallest is not None:
-        reason += f"; the median object of the smallest class has {smallest * side / native:.0f} px"
+    if share is not None:
+        reason += f"; the median object of the smallest class has {share * side:.0f} px"
     recipe = dataclasses.replace(recipe, image=recipe.image.with_short_side(side))
-    return recipe, Choice("short side", f"{side} px", reason, f"--short_side {side}")
+    return recipe, f"{side} px", reason
 
 
-def _smallest_class_side(examples: Sequence[Example]) -> float | None:
-    """Geometric mean side of the median object of the class whose median is smallest, or None.
+def _smallest_class_share(examples: Sequence[Example]) -> float | None:
+    """Side of the median object of the class whose median is smallest, as a share of the image's.
 
-    In pixels of images of the median short side.
+    Of an object the geometric mean of its sides, of an image the short side; None without objects.
     """
-    native = float(np.median([min(e.height, e.width) for e in examples]))
-    sides, classes = [], []
+    shares, classes = [], []
     for example in (each.without_difficult() for each in examples):
         boxes = example.boxes_image
-        share = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-        sides.append(share / min(example.height, example.width))
+        sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+        shares.append(sides / min(example.height, example.width))
         classes.append(example.classes)
-    side, of_class = np.concatenate(sides), np.concatenate(classes)
-    if not len(side):
+    share, of_class = np.concatenate(shares), np.concatenate(classes)
+    if not len(share):
         return None
-    return native * min(float(np.median(side[of_class == k])) for k in np.unique(of_class))
+    return min(float(np.median(share[of_class == k])) for k in np.unique(of_class))
 
 
-def _anchors(recipe: Recipe, facts: _Facts) -> Ruled:
+def _anchors(recipe: Recipe, facts: Facts) -> Ruled:
     """Anchors of the data where the paper's leave objects out."""
-    if "anchors" in facts.given:
-        return recipe, None
     examples = _some(facts.dataset.examples)
     fit = _covered(examples, recipe.anchors, recipe.image)
     if fit is None or fit >= COVERED:
         reason = "" if fit is None else f"{fit:.0%} of the objects have one at IoU 0.5"
-        return recipe, Choice("anchors", f"{recipe.anchors.per_position}, the paper's", reason, "")
+        return recipe, f"{recipe.anchors.per_position}, the paper's", reason
     shapes = fitted_anchors(examples, recipe.image)
     own = AnchorConfig(scales=(), ratios=(), shapes=shapes)
     own_fit = _covered(examples, own, recipe.image)
     assert own_fit is not None
     if own_fit <= fit:
         reason = f"{fit:.0%} of the objects have one at IoU 0.5; anchors of the data fit no better"
-        return recipe, Choice("anchors", f"{recipe.anchors.per_position}, the paper's", reason, "")
+        return recipe, f"{recipe.anchors.per_position}, the paper's", reason
     reason = f"the paper's nine fit {fit:.0%} of the objects at IoU 0.5, these {own_fit:.0%}"
     value = ", ".join(f"{height:g}x{width:g}" for height, width in shapes)
-    choice = Choice(
-        "anchors", f"{len(shapes)} of your data", f"{reason}: {value}", "--anchors FILE"
-    )
-    return dataclasses.replace(recipe, anchors=own), choice
+    recipe = dataclasses.replace(recipe, anchors=own)
+    return recipe, f"{len(shapes)} of your data", f"{reason}: {value}"
 
 
 def fitted_anchors(
@@ -209,9 +204,7 @@ def fitted_anchors(
     """(height, width) of anchors that fit the objects, in pixels of the network's input."""
     shapes = shapes_input([example.without_difficult() for example in examples], image)
     shapes = _some(shapes, 5 * LOOKED_AT)
-    number = min(number, count_different(shapes))
-    centres = np.maximum(np.round(cluster_shapes(shapes, number).centres, 1), 0.1)
-    return tuple((float(height), float(width)) for height, width in centres)
+    return whole_tenths(cluster_shapes(shapes, min(number, count_different(shapes))))
 
 
 def _covered(
@@ -231,35 +224,30 @@ def _some(items, most: int = LOOKED_AT):
     return items[chosen] if isinstance(items, np.ndarray) else [items[i] for i in chosen]
 
 
-def _min_size(recipe: Recipe, facts: _Facts) -> Ruled:
+def _min_size(recipe: Recipe, facts: Facts) -> Ruled:
     """Proposals as small as the objects: the paper's 16 pixels would throw them away."""
-    if "min_size_image" in facts.given:
-        return recipe, None
     boxes = np.concatenate([e.without_difficult().boxes_image for e in facts.dataset.examples])
     if not len(boxes):
-        return recipe, None
+        return recipe, "", ""
     small = float(np.percentile((boxes[:, 2:] - boxes[:, :2]).min(axis=1), 5))
     least = recipe.test_proposals.min_size_image
     if small / 2 >= least:
-        return recipe, None
+        return recipe, "", ""
     value = float(max(1, np.floor(small / 2)))
     parts = {
         name: dataclasses.replace(getattr(recipe, name), min_size_image=value)
         for name in ("training_proposals", "joint_proposals", "test_proposals")
     }
     reason = f"one object in twenty has a side of {small:.0f} px or less"
-    choice = Choice("smallest proposal", f"{value:g} px", reason, f"--min_size {value:g}")
-    return dataclasses.replace(recipe, **parts), choice
+    return dataclasses.replace(recipe, **parts), f"{value:g} px", reason
 
 
-def _iterations(recipe: Recipe, facts: _Facts) -> Ruled:
+def _iterations(recipe: Recipe, facts: Facts) -> Ruled:
     """As many as there is time for.
 
     Raises:
         UserError: not a single one.
     """
-    if "iterations" in facts.given:
-        return recipe, None
     side = recipe.image.short_side
     second, iterations = facts.seconds[side], min(MOST_STEPS, facts.steps(side))
     if iterations < 1:
@@ -273,12 +261,10 @@ def _iterations(recipe: Recipe, facts: _Facts) -> Ruled:
     if iterations < LEAST_STEPS:
         reason += "; few: give more minutes for a better detector"
     recipe = dataclasses.replace(recipe, joint=recipe.joint.scaled_to(iterations))
-    return recipe, Choice("iterations", f"{iterations:,}", reason, f"--iterations {iterations}")
+    return recipe, f"{iterations:,}", reason
 
 
-def _learning_rate(recipe: Recipe, facts: _Facts) -> Ruled:
-    if "learning_rate" in facts.given:
-        return recipe, None
+def _learning_rate(recipe: Recipe, facts: Facts) -> Ruled:
     rate = RATES[facts.is_random]
     reason = (
         "all weights start at random" if facts.is_random else "short training from ImageNet weights"
@@ -287,39 +273,32 @@ def _learning_rate(recipe: Recipe, facts: _Facts) -> Ruled:
         recipe, joint=dataclasses.replace(recipe.joint, learning_rate=rate)
     )
     reason += f"; a tenth after {recipe.joint.drop_at:,} iterations"
-    return recipe, Choice("learning rate", f"{rate:g}", reason, f"--learning_rate {rate:g}")
+    return recipe, f"{rate:g}", reason
 
 
-def _clip_norm(recipe: Recipe, facts: _Facts) -> Ruled:
-    if "clip_norm" in facts.given:
-        return recipe, None
+def _clip_norm(recipe: Recipe, facts: Facts) -> Ruled:
     optimizer = dataclasses.replace(recipe.optimizer, clip_norm=CLIP_NORM)
-    reason = "the loss cannot explode at this rate"
-    choice = Choice(
-        "gradients", f"norm up to {CLIP_NORM:g}", reason, f"--clip_gradients {CLIP_NORM:g}"
-    )
-    return dataclasses.replace(recipe, optimizer=optimizer), choice
+    reason = "largest norm of all gradients: the loss cannot explode at this rate"
+    recipe = dataclasses.replace(recipe, optimizer=optimizer)
+    return recipe, f"{CLIP_NORM:g}", reason
 
 
-def _dropout(recipe: Recipe, facts: _Facts) -> Ruled:
-    if "dropout" in facts.given or recipe.joint.iterations >= KEEPS_DROPOUT:
-        return recipe, None
+def _dropout(recipe: Recipe, facts: Facts) -> Ruled:
+    if recipe.joint.iterations >= KEEPS_DROPOUT:
+        return recipe, "", ""
     detector = dataclasses.replace(recipe.detector, dropout=0.0)
     reason = f"fewer than {KEEPS_DROPOUT:,} iterations from random fc layers"
-    return (
-        dataclasses.replace(recipe, detector=detector),
-        Choice("dropout", "0", reason, "--dropout 0"),
-    )
+    return dataclasses.replace(recipe, detector=detector), "0", reason
 
 
-Ruled = tuple[Recipe, Choice | None]
 # In order: the later ones see what the earlier ones chose.
-_RULES: tuple[Callable[[Recipe, _Facts], Ruled], ...] = (
-    _short_side,
-    _anchors,
-    _min_size,
-    _iterations,
-    _learning_rate,
-    _clip_norm,
-    _dropout,
-)
+RULES: dict[str, Callable[[Recipe, Facts], Ruled]] = {
+    "short_side": _short_side,
+    "anchors": _anchors,
+    "min_size_image": _min_size,
+    "iterations": _iterations,
+    "learning_rate": _learning_rate,
+    "clip_norm": _clip_norm,
+    "dropout": _dropout,
+}
+"""What the plan chooses, by the names of ``given``."""

@@ -57,7 +57,7 @@ from keras_frcnn.training.preflight import (
 )
 from keras_frcnn.training.proposal_store import ProposalStore
 from keras_frcnn.training.statistics import detector_statistics, rpn_statistics
-from keras_frcnn.training.step import step_of
+from keras_frcnn.training.step import images_and_batches, step_of
 from keras_frcnn.training.units import give_rois, training_units, unit_order
 
 
@@ -221,7 +221,7 @@ class Trainer:
                 kept is sound.
         """
         schedule = self.config.schedules[stage.number]
-        images, batches_per_step = self._images_and_batches(stage)
+        images, batches_per_step = images_and_batches(self.recipe, stage.trains)
         eligible = self.eligible(stage)
         feed = self.sources.feed(store, images)
         step = step_of(model, stage.trains, normalisation, feed.signature, batches_per_step)
@@ -289,14 +289,6 @@ class Trainer:
             )
         if schedule.iterations > first:
             self.display.say(f"traces of the step: {step.traces} for all image sizes")
-
-    def _images_and_batches(self, stage: Stage) -> tuple[int, int]:
-        """Images of a batch, and batches whose gradients a step averages."""
-        if "head" not in stage.trains:
-            return self.recipe.rpn.images_per_step, 1
-        if "rpn" not in stage.trains:
-            return self.recipe.detector.images_per_step, 1
-        return 1, self.recipe.joint_images_per_step
 
     def new_model(self) -> FasterRcnn:
         """The network with random weights drawn from the run's seed."""

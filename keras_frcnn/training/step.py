@@ -21,6 +21,7 @@ from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.network.normalisation import Normalisation
 from keras_frcnn.network.targets import derived_seed
 from keras_frcnn.network.weights import trained_variables
+from keras_frcnn.recipes import Recipe
 from keras_frcnn.training.objectives import Objective, objective_of
 from keras_frcnn.training.optimizer import LossScale, MomentumOptimizer, all_finite
 
@@ -67,6 +68,15 @@ def step_of(
         loss_scale=LossScale(dynamic=model.precision == "float16"),
         taken_last=variable_taken_last(model, layers),
     )
+
+
+def images_and_batches(recipe: Recipe, parts: Sequence[str]) -> tuple[int, int]:
+    """Images of a batch, and batches of a step, of what trains these parts."""
+    if "head" not in parts:
+        return recipe.rpn.images_per_step, 1
+    if "rpn" not in parts:
+        return recipe.detector.images_per_step, 1
+    return 1, recipe.joint_images_per_step
 
 
 class TrainingStep:

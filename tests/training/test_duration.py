@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from keras_frcnn.network.faster_rcnn import FasterRcnn
 from keras_frcnn.recipes import PAPER, StageSchedule
 from keras_frcnn.runs.config import RunConfig, source_of
 from keras_frcnn.training import duration
@@ -56,3 +57,16 @@ def test_the_typical_image_has_objects_and_the_median_ratio():
     )  # fmt: skip
     assert duration.typical([empty, wide, data.examples[1], data.examples[2]]) is data.examples[2]
     assert duration.typical([empty]) is empty
+
+
+@pytest.mark.parametrize("mode", ["alternating", "joint"])
+def test_every_stage_is_timed_on_the_data_themselves(mode, run_config, demo_dataset):
+    stages = (1, 2, 3, 4) if mode == "alternating" else ()
+    config = dataclasses.replace(run_config(), mode=mode, stages=stages)
+    recipe, network, names = config.recipe, config.network, config.class_names
+    model = FasterRcnn(network, names, recipe, precision=config.precision, seed=0)
+    example = duration.typical(demo_dataset.examples)
+    for stage in config.plan:
+        (second,) = duration.stage_seconds(model, stage, example, [recipe.image])
+        assert 0 < second < 10
+    assert duration.expected_seconds(config, demo_dataset) > 0

@@ -51,15 +51,17 @@ def config_of(data, weights="imagenet", **changes) -> RunConfig:
     )  # fmt: skip
 
 
-def quadratic(second_at_300):
-    """Seconds of a step that are proportional to the pixels."""
-    return lambda sides: [second_at_300 * (side / 300) ** 2 for side in sides]
-
-
-def planned(data=None, minutes=20, second=1.0, **others) -> RunConfig:
+def planned(data=None, minutes=20, second=1.0, *, config=None, given=(), elapsed=0.0) -> RunConfig:
+    """The plan where a step takes so long at 300 pixels, in proportion to the pixels."""
     data = data or dataset()
-    config = others.pop("config", None) or config_of(data)
-    return planned_training(config, data, minutes, seconds_of=quadratic(second), **others)
+
+    def joint_seconds(config, dataset, sides):
+        return [second * (side / 300) ** 2 for side in sides]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "joint_seconds", joint_seconds)
+        config = config or config_of(data)
+        return planned_training(config, data, minutes, given=given, elapsed=elapsed)
 
 
 def test_iterations_fill_the_minutes_and_no_more():
@@ -141,20 +143,21 @@ def test_what_was_given_stays():
     config = config_of(data, image=image, anchors=anchors, joint=schedule)
     given = {
         *("short_side", "anchors", "iterations", "learning_rate", "dropout", "clip_norm"),
-        "min_size_image",
+        *("min_size_image", "precision"),
     }
     found = planned(data, config=config, given=given)
     assert found.recipe == config.recipe
-    assert [choice.what for choice in found.choices] == ["precision"]
+    assert found.choices == ()
     assert found.minutes == 20
 
 
-def test_every_choice_has_a_reason():
+def test_every_choice_is_told_with_a_reason():
     found = planned()
+    told = {choice.part: choice for choice in found.choices}
+    assert told.keys() == {"precision", *plan.RULES} - {"min_size_image"}
     assert all(choice.value and choice.reason for choice in found.choices)
-    flags = " ".join(choice.flags for choice in found.choices)
-    assert f"--short_side {found.recipe.image.short_side}" in flags
-    assert f"--iterations {found.recipe.joint.iterations}" in flags
+    assert told["short_side"].value == f"{found.recipe.image.short_side} px"
+    assert told["iterations"].value == f"{found.recipe.joint.iterations:,}"
 
 
 def test_no_time_at_all_is_refused_with_what_is_needed():
