@@ -224,8 +224,8 @@ class LoadReport:
     ignored: tuple[str, ...]
     reinitialised: tuple[str, ...] = ()
 
-    def text(self) -> str:
-        """The report in a few lines, for the screen."""
+    def lines(self) -> list[str]:
+        """The report for the screen; a name in it may hold anything, a line end too."""
         lines = [f"Weights from {self.path}:"]
         for title, names in (
             ("loaded", self.loaded),
@@ -233,7 +233,7 @@ class LoadReport:
             ("ignored (not in this network)", self.ignored),
         ):
             lines.append(f"  {len(names):3d} {title}" + (f": {', '.join(names)}" if names else ""))
-        return "\n".join(lines + [f"      {phrase}" for phrase in self.reinitialised])
+        return lines + [f"      {phrase}" for phrase in self.reinitialised]
 
 
 def write_layers(path: str | Path, layers: Sequence[keras.layers.Layer], metadata: dict) -> None:

@@ -56,9 +56,8 @@ class TrainingDisplay:
         self._last_plain = 0.0
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Prints lines as they are: brackets in the name of a file are no markup."""
-        for line in text.splitlines():
-            self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        """Prints one line as it is: brackets in the name of a file are no markup."""
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def passes(self, items: Sequence[Item], description: str) -> Iterator[Item]:
         """Iterates with a progress bar, or with a line every half minute."""

@@ -312,7 +312,8 @@ class Trainer:
             check_unchanged(self.config, self.options.initial_weights)
             if self.options.initial_weights is not None:
                 report = load_initial_weights(model, self.options.initial_weights)
-                self.display.say(report.text())
+                for line in report.lines():
+                    self.display.say(line)
                 loaded.update(report.loaded)
         for part, source in sources.items():
             if source not in (INITIAL, NEW):

@@ -238,7 +238,7 @@ def test_outputs_for_other_classes_stay_new_and_are_reported(tmp_path):
     assert report.loaded == ("conv", "conv_bn", "fc6")
     assert report.new == ("cls_score",) and report.ignored == ()
     np.testing.assert_array_equal(target[-1].kernel.numpy(), before)
-    assert report.text().splitlines() == [
+    assert report.lines() == [
         f"Weights from {path}:",
         "    3 loaded: conv, conv_bn, fc6",
         "    1 new (initial weights): cls_score",
